@@ -1,0 +1,19 @@
+"""The decision core: values in, decisions out.
+
+No I/O, no clock, no await, no logging, no globals: the live router drives it with real time, the
+simulator with virtual time, and both run the same code. The map, in the order of a request's way:
+
+    types       the values that pass in and out: RoutingRequest, Decision, Usage, Outcome, WorkerSpec
+    errors      what can go wrong, and whose fault it is
+    blocks      a prompt's identity: a chain of block ids at two resolutions
+    index       which worker is believed to hold which prefix
+    capacity    how much each worker's KV cache is believed to hold, corrected by what engines report
+    latency     how long a prefill takes; measured presets
+    fleet       the worker table and the work in flight on each worker
+    balancer    the one object that owns all of this: route, reroute, first_token, finish
+    policy      what a policy is; `algorithms` holds those that are built in, `registry` finds them
+    sessions    who came where before, and whether they will return
+    journal     every input of a balancer as one line, and its exact replay
+    config      parameters and their defaults
+    conformance `check_policy`, the test kit for a policy of your own
+"""

@@ -1,0 +1,35 @@
+"""What can go wrong when a request is routed.
+
+    RoutingError
+    ├── UnknownModel   the client's fault; a retry is useless          (404)
+    └── NoWorkers      the fleet's fault; a retry later may succeed    (503)
+
+    ConfigError        the operator's fault: a policy or a parameter that does not exist
+"""
+
+from __future__ import annotations
+
+
+class RoutingError(Exception):
+    """A request could not be given to any worker."""
+
+
+class UnknownModel(RoutingError):
+    """No worker serves the model. `known` names those that are served."""
+
+    def __init__(self, model: str, known: tuple[str, ...]) -> None:
+        self.model, self.known = model, known
+        names = ", ".join(known) if known else "none yet"
+        super().__init__(f"the model `{model}` does not exist; models served here: {names}")
+
+
+class NoWorkers(RoutingError):
+    """Workers serve the model, but none can take a request now (unhealthy, draining, or already tried)."""
+
+    def __init__(self, model: str, serving: int) -> None:
+        self.model, self.serving = model, serving
+        super().__init__(f"none of the {serving} workers that serve `{model}` can take a request now")
+
+
+class ConfigError(ValueError):
+    """A policy's name or parameter is wrong; the message says what was expected."""

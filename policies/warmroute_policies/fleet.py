@@ -1,0 +1,180 @@
+"""The worker table and the work in flight on each worker, as columns indexed by slot.
+
+Columns and not one object per worker: a policy prices all workers with one comprehension over a few
+lists, 4 µs for 64 workers, where reading attributes of 64 objects costs five times that.
+
+Work in flight is this router's own bookkeeping: exact at dispatch, never polled, never stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from warmroute_policies.latency import PrefillPrice
+from warmroute_policies.types import WorkerId, WorkerSpec
+
+# The window of the occupancy rent: long enough to span an agent's tool call, short enough to follow
+# a shift of load.
+TOUCH_WINDOW_S = 60.0
+
+# The prefill at the head of a queue is never believed more than this share done before its first
+# token was seen: predictions are sometimes too short.
+HEAD_DONE_CAP = 0.95
+
+
+class Fleet:
+    """All mutable state: one spec per slot, its flags, and the columns of its work in flight."""
+
+    def __init__(self, prices: dict[str, PrefillPrice], default_price: PrefillPrice) -> None:
+        self._prices = prices
+        self._default_price = default_price
+        self.slot_of: dict[WorkerId, int] = {}
+        self.specs: list[WorkerSpec | None] = []
+        self.healthy: list[bool] = []
+        self.draining: list[bool] = []
+        self.inflight: list[int] = []
+        """Requests dispatched and not finished."""
+        self.queued_tokens: list[int] = []
+        """Missing prompt tokens of requests whose first token was not seen yet."""
+        self.queued_prefill_s: list[float] = []
+        """Their predicted prefill seconds, the head's progress not yet taken off."""
+        self.linear_s: list[float] = []
+        """Prefill seconds per missing token, by slot (`PrefillPrice`, divided by the worker's weight)."""
+        self.quadratic_s: list[float] = []
+        self.rtt_s: list[float] = []
+        self.kv_capacity_tokens: list[float] = []
+        """Believed KV capacity; `inf` while nothing is known."""
+        self._touched: list[float] = []
+        self._touched_at: list[float] = []
+        self._prefills: list[dict[int, tuple[float, int]]] = []
+        self._head_since: list[float] = []
+        self._prefilling: set[int] = set()
+
+    # --- workers ------------------------------------------------------------------------------
+
+    def add(self, spec: WorkerSpec, now: float) -> int:
+        """Writes. The slot of a new worker; its id must not be present."""
+        if spec.worker_id in self.slot_of:
+            raise ValueError(f"worker {spec.worker_id} is already present")
+        try:
+            slot = self.specs.index(None)
+        except ValueError:
+            slot = len(self.specs)
+            for column in self._columns():
+                column.append(None)
+        self.specs[slot] = spec
+        self.slot_of[spec.worker_id] = slot
+        self.healthy[slot] = True
+        self.draining[slot] = False
+        self.inflight[slot] = 0
+        self.queued_tokens[slot] = 0
+        self.queued_prefill_s[slot] = 0.0
+        self._touched[slot] = 0.0
+        self._touched_at[slot] = now
+        self._prefills[slot] = {}
+        self._head_since[slot] = now
+        self._reprice(slot)
+        return slot
+
+    def replace(self, spec: WorkerSpec) -> int:
+        """Writes. New declared facts for a worker that is present; work in flight stays."""
+        slot = self.slot_of[spec.worker_id]
+        self.specs[slot] = spec
+        self._reprice(slot)
+        return slot
+
+    def remove(self, worker_id: WorkerId) -> int:
+        """Writes. Frees the slot; the caller has ended or forgotten its requests."""
+        slot = self.slot_of.pop(worker_id)
+        self.specs[slot] = None
+        self.healthy[slot] = False
+        self._prefilling.discard(slot)
+        return slot
+
+    def slots(self) -> Iterator[tuple[int, WorkerSpec]]:
+        """Reads. Slot and spec of every worker present."""
+        return ((slot, spec) for slot, spec in enumerate(self.specs) if spec is not None)
+
+    def worker_id(self, slot: int) -> WorkerId:
+        spec = self.specs[slot]
+        assert spec is not None, f"slot {slot} is empty"
+        return spec.worker_id
+
+    def _reprice(self, slot: int) -> None:
+        spec = self.specs[slot]
+        assert spec is not None
+        price = self._prices.get(spec.worker_class, self._default_price)
+        self.linear_s[slot] = price.linear_s / spec.weight
+        self.quadratic_s[slot] = price.quadratic_s / spec.weight
+        self.rtt_s[slot] = spec.rtt_s
+        known = spec.kv_capacity_tokens
+        self.kv_capacity_tokens[slot] = float("inf") if known is None else float(known)
+
+    def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
+        return (
+            self.specs, self.healthy, self.draining, self.inflight, self.queued_tokens,
+            self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.kv_capacity_tokens,
+            self._touched, self._touched_at, self._prefills, self._head_since,
+        )  # fmt: skip
+
+    # --- work in flight -----------------------------------------------------------------------
+
+    def prefill_seconds(self, slot: int, missing_tokens: int, prompt_tokens: int) -> float:
+        """Reads. Predicted prefill time of the missing tokens at the end of the prompt."""
+        quadratic = self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
+        return missing_tokens * (self.linear_s[slot] + quadratic)
+
+    def book(self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float) -> None:
+        """Writes. A request was dispatched to the slot."""
+        prefill_s = self.prefill_seconds(slot, missing_tokens, prompt_tokens)
+        prefills = self._prefills[slot]
+        if not prefills:
+            self._head_since[slot] = now
+            self._prefilling.add(slot)
+        prefills[request_id] = (prefill_s, missing_tokens)
+        self.inflight[slot] += 1
+        self.queued_tokens[slot] += missing_tokens
+        self.queued_prefill_s[slot] += prefill_s
+        self._touched[slot] = self.touched_tokens(slot, now) + missing_tokens
+        self._touched_at[slot] = now
+
+    def prefill_done(self, slot: int, request_id: int, now: float) -> None:
+        """Writes. The request's first token was seen, or it ended without one. Twice is once."""
+        prefills = self._prefills[slot]
+        work = prefills.pop(request_id, None)
+        if work is None:
+            return
+        self._head_since[slot] = now
+        if prefills:
+            self.queued_tokens[slot] -= work[1]
+            self.queued_prefill_s[slot] -= work[0]
+        else:
+            self.queued_tokens[slot] = 0
+            self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
+            self._prefilling.discard(slot)
+
+    def release(self, slot: int) -> None:
+        """Writes. A request booked on the slot ended; its prefill was reported done before."""
+        self.inflight[slot] -= 1
+
+    def queue_s(self, now: float) -> list[float]:
+        """Reads. By slot: seconds of prefill before a new request, the head's progress taken off.
+
+        A new list, the caller's to change. The head is credited the time since it became the head,
+        at most `HEAD_DONE_CAP` of its work; those behind it have not begun.
+        """
+        queue = self.queued_prefill_s[:]
+        for slot in self._prefilling:
+            prefills = self._prefills[slot]
+            head_s = prefills[next(iter(prefills))][0]
+            queue[slot] -= min(HEAD_DONE_CAP * head_s, max(0.0, now - self._head_since[slot]))
+        return queue
+
+    def touched_tokens(self, slot: int, now: float) -> float:
+        """Reads. New prompt tokens written on the slot in the last minute.
+
+        A window that forgets linearly between two bookings: exact for a steady stream, and it needs
+        two numbers per worker in place of a queue of events.
+        """
+        age_s = max(0.0, now - self._touched_at[slot])
+        return self._touched[slot] * max(0.0, 1.0 - age_s / TOUCH_WINDOW_S)

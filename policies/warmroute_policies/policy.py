@@ -1,0 +1,85 @@
+"""What a policy is: a rule that picks one of the eligible workers for a request.
+
+Rules kept here. `decide` only reads, so that a shadow policy can watch live traffic and a dry run
+changes nothing; whatever a policy remembers it learns in `observe`. A policy sees the fleet through a
+`View`, never through the balancer. It has no clock (time is an argument) and no global chance (a
+seeded `random.Random` is handed to it when it is made).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from warmroute_policies.fleet import Fleet
+from warmroute_policies.types import CostShares, RoutingRequest, Usage, WorkerId
+
+
+class View(msgspec.Struct, gc=False):
+    """What `decide` may look at for one request. Everything in it is to be read, not written."""
+
+    fleet: Fleet
+    eligible: Sequence[int]
+    """Slots that may take the request, ascending, never empty."""
+    gate_s: list[float]
+    """By slot: 0.0 for an eligible slot, `inf` for any other. Added to a column of costs it excludes."""
+    hits: Mapping[int, int]
+    """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing."""
+    prompt_tokens: int
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """The slot that a policy picked and one word that says why."""
+
+    slot: int
+    reason: str
+
+
+class Dispatched(msgspec.Struct, frozen=True, gc=False):
+    """A request was booked on a slot."""
+
+    request: RoutingRequest
+    slot: int
+    hit_tokens: int
+
+
+class Completed(msgspec.Struct, frozen=True, gc=False):
+    """A request ended; times are seconds, None where the moment never came."""
+
+    request: RoutingRequest
+    slot: int
+    ok: bool
+    ttft_s: float | None
+    predicted_hit_tokens: int
+    usage: Usage | None
+
+
+class FleetChanged(msgspec.Struct, frozen=True, gc=False):
+    """A worker came, went, or changed its health, weight or drain state."""
+
+    worker: WorkerId
+    slot: int
+    present: bool
+
+
+PolicyEvent = Dispatched | Completed | FleetChanged
+
+
+class Policy(Protocol):
+    """A routing rule. One instance serves one balancer."""
+
+    name: str
+
+    def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
+        """Reads. The slot (one of `view.eligible`) that should take the request."""
+        ...
+
+    def observe(self, event: PolicyEvent, now: float) -> None:
+        """Writes. Learns from what happened; called once per event, in order."""
+        ...
+
+    def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
+        """Reads. The price of every slot in `view.fleet`, in parts, for people to look at."""
+        ...
