@@ -1,0 +1,73 @@
+# Every target that needs the environment makes it first. A bare machine needs Python 3.11 or newer, make
+# and a package index. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help setup demo test lint format typecheck docs bench bench-dataplane e2e load presubmit lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with the locked dependencies and this project (editable)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@python=$$(command -v python3.11 || command -v python3 || true); \
+	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "setup: Python 3.11 or newer is needed (python3.11 or python3 on PATH)" >&2; exit 1; fi; \
+	"$$python" -m venv $(VENV) || { \
+		echo "setup: '$$python -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
+	$(BIN)/router demo $(ARGS)
+
+test: $(INSTALLED) ## The test suite. ARGS="-k name" narrows it
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## ruff: formatting and lint rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(INSTALLED) ## Rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+typecheck: $(INSTALLED) ## mypy --strict over packages, tests, bench and docs
+	$(BIN)/mypy
+
+docs: $(INSTALLED) ## Write the generated pages of docs/ again
+	$(BIN)/python docs/generate.py
+
+bench: $(INSTALLED) ## Cost of one routing decision, and memory of the prefix index
+	$(BIN)/python bench/decision.py $(ARGS)
+	$(BIN)/python bench/index_memory.py $(ARGS)
+
+bench-dataplane: $(INSTALLED) ## CPU per request and per streamed chunk, beside other proxies
+	$(BIN)/python bench/dataplane.py $(ARGS)
+
+e2e: $(INSTALLED) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
+	tests/e2e/engines/run.sh $(ARGS)
+
+load: $(INSTALLED) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 users, unless ARGS says otherwise)
+	$(BIN)/locust --locustfile tests/load/locustfile.py --host "$${HOST:-http://127.0.0.1:30000}" \
+		--headless --users 20 --spawn-rate 5 --run-time 60s $(ARGS)
+
+presubmit: ## What continuous integration runs
+	.ci/run
+
+lock: ## Resolve requirements.lock again (needs uv on PATH, or UV=/path/to/uv)
+	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
+		--quiet --output-file requirements.lock
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
