@@ -9,6 +9,7 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerId, WorkerSpec
@@ -20,6 +21,10 @@ TOUCH_WINDOW_S = 60.0
 # The prefill at the head of a queue is never believed more than this share done before its first
 # token was seen: predictions are sometimes too short.
 HEAD_DONE_CAP = 0.95
+
+# For the rent alone, while an engine's capacity is unknown: about what an 8B model leaves free on an
+# 80 GB GPU (441k tokens). Any finite value makes new material prefer the quieter cache.
+ASSUMED_KV_CAPACITY_TOKENS = 400_000.0
 
 
 class Fleet:
@@ -44,6 +49,8 @@ class Fleet:
         self.rtt_s: list[float] = []
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
+        self.pressure: list[float] = []
+        """New prompt tokens of the last minute over the KV capacity; as of the last booking or tick."""
         self._touched: list[float] = []
         self._touched_at: list[float] = []
         self._prefills: list[dict[int, tuple[float, int]]] = []
@@ -69,6 +76,7 @@ class Fleet:
         self.inflight[slot] = 0
         self.queued_tokens[slot] = 0
         self.queued_prefill_s[slot] = 0.0
+        self.pressure[slot] = 0.0
         self._touched[slot] = 0.0
         self._touched_at[slot] = now
         self._prefills[slot] = {}
@@ -95,14 +103,18 @@ class Fleet:
         """Reads. Slot and spec of every worker present."""
         return ((slot, spec) for slot, spec in enumerate(self.specs) if spec is not None)
 
-    def worker_id(self, slot: int) -> WorkerId:
+    def spec(self, slot: int) -> WorkerSpec:
+        """Reads. The worker in a slot that is not empty."""
         spec = self.specs[slot]
         assert spec is not None, f"slot {slot} is empty"
-        return spec.worker_id
+        return spec
+
+    def worker_id(self, slot: int) -> WorkerId:
+        """Reads."""
+        return self.spec(slot).worker_id
 
     def _reprice(self, slot: int) -> None:
-        spec = self.specs[slot]
-        assert spec is not None
+        spec = self.spec(slot)
         price = self._prices.get(spec.worker_class, self._default_price)
         self.linear_s[slot] = price.linear_s / spec.weight
         self.quadratic_s[slot] = price.quadratic_s / spec.weight
@@ -114,7 +126,7 @@ class Fleet:
         return (
             self.specs, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.kv_capacity_tokens,
-            self._touched, self._touched_at, self._prefills, self._head_since,
+            self.pressure, self._touched, self._touched_at, self._prefills, self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -135,8 +147,7 @@ class Fleet:
         self.inflight[slot] += 1
         self.queued_tokens[slot] += missing_tokens
         self.queued_prefill_s[slot] += prefill_s
-        self._touched[slot] = self.touched_tokens(slot, now) + missing_tokens
-        self._touched_at[slot] = now
+        self._touch(slot, missing_tokens, now)
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
@@ -170,11 +181,16 @@ class Fleet:
             queue[slot] -= min(HEAD_DONE_CAP * head_s, max(0.0, now - self._head_since[slot]))
         return queue
 
-    def touched_tokens(self, slot: int, now: float) -> float:
-        """Reads. New prompt tokens written on the slot in the last minute.
+    def tick(self, now: float) -> None:
+        """Writes. Lets the pressure of quiet workers fade; to be called about once a second."""
+        for slot, _ in self.slots():
+            self._touch(slot, 0, now)
 
-        A window that forgets linearly between two bookings: exact for a steady stream, and it needs
-        two numbers per worker in place of a queue of events.
-        """
-        age_s = max(0.0, now - self._touched_at[slot])
-        return self._touched[slot] * max(0.0, 1.0 - age_s / TOUCH_WINDOW_S)
+    def _touch(self, slot: int, new_tokens: int, now: float) -> None:
+        """The window forgets linearly between two touches: exact for a steady stream, and it needs two
+        numbers per worker in place of a queue of events."""
+        kept = max(0.0, 1.0 - (now - self._touched_at[slot]) / TOUCH_WINDOW_S)
+        touched = self._touched[slot] = self._touched[slot] * min(1.0, kept) + new_tokens
+        self._touched_at[slot] = now
+        capacity = self.kv_capacity_tokens[slot]
+        self.pressure[slot] = touched / (capacity if isfinite(capacity) else ASSUMED_KV_CAPACITY_TOKENS)

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.sessions import Session
 from warmroute_policies.types import CostShares, RoutingRequest, Usage, WorkerId
 
 
@@ -28,6 +29,8 @@ class View(msgspec.Struct, gc=False):
     hits: Mapping[int, int]
     """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing."""
     prompt_tokens: int
+    session: Session | None
+    """What is remembered of the session that the request names, if any."""
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,345 @@
+"""The balancer: the one object that owns all routing state, and does no I/O.
+
+Rules kept here. `route` reads, decides, books and inserts into the index in one synchronous call, so
+that two requests which arrive together never score the same stale snapshot. Every request that was
+routed meets exactly one `finish`. Time is an argument; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import msgspec
+
+from warmroute_policies.answers import Answered, Answers
+from warmroute_policies.blocks import BLOCK_BYTES, PromptBlocks
+from warmroute_policies.capacity import CapacityBelief
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.errors import NoWorkers, UnknownModel
+from warmroute_policies.fleet import Fleet
+from warmroute_policies.index import IndexStatistics, Match, PrefixIndex
+from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
+from warmroute_policies.sessions import Sessions
+from warmroute_policies.token_ratio import TokenRatio
+from warmroute_policies.types import (
+    CostShares,
+    Decision,
+    Outcome,
+    RoutingRequest,
+    Usage,
+    WorkerId,
+    WorkerSpec,
+)
+
+# How much index upkeep one tick may do; a step is well under a microsecond, so this is under 1 ms.
+_MAINTENANCE_STEPS = 500
+
+
+class _Pool(msgspec.Struct, gc=False):
+    """The workers that serve one model, and which of them may take a request now."""
+
+    serving: tuple[int, ...]
+    eligible: tuple[int, ...]
+    gate_s: list[float]
+    engine_block_tokens: int
+
+
+class _InFlight(msgspec.Struct, gc=False):
+    """One request between `route` and `finish`."""
+
+    request: RoutingRequest
+    decision: Decision
+    dispatched_at: float
+    held_blocks: int
+    """What the slot held of the prompt before it was inserted: what a rollback goes back to."""
+    failed: tuple[int, ...] = ()
+    first_token_at: float | None = None
+    booked: bool = True
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """How much a balancer remembers, for metrics and people."""
+
+    in_flight: int
+    sessions: int
+    session_turns_stayed: int
+    session_turns_moved: int
+    answers: int
+    index: IndexStatistics
+
+
+class _HitTokens(dict[int, int]):
+    """Depth in blocks to predicted hit tokens, computed once per depth: workers that share a system
+    prompt share its depth."""
+
+    __slots__ = ("block_tokens", "engine_block_tokens", "limit")
+
+    def __missing__(self, depth: int) -> int:
+        tokens = min(int(depth * self.block_tokens), self.limit)
+        hit = self[depth] = tokens - tokens % self.engine_block_tokens
+        return hit
+
+
+class Balancer:
+    """State: the fleet with its work in flight, the prefix index, beliefs about capacity and token
+    lengths, sessions, recent answers, the requests in flight, and the policy."""
+
+    def __init__(self, policy: Policy, config: BalancerConfig | None = None) -> None:
+        self.config = config or BalancerConfig()
+        self.policy = policy
+        self.fleet = Fleet(dict(self.config.prices), self.config.default_price)
+        self.index = PrefixIndex(self.config.index_max_bytes)
+        self.capacity = CapacityBelief()
+        self.sessions = Sessions(self.config.sessions_max)
+        self.answers = Answers(self.config.sessions_max)
+        self.ratio = TokenRatio(self.config.bytes_per_token)
+        self._in_flight: dict[int, _InFlight] = {}
+        self._rebuild_pools()
+
+    # --- a request's way ----------------------------------------------------------------------
+
+    def route(self, request: RoutingRequest, now: float) -> Decision:
+        """Writes. Picks a worker, books the request on it, and expects its prompt to be cached there.
+
+        Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow.
+        """
+        view, match = self._view(request, ())
+        flight = self._in_flight[request.request_id] = self._dispatch(request, view, match, (), now)
+        return flight.decision
+
+    def reroute(self, request_id: int, now: float) -> Decision:
+        """Writes. The worker failed before its first byte reached the client: takes the request off its
+        books and picks another worker, never one that this request failed on.
+
+        Raises NoWorkers; the request is then on nobody's books, and its `finish` must still follow.
+        """
+        flight = self._in_flight[request_id]
+        if flight.booked:
+            self._unbook(flight, now)
+            self._roll_back(flight)
+        flight.failed = (*flight.failed, flight.decision.slot)
+        view, match = self._view(flight.request, flight.failed)
+        flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, flight.failed, now)
+        return flight.decision
+
+    def first_token(self, request_id: int, now: float) -> None:
+        """Writes. The first byte of the answer came: the prefill is done. Twice is once."""
+        flight = self._in_flight[request_id]
+        if flight.first_token_at is None:
+            flight.first_token_at = now
+            self.fleet.prefill_done(flight.decision.slot, request_id, now)
+
+    def finish(self, request_id: int, outcome: Outcome, usage: Usage | None, now: float) -> None:
+        """Writes. The request ended, for whatever reason; exactly once per `route`."""
+        flight = self._in_flight.pop(request_id)
+        if flight.booked:  # else its worker was removed, or it failed everywhere
+            self._unbook(flight, now)
+            if outcome is Outcome.OK:
+                if usage is not None:
+                    self._learn(flight, usage)
+            elif flight.first_token_at is None:
+                self._roll_back(flight)
+        decision = flight.decision
+        self.policy.observe(
+            Completed(
+                flight.request,
+                decision.slot,
+                outcome is Outcome.OK,
+                None if flight.first_token_at is None else flight.first_token_at - flight.dispatched_at,
+                decision.predicted_hit_tokens,
+                usage,
+            ),
+            now,
+        )
+
+    def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
+        """Reads. Where the request would go and the price of every worker; nothing is booked."""
+        view, _ = self._view(request, ())
+        choice = self.policy.decide(request, view, now)
+        return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
+
+    def _view(self, request: RoutingRequest, failed: tuple[int, ...]) -> tuple[View, Match]:
+        """Reads. What the policy may look at: eligible workers and what each holds of the prompt."""
+        pool = self._pool(request.model)
+        eligible, gate_s = pool.eligible, pool.gate_s
+        if failed:
+            eligible = tuple(slot for slot in eligible if slot not in failed)
+            gate_s = [inf if slot in failed else gate for slot, gate in enumerate(gate_s)]
+        if not eligible:
+            raise NoWorkers(request.model, len(pool.serving))
+        blocks = request.blocks
+        match = self.index.match(blocks)
+        prompt_tokens = request.prompt_tokens
+        block_tokens = blocks.tokens_per_block
+        if block_tokens is None:
+            bytes_per_token = self.ratio.bytes_per_token(request.model)
+            block_tokens = BLOCK_BYTES / bytes_per_token
+            if prompt_tokens is None:
+                prompt_tokens = int(blocks.bytes_len / bytes_per_token)
+        elif prompt_tokens is None:
+            prompt_tokens = int(blocks.count * block_tokens)
+        hits: dict[int, int] = {}
+        if match.depths:
+            tokens_at = _HitTokens()
+            tokens_at.block_tokens = block_tokens
+            tokens_at.engine_block_tokens = pool.engine_block_tokens
+            tokens_at.limit = max(0, prompt_tokens - 1)  # engines always compute at least one token
+            hits = {slot: tokens_at[depth] for slot, depth in match.depths.items()}
+            self._credit_answer(blocks, match, hits, tokens_at.limit)
+        session = None if request.session is None else self.sessions.get(request.session)
+        return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match
+
+    def _credit_answer(self, blocks: PromptBlocks, match: Match, hits: dict[int, int], limit: int) -> None:
+        """Adds the former answer to what the worker that wrote it holds of this prompt."""
+        answered = self.answers.get(match.last_id)
+        if (
+            answered is not None
+            and match.depths.get(answered.slot) == match.depth
+            and blocks.continues(answered.end)
+        ):
+            hits[answered.slot] = max(hits[answered.slot], min(answered.total_tokens, limit))
+
+    def _dispatch(
+        self, request: RoutingRequest, view: View, match: Match, failed: tuple[int, ...], now: float
+    ) -> _InFlight:
+        """Writes. Decides and books."""
+        choice = self.policy.decide(request, view, now)
+        slot, hits, prompt_tokens = choice.slot, view.hits, view.prompt_tokens
+        hit_tokens = hits.get(slot, 0)
+        fleet = self.fleet
+        fleet.book(slot, request.request_id, prompt_tokens, prompt_tokens - hit_tokens, now)
+        if request.blocks.count:
+            self.index.insert(slot, request.blocks, match)
+        worker = fleet.worker_id(slot)
+        if request.session is not None:
+            self.sessions.seen(request.session, worker, prompt_tokens, now)
+        decision = Decision(
+            request.request_id,
+            worker,
+            slot,
+            choice.reason,
+            prompt_tokens,
+            hit_tokens,
+            max(hits.values()) if hits else 0,
+            len(failed),
+        )
+        self.policy.observe(Dispatched(request, slot, hit_tokens), now)
+        return _InFlight(request, decision, now, match.depths.get(slot, 0), failed)
+
+    def _unbook(self, flight: _InFlight, now: float) -> None:
+        """Writes. Takes a booked request off its worker's books."""
+        flight.booked = False
+        slot = flight.decision.slot
+        self.fleet.prefill_done(slot, flight.request.request_id, now)
+        self.fleet.release(slot)
+
+    def _roll_back(self, flight: _InFlight) -> None:
+        """Writes. The prompt was not prefilled: forgets what its dispatch made believe."""
+        blocks = flight.request.blocks
+        if blocks.count > flight.held_blocks:
+            self.index.forget(flight.decision.slot, blocks, flight.held_blocks)
+
+    def _learn(self, flight: _InFlight, usage: Usage) -> None:
+        """Writes. What an answer teaches: bytes per token, the cache's capacity, what is cached now."""
+
+    # --- the fleet ----------------------------------------------------------------------------
+
+    def add_worker(self, spec: WorkerSpec, now: float) -> None:
+        """Writes. A new worker, healthy and empty. Raises ValueError when it is already present."""
+        slot = self.fleet.add(spec, now)
+        self._fleet_changed(slot, spec, now, present=True)
+
+    def update_worker(self, spec: WorkerSpec, now: float) -> None:
+        """Writes. New declared facts (models, weight, capacity); work in flight and cache beliefs stay."""
+        slot = self.fleet.replace(spec)
+        self._fleet_changed(slot, spec, now, present=True)
+
+    def remove_worker(self, worker_id: WorkerId, now: float) -> None:
+        """Writes. The worker is gone. Its requests in flight may still finish; they teach nothing.
+
+        Raises KeyError when it is not present.
+        """
+        slot = self.fleet.slot_of[worker_id]
+        for flight in self._in_flight.values():
+            if flight.booked and flight.decision.slot == slot:
+                self._unbook(flight, now)
+        spec = self.fleet.spec(slot)
+        self.fleet.remove(worker_id)
+        self.index.drop_slot(slot)
+        self.capacity.drop_slot(slot)
+        self._fleet_changed(slot, spec, now, present=False)
+
+    def drain_worker(self, worker_id: WorkerId, draining: bool, now: float) -> None:
+        """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
+        slot = self.fleet.slot_of[worker_id]
+        self.fleet.draining[slot] = draining
+        self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
+
+    def set_health(self, worker_id: WorkerId, healthy: bool, now: float) -> None:
+        """Writes. An unhealthy worker gets no requests. Raises KeyError."""
+        slot = self.fleet.slot_of[worker_id]
+        if self.fleet.healthy[slot] is not healthy:
+            self.fleet.healthy[slot] = healthy
+            self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
+
+    def tick(self, now: float) -> None:
+        """Writes. Upkeep, to be called about once a second; at most a millisecond of work."""
+        self.fleet.tick(now)
+        self.index.maintain(_MAINTENANCE_STEPS)
+
+    def models(self) -> tuple[str, ...]:
+        """Reads. Every model that some worker declares, sorted."""
+        return tuple(sorted({model for _, spec in self.fleet.slots() for model in spec.models}))
+
+    def in_flight(self) -> int:
+        """Reads. Requests routed and not finished."""
+        return len(self._in_flight)
+
+    def statistics(self) -> Statistics:
+        """Reads. A snapshot of the sizes of everything that is remembered."""
+        return Statistics(
+            in_flight=len(self._in_flight),
+            sessions=len(self.sessions),
+            session_turns_stayed=self.sessions.turns_stayed,
+            session_turns_moved=self.sessions.turns_moved,
+            answers=len(self.answers),
+            index=self.index.statistics(),
+        )
+
+    def _pool(self, model: str) -> _Pool:
+        """Reads. The workers that serve a model; a request that names none may go to any."""
+        pool = self._pools.get(model)
+        if pool is None:
+            pool = self._any_model
+            if not pool.serving:
+                if self._pools[""].serving:
+                    raise UnknownModel(model, self.models())
+                raise NoWorkers(model, 0)
+        return pool
+
+    def _fleet_changed(self, slot: int, spec: WorkerSpec, now: float, *, present: bool) -> None:
+        self._rebuild_pools()
+        self.policy.observe(FleetChanged(spec.worker_id, slot, present), now)
+
+    def _rebuild_pools(self) -> None:
+        """Pools are made anew at every change of the fleet, which is rare, so that a request only looks
+        one up. The names are those that workers declare: clients cannot make more of them."""
+        fleet = self.fleet
+        present = dict(fleet.slots())
+        anything = {slot for slot, spec in present.items() if not spec.models}
+
+        def pool(slots: set[int]) -> _Pool:
+            serving = tuple(sorted(slots))
+            eligible = tuple(slot for slot in serving if fleet.healthy[slot] and not fleet.draining[slot])
+            gate_s = [inf] * len(fleet.specs)
+            for slot in eligible:
+                gate_s[slot] = 0.0
+            block_tokens = min((present[slot].engine_block_tokens for slot in serving), default=1)
+            return _Pool(serving, eligible, gate_s, block_tokens)
+
+        self._pools = {
+            model: pool(anything | {slot for slot, spec in present.items() if model in spec.models})
+            for model in self.models()
+        }
+        self._pools[""] = pool(set(present))
+        self._any_model = pool(anything)

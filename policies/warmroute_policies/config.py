@@ -1,0 +1,60 @@
+"""Parameters of the core and their defaults. A default lives here and nowhere else in the core.
+
+Frozen values with units in their names; a parameter that is out of range is refused when it is made.
+The defaults' reasons stand beside them; those of a formula's constants in the module of the formula.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from warmroute_policies.errors import ConfigError
+from warmroute_policies.latency import DEFAULT_PRESET, PRESETS, PrefillPrice
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise ConfigError(text)
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerConfig:
+    """What every policy shares: how prompts are measured, how much is remembered."""
+
+    prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
+    """Prefill price by worker class; a class that is missing has `default_price`."""
+    default_price: PrefillPrice = PRESETS[DEFAULT_PRESET].price
+    bytes_per_token: float = 4.0
+    """Before the first answer has told; English and code are near 4 for current tokenizers."""
+    index_max_bytes: int = 1 << 30
+    sessions_max: int = 100_000
+    capacity_feedback: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.bytes_per_token > 0, "bytes_per_token must be above 0")
+        _require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
+        _require(self.sessions_max >= 1, "sessions_max must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAwareConfig:
+    """Prices of `cache_aware`; the module's docstring has the formula."""
+
+    miss_price: float = 2.0
+    """θ: what a second of avoidable prefill costs, in seconds of delay."""
+    rent_price: float = 2.0
+    """φ: price of room on a busy cache."""
+    decode_s: float = 0.02
+    """d: delay that one more request in flight adds."""
+
+    def __post_init__(self) -> None:
+        _require(self.miss_price >= 0, "miss_price must not be negative")
+        _require(self.rent_price >= 0, "rent_price must not be negative")
+        _require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
+
+
+def parameters(config_type: type) -> dict[str, object]:
+    """Name and default of every parameter of a policy's configuration."""
+    return {f.name: f.default for f in dataclasses.fields(config_type)}

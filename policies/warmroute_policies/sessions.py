@@ -1,0 +1,58 @@
+"""Who came where before: the last worker of each session that clients name.
+
+A session's id is knowledge for policies, never a pin. The table is bounded; the session that was
+silent longest is forgotten first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from warmroute_policies.types import WorkerId
+
+
+class Session(msgspec.Struct, gc=False):
+    """What is remembered of one session."""
+
+    worker: WorkerId
+    last_seen_at: float
+    turns: int = 0
+    moves: int = 0
+    """Turns that went to another worker than the turn before."""
+    footprint_tokens: int = 0
+    """Length of its last prompt: about what it occupies in its worker's cache."""
+
+
+class Sessions:
+    """State: sessions by id, the one seen last at the end."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self.turns_stayed = 0
+        self.turns_moved = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, key: str) -> Session | None:
+        """Reads."""
+        return self._sessions.get(key)
+
+    def seen(self, key: str, worker: WorkerId, prompt_tokens: int, now: float) -> None:
+        """Writes. A turn of the session was sent to the worker."""
+        session = self._sessions.get(key)
+        if session is None:
+            if len(self._sessions) >= self._limit:
+                self._sessions.popitem(last=False)
+            session = self._sessions[key] = Session(worker, now)
+        elif session.worker == worker:
+            self.turns_stayed += 1
+        else:
+            self.turns_moved += 1
+            session.moves += 1
+        session.worker, session.last_seen_at, session.footprint_tokens = worker, now, prompt_tokens
+        session.turns += 1
+        self._sessions.move_to_end(key)

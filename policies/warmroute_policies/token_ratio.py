@@ -1,0 +1,42 @@
+"""How many bytes of a prompt make one token, learned per model from what engines report.
+
+The index counts blocks of bytes, engines count tokens. English, code and Chinese differ by a factor of
+three, chat templates add tokens that the router never sees: a ratio of sums, forgetting slowly, covers
+all of it.
+"""
+
+from __future__ import annotations
+
+# Share of the past that one answer leaves: half of what is believed is younger than about 70 answers.
+_KEEP = 0.99
+
+# No tokenizer in use is outside; a report that is, is an error or a prompt of images.
+_LEAST_BYTES, _MOST_BYTES = 0.5, 32.0
+
+# Model names come from clients when workers accept any: beyond this many the first guess serves.
+_MODELS_MAX = 1024
+
+
+class TokenRatio:
+    """State: two decayed sums, of bytes and of tokens, per model."""
+
+    def __init__(self, bytes_per_token: float) -> None:
+        self._first_guess = bytes_per_token
+        self._sums: dict[str, tuple[float, float]] = {}
+        self._ratio: dict[str, float] = {}
+
+    def bytes_per_token(self, model: str) -> float:
+        """Reads."""
+        return self._ratio.get(model, self._first_guess)
+
+    def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
+        """Writes. One answer's count; implausible ones are ignored."""
+        if not _LEAST_BYTES * prompt_tokens <= prompt_bytes <= _MOST_BYTES * prompt_tokens:
+            return
+        if model not in self._sums and len(self._sums) >= _MODELS_MAX:
+            return
+        total_bytes, total_tokens = self._sums.get(model, (0.0, 0.0))
+        total_bytes = total_bytes * _KEEP + prompt_bytes
+        total_tokens = total_tokens * _KEEP + prompt_tokens
+        self._sums[model] = total_bytes, total_tokens
+        self._ratio[model] = total_bytes / total_tokens
