@@ -1,0 +1,110 @@
+"""Writes the generated pages of docs/, or with --check says which of them are stale (exit code 1).
+
+A page is a function that returns its text; `PAGES` maps file names to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from warmroute.config import sglang
+from warmroute.config.flags import GROUPS, default_text
+from warmroute.config.settings import FIELDS, flag_of, group_of, is_list, kind_of, variable_of
+from warmroute_policies.latency import PRESETS
+
+DOCS: Final = Path(__file__).parent
+
+CONFIGURATION: Final = """\
+# Configuration
+
+<!-- Written by docs/generate.py from warmroute.config.Settings; `make docs` writes it again. -->
+
+A setting has one name everywhere: `idle_timeout_s` in a file is `--idle-timeout-s` on the command line and
+`ROUTER_IDLE_TIMEOUT_S` in the environment. Flags win over the environment, the environment over the file, the
+file over the defaults; a list from a higher source replaces the lower one. `router config` prints every value
+and where it came from (`--json FILE` for programs; keys are masked).
+
+The file is named by `--config FILE` or `ROUTER_CONFIG` and is YAML (`.yaml`, `.yml`) or TOML (`.toml`):
+
+```yaml
+host: 0.0.0.0
+backend:
+  - http://gpu1:8000
+  - {url: http://gpu2:8000, weight: 2, model: [llama-3.1-8b], preset: llama-3.1-8b-h200}
+policy: cache_aware
+policy_param: {miss_price: 2.5}
+```
+
+The same backends as flags: `--backend http://gpu1:8000
+http://gpu2:8000,weight=2,model=llama-3.1-8b,preset=llama-3.1-8b-h200`. A list in the environment is words:
+`ROUTER_BACKEND="http://gpu1:8000 http://gpu2:8000"`; an empty variable counts as not set. Sizes are bytes or
+carry a unit (`64KiB`, `1GiB`). An unknown key, flag or `ROUTER_` variable is an error that names the nearest
+known one, with exit code 2.
+"""
+
+SGLANG: Final = """\
+## sglang-router's flags
+
+`--host`, `--port`, `--policy`, `--api-key` and `--log-level` have the same name. These mean the same as a
+setting and are accepted:
+
+| sglang-router | here |
+|---|---|
+"""
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    parts = [CONFIGURATION]
+    for group, text in GROUPS.items():
+        parts.append(f"\n## {group.capitalize()}\n\n{text}\n\n")
+        parts.append("| name | flag and variable | takes | default | meaning |\n|---|---|---|---|---|\n")
+        for name, field in FIELDS.items():
+            if group_of(field) != group:
+                continue
+            more = " (repeatable)" if is_list(field) else ""
+            row = (
+                f"`{name}`",
+                f"`{flag_of(name)}`{more}<br>`{variable_of(name)}`",
+                kind_of(field).expects,
+                default_text(field),
+                field.description or "",
+            )
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
+    parts.append("\nLatency presets: " + ", ".join(f"`{name}`" for name in PRESETS) + ".\n\n")
+    parts.append(SGLANG)
+    parts.extend(f"| `{flag}` | `{flag_of(name)}` |\n" for flag, name in sglang.ALIASES.items())
+    parts.append(
+        "\nThese tune a rule that has no counterpart here; they are accepted, and one line says so:\n"
+    )
+    parts.append(", ".join(f"`{flag}`" for flag in sglang.WITHOUT_EFFECT))
+    parts.append(".\nAny other is refused with a line that says what to do instead.\n")
+    return "".join(parts)
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {"configuration.md": configuration}
+
+
+def main() -> int:
+    """Writes or checks all pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail when a page is stale")
+    check = parser.parse_args().check
+    stale = []
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
+            stale.append(name)
+        elif not check:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"stale: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

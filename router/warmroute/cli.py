@@ -1,0 +1,190 @@
+"""The `router` command: `serve` (the default), `demo` and `config`.
+
+Exit codes: 0 ok, 1 ran and failed, 2 usage. What a subcommand needs is imported when it runs, so that
+`--help` and a usage error are immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from warmroute.config.flags import GIVEN, Parser, add_settings
+from warmroute.config.sources import Resolved, UsageError, did_you_mean, load
+from warmroute_policies.errors import ConfigError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+COMMANDS: Final = {
+    "serve": "run the router (the default)",
+    "demo": "four built-in engines, a router and traffic; no GPU",
+    "config": "print every setting and where its value came from",
+}
+
+OVERVIEW: Final = """\
+usage: router [serve] --backend URL [--backend URL ...] [options]
+       router demo [options]
+       router config [options]
+
+A router for fleets of LLM inference engines: every request goes to the worker that holds its prefix, unless
+that worker is busier than the recompute is worth.
+
+commands:
+{commands}
+
+  router COMMAND --help   the options of one command
+  router --version        the version
+"""
+
+PRECEDENCE: Final = """\
+Flags win over ROUTER_* variables (--idle-timeout-s is ROUTER_IDLE_TIMEOUT_S, lists are words), those over the
+file (idle_timeout_s: 300), that over the defaults in brackets. sglang-router's flags are accepted where they
+mean the same: --worker-urls, --health-check-interval-secs, --request-timeout-secs and others."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What `router demo` is asked to do."""
+
+    once: bool = False
+    """End after both policies were measured, instead of keeping the URL up."""
+    json: Path | None = None
+    """Where the figures go; None: only to the terminal."""
+    speed: float = 1.0
+    """How many times faster than the measured GPU the engines run."""
+    port: int = 30000
+    """The router's port; the engines take free ones."""
+    duration_s: float = 20.0
+    """Traffic per policy."""
+    seed: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except (UsageError, ConfigError) as error:
+        problems = error.problems if isinstance(error, UsageError) else (str(error),)
+        for problem in problems:
+            print(f"router: error: {problem}", file=sys.stderr)
+        return USAGE
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in ("-h", "--help"):
+        commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+        print(OVERVIEW.format(commands=commands), end="")
+        return OK
+    if words and words[0] == "--version":
+        print(f"warmroute {version('warmroute')}")
+        return OK
+    command = "serve"
+    if words and not words[0].startswith("-"):
+        command = words.pop(0)
+    if command == "serve":
+        return _serve(words)
+    if command == "config":
+        return _config(words)
+    if command == "demo":
+        return _demo(words)
+    raise UsageError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}")
+
+
+def settings_parser(command: str) -> Parser:
+    """The parser of `serve` and `config`: both take every setting."""
+    parser = Parser(
+        prog=f"router {command}",
+        usage=f"router {command} --backend URL [--backend URL ...] [options]",
+        description=PRECEDENCE,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings in YAML or TOML [$ROUTER_CONFIG]"
+    )
+    add_settings(parser)
+    return parser
+
+
+def _resolve(options: argparse.Namespace) -> Resolved:
+    for note in getattr(options, "notes", ()):
+        print(f"router: {note}", file=sys.stderr)
+    return load(getattr(options, GIVEN, {}), options.config)
+
+
+def _serve(words: list[str]) -> int:
+    resolved = _resolve(settings_parser("serve").parse_words(words))
+    from warmroute import app
+
+    return app.run(resolved.settings)
+
+
+def _config(words: list[str]) -> int:
+    parser = settings_parser("config")
+    parser.add_argument("--json", metavar="FILE", help="write JSON to FILE (- is the terminal)")
+    options = parser.parse_words(words)
+    resolved = _resolve(options)
+    from rich.console import Console
+
+    from warmroute.config import show
+
+    if options.json == "-":
+        print(show.as_json(resolved), end="")
+    elif options.json is not None:
+        _write(Path(options.json), show.as_json(resolved))
+    elif sys.stdout.isatty():
+        show.as_table(resolved, Console())
+    else:
+        print(show.as_lines(resolved), end="")
+    return OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from None
+
+
+def _demo(words: list[str]) -> int:
+    defaults = DemoOptions()
+    parser = Parser(prog="router demo", usage="router demo [options]", description=COMMANDS["demo"])
+    parser.add_argument("--once", action="store_true", help="end after the measurement")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--speed",
+        type=_above_zero,
+        default=defaults.speed,
+        metavar="X",
+        help=f"engines X times faster [{defaults.speed:g}]",
+    )
+    parser.add_argument(
+        "--port", type=int, default=defaults.port, metavar="PORT", help=f"the router's port [{defaults.port}]"
+    )
+    parser.add_argument(
+        "--duration-s",
+        type=_above_zero,
+        default=defaults.duration_s,
+        metavar="SECONDS",
+        help=f"per policy [{defaults.duration_s:g}]",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=defaults.seed, metavar="N", help=f"of the traffic [{defaults.seed}]"
+    )
+    options = DemoOptions(**vars(parser.parse_words(words)))
+    from warmroute import demo
+
+    return demo.run(options)
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value

@@ -1,0 +1,145 @@
+"""One worker as an operator writes it.
+
+As text, the URL and then options behind commas: `http://gpu1:8000,weight=2,model=llama`. In a file also as a
+mapping: `{url: http://gpu1:8000, weight: 2, model: [llama]}`. The URL in its plain form (scheme, host and
+port, nothing behind) is the worker's identity everywhere: in metrics, journals and the admin API.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from warmroute.config.kinds import Kind, Positive, split_text
+from warmroute_policies.latency import PRESETS
+
+
+def worker_url(text: str) -> str:
+    """A worker's URL in its plain form, `http://host:port`. Raises ValueError with what was expected."""
+    shown = repr(text)
+    if "://" not in text:
+        raise ValueError(f"expected http://host:port, got {shown}; did you mean http://{text.strip('/')}?")
+    parts = urlsplit(text.strip())
+    if parts.scheme.lower() == "https":
+        raise ValueError(f"{shown}: workers are reached by plain http:// only, TLS to workers is not served")
+    if parts.scheme.lower() != "http":
+        raise ValueError(f"expected http://host:port, got {shown}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("expected http://host:port, got a URL with a user or password")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{shown}: expected no path behind the port, a request keeps its own")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{shown}: expected a port from 1 to 65535") from None
+    if not parts.hostname or port == 0:
+        raise ValueError(f"expected http://host:port, got {shown}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http://{host}:{port if port is not None else 80}"
+
+
+def preset_name(name: str) -> str:
+    """The name of a latency preset. Raises ValueError with the nearest name."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no latency preset is called {name!r}{hint} (known: {', '.join(sorted(PRESETS))})")
+    return name
+
+
+class Backend(BaseModel):
+    """One worker: its URL and what is known of it beforehand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    model: Annotated[tuple[str, ...], BeforeValidator(split_text)] = ()
+    """Names of the models it serves; empty: asked at /v1/models, or any model when discovery is off."""
+    weight: Positive = 1.0
+    """Relative speed: predicted prefill seconds are divided by it."""
+    kv_capacity_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
+    preset: str | None = None
+    """Latency preset of this worker; None: the fleet's (`latency_preset`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        url, *options = value.split(",")
+        given: dict[str, Any] = {"url": url}
+        for option in options:
+            name, equals, text = option.partition("=")
+            if not equals:
+                raise ValueError(f"expected URL,name=value,…, got {option!r} behind the URL")
+            if name == "model":
+                given.setdefault("model", []).append(text)
+            elif name in given or name == "url":
+                raise ValueError(f"`{name}` is given twice")
+            else:
+                given[name] = text
+        unknown = next((name for name in given if name not in cls.model_fields), None)
+        if unknown is not None:
+            known = ", ".join(name for name in cls.model_fields if name != "url")
+            raise ValueError(f"a backend has no option {unknown!r} (known: {known})")
+        return given
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        return worker_url(value)
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str | None) -> str | None:
+        return None if value is None else preset_name(value)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A backend from its text form. Raises pydantic's ValidationError, a ValueError."""
+        return cls.model_validate(text)
+
+    def __str__(self) -> str:
+        """The text form; what equals its default is left out."""
+        options = [f"model={name}" for name in self.model]
+        if self.weight != 1.0:
+            options.append(f"weight={self.weight:g}")
+        if self.kv_capacity_tokens is not None:
+            options.append(f"kv_capacity_tokens={self.kv_capacity_tokens}")
+        if self.preset is not None:
+            options.append(f"preset={self.preset}")
+        return ",".join((self.url, *options))
+
+
+def no_twins(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
+    """The same backends. Raises ValueError when two have one URL."""
+    seen: set[str] = set()
+    for backend in backends:
+        if backend.url in seen:
+            raise ValueError(f"{backend.url} is listed twice")
+        seen.add(backend.url)
+    return backends
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, (dict, Backend)) else split_text(value)
+
+
+Backends = Annotated[
+    tuple[Backend, ...],
+    BeforeValidator(_one_or_many),
+    AfterValidator(no_twins),
+    Kind("URLs such as http://gpu1:8000 or http://gpu1:8000,weight=2", "URL"),
+]

@@ -1,0 +1,34 @@
+"""Settings as the values that the decision core takes.
+
+Every latency preset in use is a worker class of its own, so that a fleet may mix accelerators.
+"""
+
+from __future__ import annotations
+
+from warmroute.config.backends import Backend
+from warmroute.config.settings import Settings
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.latency import PRESETS
+from warmroute_policies.types import WorkerSpec
+
+
+def balancer_config(settings: Settings) -> BalancerConfig:
+    """What every policy shares. A worker that is added later may name any preset, so all have a price."""
+    return BalancerConfig(
+        prices={name: preset.price for name, preset in PRESETS.items()},
+        default_price=PRESETS[settings.latency_preset].price,
+        bytes_per_token=settings.bytes_per_token,
+        index_max_bytes=int(settings.index_max_bytes),
+        capacity_feedback=settings.capacity_feedback,
+    )
+
+
+def worker_spec(backend: Backend, settings: Settings) -> WorkerSpec:
+    """A worker as the core knows it before the engine itself has told more."""
+    return WorkerSpec(
+        worker_id=backend.url,
+        models=backend.model,
+        weight=backend.weight,
+        kv_capacity_tokens=backend.kv_capacity_tokens or settings.kv_capacity_tokens,
+        worker_class=backend.preset or settings.latency_preset,
+    )

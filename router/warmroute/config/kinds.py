@@ -1,0 +1,95 @@
+"""The types that settings have: what each accepts, and the words that say so in help, docs and errors.
+
+Values arrive as text (flags, environment) or as native values (YAML, TOML); both end as the same type.
+A list given as text is split at whitespace; a mapping given as text is `name=value` pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How people are told about a type."""
+
+    expects: str
+    """Completes "expected …"."""
+    metavar: str
+
+
+def split_text(value: object) -> object:
+    """A list written as one text: its words."""
+    return value.split() if isinstance(value, str) else value
+
+
+def pairs_to_mapping(value: object) -> object:
+    """`name=value` pairs as a mapping; a value that reads as JSON (2, 0.5, true) is that, else it is text."""
+    if isinstance(value, str):
+        value = value.split()
+    if not isinstance(value, list):
+        return value
+    mapping: dict[str, object] = {}
+    for pair in value:
+        name, equals, text = str(pair).partition("=")
+        if not (name and equals):
+            raise ValueError(f"expected name=value, got {pair!r}")
+        try:
+            parsed = json.loads(text)
+        except json.JSONDecodeError:
+            parsed = text
+        mapping[name] = parsed
+    return mapping
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _rooted(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"/[!-~]*", value):
+        raise ValueError(f"expected a path that begins with `/`, got {value!r}")
+    return value
+
+
+# A header's name as in RFC 9110, 5.6.2 (token).
+HeaderName = Annotated[
+    str,
+    BeforeValidator(_lower),
+    Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$"),
+    Kind("a header's name", "NAME"),
+]
+
+# An upper end of a day, so that a value in milliseconds is caught.
+Seconds = Annotated[
+    float, Field(gt=0, le=86400, allow_inf_nan=False), Kind("seconds, above 0 and at most 86400", "SECONDS")
+]
+Port = Annotated[
+    int, Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", "PORT")
+]
+Count = Annotated[int, Field(ge=1), Kind("a whole number, at least 1", "N")]
+CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N")]
+WholeNumber = Annotated[int, Kind("a whole number", "N")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number above 0", "X")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number, at least 0", "X")]
+Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]
+Text = Annotated[str, Field(min_length=1), Kind("text that is not empty", "TEXT")]
+UrlPath = Annotated[str, BeforeValidator(_rooted), Kind("a path that begins with `/`", "PATH")]
+Switch = Annotated[bool, Kind("true or false", "")]
+Secrets = Annotated[
+    tuple[Annotated[SecretStr, Field(min_length=1)], ...],
+    BeforeValidator(split_text),
+    Kind("keys, none of them empty", "KEY"),
+]
+HeaderNames = Annotated[tuple[HeaderName, ...], BeforeValidator(split_text), Kind("names of headers", "NAME")]
+Parameters = Annotated[
+    Mapping[str, bool | int | float | str],
+    BeforeValidator(pairs_to_mapping),
+    Kind("name=value pairs, or a mapping", "NAME=VALUE"),
+]

@@ -1,0 +1,272 @@
+"""Every setting of the router, with the only place where its default stands.
+
+`Settings(...)` takes values and reads nothing else; `sources.load` collects flags, environment and file.
+The groups here are those of `router serve --help` and of docs/configuration.md. Defaults of the decision
+core are the core's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from warmroute.config.backends import Backends, preset_name
+from warmroute.config.kinds import (
+    Count,
+    CountOrZero,
+    HeaderNames,
+    Kind,
+    NotNegative,
+    Parameters,
+    Port,
+    Positive,
+    Seconds,
+    Secrets,
+    Size,
+    Switch,
+    Text,
+    UrlPath,
+    WholeNumber,
+)
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.latency import DEFAULT_PRESET
+
+ENV_PREFIX: Final = "ROUTER_"
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+_CORE: Final = {field.name: field.default for field in dataclasses.fields(BalancerConfig)}
+
+
+def _setting(group: str, default: Any, text: str) -> Any:
+    return Field(default=default, description=text, json_schema_extra={"group": group})
+
+
+def group_of(field: FieldInfo) -> str:
+    """The group that a setting is listed in."""
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["group"])
+
+
+def kind_of(field: FieldInfo) -> Kind:
+    """What a setting accepts, in words. The outermost type's words win over its parts'."""
+    return next(item for item in reversed(field.metadata) if isinstance(item, Kind))
+
+
+def _level(value: object) -> object:
+    # sglang-router says "warn".
+    return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Resolved settings: immutable values. Raises pydantic's ValidationError where one is not acceptable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        enable_decoding=False,  # lists in the environment are words, not JSON
+        env_ignore_empty=True,  # compose files pass unset variables on as empty ones
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # an input may be a key
+    )
+
+    host: Text = _setting("server", "127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 interface.")
+    port: Port = _setting(
+        "server", 30000, "Port to listen on, for requests, administration and metrics alike."
+    )
+    api_key: Secrets = _setting(
+        "server", (), "Keys that clients may use (`Authorization: Bearer` or `x-api-key`); none: open to all."
+    )
+    admin_api_key: Secrets = _setting(
+        "server", (), "Keys for the endpoints that change or show the router's state; none: those of clients."
+    )
+    max_body_bytes: Size = _setting(
+        "server", 512 * MIB, "Largest request body; a larger one is answered 413."
+    )
+    max_connections: Count = _setting(
+        "server", 16384, "Client connections at a time; further ones wait in the kernel's queue."
+    )
+    max_client_buffer_bytes: Size = _setting(
+        "server",
+        256 * KIB,
+        "Answer bytes held for one slow client before its worker is not read any further.",
+    )
+
+    backend: Backends = _setting(
+        "workers",
+        (),
+        "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
+        "`kv_capacity_tokens=N`, `preset=NAME` (latency preset). More can be added while the router runs.",
+    )
+    model_discovery: Switch = _setting(
+        "workers", True, "Ask workers that name no model for theirs, at /v1/models."
+    )
+    kv_capacity_tokens: Annotated[
+        int | None, Field(ge=1), Kind("a whole number of tokens, at least 1", "TOKENS")
+    ] = _setting(
+        "workers",
+        None,
+        "KV cache of a worker that does not tell and has no own figure; none: learned from its answers.",
+    )
+    capacity_feedback: Switch = _setting(
+        "workers",
+        _CORE["capacity_feedback"],
+        "Correct the believed size of a worker's KV cache by the cached tokens that it reports.",
+    )
+    idle_connections_per_worker: CountOrZero = _setting(
+        "workers", 256, "Idle connections kept open to one worker."
+    )
+    upstream_keepalive_s: Seconds = _setting(
+        "workers",
+        4.0,
+        "An idle connection to a worker is closed after this; below the 5 s after which uvicorn, and so vLLM "
+        "and SGLang, close it.",
+    )
+
+    policy: Text = _setting(
+        "policy", "cache_aware", "Routing policy: a name, or `package.module:Class` for one of your own."
+    )
+    policy_param: Parameters = _setting("policy", {}, "A parameter of the policy.")
+    session_sticky: Switch = _setting(
+        "policy",
+        False,
+        "Keep every session on its worker, whatever the policy, while that worker is healthy.",
+    )
+    session_header: HeaderNames = _setting(
+        "policy",
+        (
+            "x-session-id",
+            "x-smg-routing-key",
+            "x-claude-code-session-id",
+            "x-dynamo-session-id",
+            "session-id",
+            "thread-id",
+        ),
+        "Request headers that name a session, the first one present wins.",
+    )
+    seed: WholeNumber = _setting("policy", 0, "Seed of the policies that draw lots.")
+    latency_preset: Annotated[Text, Kind("the name of a latency preset", "NAME")] = _setting(
+        "policy", DEFAULT_PRESET, "Prefill cost of the workers: model and accelerator that come nearest."
+    )
+    bytes_per_token: Positive = _setting(
+        "policy", _CORE["bytes_per_token"], "Prompt bytes per token until the first answers have told."
+    )
+    index_max_bytes: Annotated[Size, Field(ge=MIB), Kind("bytes, at least 1MiB", "SIZE")] = _setting(
+        "policy",
+        _CORE["index_max_bytes"],
+        "Memory for the index of prefixes; the oldest are forgotten first.",
+    )
+
+    connect_timeout_s: Seconds = _setting("timeouts", 5.0, "Connecting to a worker.")
+    first_byte_timeout_s: Seconds = _setting(
+        "timeouts",
+        600.0,
+        "From the request's last byte to the answer's first; a queue and a long prefill fit.",
+    )
+    idle_timeout_s: Seconds = _setting("timeouts", 300.0, "Between two pieces of a worker's answer.")
+    total_timeout_s: Seconds = _setting("timeouts", 1800.0, "A whole request, from its head to its end.")
+    head_timeout_s: Seconds = _setting(
+        "timeouts", 30.0, "From a request's first byte to the end of its head."
+    )
+    body_timeout_s: Seconds = _setting(
+        "timeouts", 120.0, "From the end of a request's head to its last byte."
+    )
+    keepalive_timeout_s: Seconds = _setting("timeouts", 75.0, "A client's connection between two requests.")
+    shutdown_grace_s: Seconds = _setting(
+        "timeouts", 180.0, "Time that streams have to finish after the signal to stop."
+    )
+
+    health_path: UrlPath = _setting("health", "/health", "Path that a healthy worker answers with 2xx.")
+    health_interval_s: Seconds = _setting("health", 10.0, "Between two checks of one worker.")
+    health_timeout_s: Seconds = _setting("health", 5.0, "For one check.")
+    health_rise: Count = _setting("health", 2, "Good checks in a row that make a worker healthy again.")
+    health_fall: Count = _setting("health", 3, "Failed checks in a row that make a worker unhealthy.")
+    eject_after_failures: Count = _setting(
+        "health", 5, "Requests in a row that fail by the worker's fault before it is ejected."
+    )
+    eject_for_s: Seconds = _setting(
+        "health", 10.0, "An ejected worker gets one probing request after this time; success brings it back."
+    )
+
+    retries: CountOrZero = _setting(
+        "retries", 2, "Further workers to try when one fails before the first byte has reached the client."
+    )
+    retry_budget_ratio: NotNegative = _setting(
+        "retries", 0.2, "Retries allowed per request, over the whole router."
+    )
+    retry_budget_min_per_s: NotNegative = _setting(
+        "retries", 3.0, "Retries per second that are allowed however few requests there are."
+    )
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(_level),
+        Kind("one of debug, info, warning, error", "LEVEL"),
+    ] = _setting("observability", "info", "Least important messages that are written.")
+    log_format: Annotated[
+        Literal["auto", "console", "json"], Kind("one of auto, console, json", "FORMAT")
+    ] = _setting("observability", "auto", "Form of the log; auto: console on a terminal, else json.")
+    access_log: Switch = _setting("observability", False, "Write one line per request.")
+    journal: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "observability",
+        None,
+        "Record every input of the decision core here: hashes, lengths and times, never prompt text.",
+    )
+    journal_max_bytes: Size = _setting(
+        "observability",
+        1 * GIB,
+        "Recording ends when the journal has this size; what is there replays exactly.",
+    )
+
+    @field_validator("latency_preset")
+    @classmethod
+    def _known_preset(cls, value: str) -> str:
+        return preset_name(value)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the arguments: `sources.load` reads the rest, so that it can say where a value came from."""
+        return (init_settings,)
+
+
+FIELDS: Final[dict[str, FieldInfo]] = dict(Settings.model_fields)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: `idle_timeout_s` is `--idle-timeout-s`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting: `idle_timeout_s` is `ROUTER_IDLE_TIMEOUT_S`."""
+    return ENV_PREFIX + name.upper()
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether a setting takes several values: its flag may be repeated."""
+    return isinstance(field.default, (tuple, dict))
+
+
+def is_switch(field: FieldInfo) -> bool:
+    """Whether a setting is on or off: its flag has a `--no-` form."""
+    return isinstance(field.default, bool)
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting's values are never shown."""
+    return kind_of(field).metavar == "KEY"
