@@ -61,7 +61,7 @@ def preset_name(name: str) -> str:
 class Backend(BaseModel):
     """One worker: its URL and what is known of it beforehand."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str
     model: Annotated[tuple[str, ...], BeforeValidator(split_text)] = ()

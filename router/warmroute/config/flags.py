@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from warmroute.config import sglang
@@ -111,7 +110,10 @@ def default_text(field: FieldInfo) -> str:
 
 def size_text(value: int) -> str:
     """Bytes in the largest unit that divides them: 256KiB."""
-    return ByteSize(value).human_readable().replace(".0", "") if value % 1024 == 0 else str(value)
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= size and value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
