@@ -19,6 +19,12 @@ def _require(condition: bool, text: str) -> None:
         raise ConfigError(text)
 
 
+def _require_bound(load_factor: float, slack_requests: float) -> None:
+    """With a factor below 1 every worker could be over the bound at once."""
+    _require(load_factor >= 1, "load_factor must be at least 1")
+    _require(slack_requests >= 0, "slack_requests must not be negative")
+
+
 @dataclass(frozen=True, slots=True)
 class BalancerConfig:
     """What every policy shares: how prompts are measured, how much is remembered."""
@@ -53,6 +59,57 @@ class CacheAwareConfig:
         _require(self.miss_price >= 0, "miss_price must not be negative")
         _require(self.rent_price >= 0, "rent_price must not be negative")
         _require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixHashConfig:
+    """Parameters of `prefix_hash`; `algorithms.ring` has the bound."""
+
+    prefix_tokens: int = 256
+    """K: length of the prompt's head. Sources use 256 tokens; so do providers that hash prompts."""
+    load_factor: float = 1.25
+    """c: a worker may have this many times its share of the requests in flight ..."""
+    slack_requests: float = 10.0
+    """s: ... and this many more."""
+    ring_points: int = 150
+    """Points per worker: shares of the ring differ by about 1/√150 = 8 %."""
+
+    def __post_init__(self) -> None:
+        _require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
+        _require_bound(self.load_factor, self.slack_requests)
+        _require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistentHashConfig:
+    """Parameters of `consistent_hash`; `algorithms.ring` has the bound."""
+
+    prefix_tokens: int = 256
+    """Length of the prompt's head, the key of requests without a session."""
+    load_factor: float = 1.25
+    slack_requests: float = 8.0
+    """Several requests of one prefix in flight are normal and cheap: they share its prefill."""
+    ring_points: int = 160
+
+    def __post_init__(self) -> None:
+        _require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
+        _require_bound(self.load_factor, self.slack_requests)
+        _require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStickyConfig:
+    """Parameters of `session_sticky`; `algorithms.ring` has the bound."""
+
+    inner: str = "least_requests"
+    """The rule for new sessions, and for those whose worker is gone or too busy. Its own parameters are
+    given as `inner.NAME`."""
+    load_factor: float = 1.5
+    """Higher than for hashing: to leave costs a session its whole prefix."""
+    slack_requests: float = 8.0
+
+    def __post_init__(self) -> None:
+        _require_bound(self.load_factor, self.slack_requests)
 
 
 def parameters(config_type: type) -> dict[str, object]:

@@ -27,6 +27,18 @@ HEAD_DONE_CAP = 0.95
 ASSUMED_KV_CAPACITY_TOKENS = 400_000.0
 
 
+def _check(spec: WorkerSpec) -> None:
+    """Refuses what would divide by zero, or turn a price into nan, at some later request."""
+    if not (isfinite(spec.weight) and spec.weight > 0):
+        raise ValueError(f"weight of {spec.worker_id} must be above 0, not {spec.weight}")
+    if not (isfinite(spec.rtt_s) and spec.rtt_s >= 0):
+        raise ValueError(f"rtt_s of {spec.worker_id} must not be negative, and is {spec.rtt_s}")
+    if spec.engine_block_tokens < 1:
+        raise ValueError(f"engine_block_tokens of {spec.worker_id} must be at least 1")
+    if spec.kv_capacity_tokens is not None and spec.kv_capacity_tokens < 1:
+        raise ValueError(f"kv_capacity_tokens of {spec.worker_id} must be at least 1, or not given")
+
+
 class Fleet:
     """All mutable state: one spec per slot, its flags, and the columns of its work in flight."""
 
@@ -47,6 +59,8 @@ class Fleet:
         """Prefill seconds per missing token, by slot (`PrefillPrice`, divided by the worker's weight)."""
         self.quadratic_s: list[float] = []
         self.rtt_s: list[float] = []
+        self.weight: list[float] = []
+        """Relative speed, for rules that count requests instead of pricing them."""
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
         self.pressure: list[float] = []
@@ -60,7 +74,11 @@ class Fleet:
     # --- workers ------------------------------------------------------------------------------
 
     def add(self, spec: WorkerSpec, now: float) -> int:
-        """Writes. The slot of a new worker; its id must not be present."""
+        """Writes. The slot of a new worker; its id must not be present.
+
+        Raises ValueError, before anything is written, when it is or when the spec makes no sense.
+        """
+        _check(spec)
         if spec.worker_id in self.slot_of:
             raise ValueError(f"worker {spec.worker_id} is already present")
         try:
@@ -85,7 +103,11 @@ class Fleet:
         return slot
 
     def replace(self, spec: WorkerSpec) -> int:
-        """Writes. New declared facts for a worker that is present; work in flight stays."""
+        """Writes. New declared facts for a worker that is present; work in flight stays.
+
+        Raises KeyError when it is not present, ValueError when the spec makes no sense.
+        """
+        _check(spec)
         slot = self.slot_of[spec.worker_id]
         self.specs[slot] = spec
         self._reprice(slot)
@@ -119,14 +141,16 @@ class Fleet:
         self.linear_s[slot] = price.linear_s / spec.weight
         self.quadratic_s[slot] = price.quadratic_s / spec.weight
         self.rtt_s[slot] = spec.rtt_s
+        self.weight[slot] = spec.weight
         known = spec.kv_capacity_tokens
         self.kv_capacity_tokens[slot] = float("inf") if known is None else float(known)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
             self.specs, self.healthy, self.draining, self.inflight, self.queued_tokens,
-            self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.kv_capacity_tokens,
-            self.pressure, self._touched, self._touched_at, self._prefills, self._head_since,
+            self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
+            self.kv_capacity_tokens, self.pressure, self._touched, self._touched_at, self._prefills,
+            self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""Chance that leaves no trace: a draw is a function of the seed and the request's id.
+
+Rules kept here. A generator has a state, so whoever draws writes, and a dry run or a shadow policy that
+draws would change what live requests get. A draw by hash is a pure read: the same request draws the same
+number however often it is asked about, and a replayed journal draws what the live router drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xxhash import xxh3_64_intdigest
+
+_U64 = (1 << 64) - 1
+
+
+def draw(seed: int, request_id: int) -> int:
+    """64 bits that look random: equal for equal arguments, unrelated for neighbouring ids."""
+    return xxh3_64_intdigest((request_id & _U64).to_bytes(8, "little"), seed & _U64)
+
+
+def pick_least(costs: Sequence[float], ticket: int) -> int:
+    """The slot of the least cost; among equals the ticket (a `draw`) picks, so no slot is favoured.
+
+    At least one cost must be finite: price what is not eligible at `inf` and it is never picked.
+    """
+    low = min(costs)
+    if costs.count(low) == 1:
+        return costs.index(low)
+    ties = [slot for slot, cost in enumerate(costs) if cost == low]
+    return ties[ticket % len(ties)]
