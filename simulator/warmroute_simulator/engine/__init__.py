@@ -1,0 +1,34 @@
+"""One inference engine (a worker) as a pure object: requests and time in, events out.
+
+Nothing here reads a clock, waits or does I/O, and nothing is random: the same calls give the same events.
+`serve` drives it with real time; a discrete-event simulation can drive the same class with virtual time.
+
+    config   what one worker is: latencies, KV capacity, limits; `DEPLOYMENTS`, the presets
+    cache    the paged KV cache: references, prefix hits, LRU eviction from the tail
+    blocks   block keys: the chained identity of a token sequence
+    events   what an engine tells: FirstToken, Tokens, Finished
+    steps    how long a step takes, and where a run of equal decode steps stands at a given time
+    model    the engine: submit, abort, next_event_at, advance
+"""
+
+from warmroute_simulator.engine.blocks import block_keys
+from warmroute_simulator.engine.cache import PagedCache
+from warmroute_simulator.engine.config import DEPLOYMENTS, Deployment, EngineConfig
+from warmroute_simulator.engine.events import EngineRequest, Event, Finished, FinishReason, FirstToken, Tokens
+from warmroute_simulator.engine.model import Engine, EngineTotals
+
+__all__ = [
+    "DEPLOYMENTS",
+    "Deployment",
+    "Engine",
+    "EngineConfig",
+    "EngineRequest",
+    "EngineTotals",
+    "Event",
+    "FinishReason",
+    "Finished",
+    "FirstToken",
+    "PagedCache",
+    "Tokens",
+    "block_keys",
+]

@@ -1,0 +1,81 @@
+"""How long an engine's steps take, and where a run of equal decode steps stands at a given time.
+
+One step computes chunks of prefill and one token for each decoding sequence (milliseconds; coefficients and
+their source in `warmroute_policies.latency`):
+
+    with prefill:  max(w0, c0 + c1·(n + B)/1000) + Σ c2·n_i·(p_i + n_i/2)/1e6 + d1·B + d2·C/1000
+    without:       d0 + d1·B + d2·C/1000
+
+for B decoding sequences with C tokens of context together, and prefills of n_i new tokens after p_i known
+ones, n = Σ n_i.
+
+Between two events a decode batch does the same thing again and again; only C grows, by B per step. Such a
+run of k steps is one object, and its j-th step ends after j·first + grow·j(j−1)/2 seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from warmroute_policies.latency import LatencyCoefficients
+
+if TYPE_CHECKING:
+    from warmroute_simulator.engine.sequence import Sequence
+
+
+def step_seconds(
+    latency: LatencyCoefficients, prefill: list[tuple[int, int]], decoding: int, context_tokens: int
+) -> float:
+    """Duration of one step; `prefill` holds (tokens known before, new tokens) of each chunk."""
+    decode_ms = latency.d1 * decoding + latency.d2 * context_tokens / 1000
+    if not prefill:
+        return (latency.d0 + decode_ms) / 1000
+    new_tokens = sum(new for _, new in prefill)
+    attention_ms = sum(latency.c2 * new * (known + new / 2) for known, new in prefill) / 1e6
+    linear_ms = max(latency.w0, latency.c0 + latency.c1 * (new_tokens + decoding) / 1000)
+    return (linear_ms + attention_ms + decode_ms) / 1000
+
+
+@dataclass(slots=True)
+class Run:
+    """Steps in flight: one step of any kind, or several equal decode steps."""
+
+    started_at: float
+    first_s: float
+    """Duration of the first step."""
+    grow_s: float
+    """How much longer each further step takes than the one before it."""
+    steps: int
+    prefill: list[tuple[Sequence, int]] = field(default_factory=list)
+    decode: list[Sequence] = field(default_factory=list)
+
+    def end_of(self, steps: int) -> float:
+        return self.started_at + steps * self.first_s + self.grow_s * steps * (steps - 1) / 2
+
+    def ended_by(self, now: float) -> int:
+        """How many of the steps have ended at `now`."""
+        if now < self.started_at + self.first_s:
+            return 0
+        if self.steps == 1 or now >= self.end_of(self.steps):
+            return self.steps
+        linear = self.first_s - self.grow_s / 2
+        elapsed = now - self.started_at
+        if self.grow_s > 0:
+            root = math.sqrt(linear * linear + 2 * self.grow_s * elapsed)
+            guess = int(2 * elapsed / (linear + root))
+        else:
+            guess = int(elapsed / self.first_s)
+        guess = min(max(guess, 1), self.steps)
+        while guess < self.steps and self.end_of(guess + 1) <= now:
+            guess += 1
+        while self.end_of(guess) > now:
+            guess -= 1
+        return guess
+
+    def skip(self, steps: int) -> None:
+        """Let the first `steps` steps be past."""
+        self.started_at = self.end_of(steps)
+        self.first_s += self.grow_s * steps
+        self.steps -= steps

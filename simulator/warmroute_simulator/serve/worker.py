@@ -1,0 +1,359 @@
+"""One worker behind HTTP: a request's way from its path to the engine.
+
+Operator endpoints answer at once. What generates passes the fault that is set, the API key, the dialect's
+parser, the model's name and the context length, and then waits for the engine. The order of these checks and
+the error JSON are vLLM's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import xxhash
+
+from warmroute_simulator.engine import (
+    Engine,
+    EngineConfig,
+    EngineRequest,
+    Finished,
+    FinishReason,
+    block_keys,
+)
+from warmroute_simulator.serve import reports, tokens
+from warmroute_simulator.serve.clock import EngineClock
+from warmroute_simulator.serve.dialects import chat, completions, embeddings, generate, messages, responses
+from warmroute_simulator.serve.dialects.base import (
+    ApiError,
+    BadRequest,
+    Call,
+    Meta,
+    NotFound,
+    Unauthorized,
+    decode,
+)
+from warmroute_simulator.serve.driver import EngineDriver
+from warmroute_simulator.serve.faults import FaultBox, FaultSpec
+from warmroute_simulator.serve.generation import Generation
+from warmroute_simulator.serve.http import Exchange, HttpConnection
+
+if TYPE_CHECKING:
+    from warmroute_simulator.serve.app import Fleet
+
+EngineKind = Literal["vllm", "sglang"]
+VERSION = "0.32.0-simulated"
+"""The vLLM release whose answers the shapes were taken from."""
+SGLANG_VERSION = "0.5.23-simulated"
+
+_DIALECTS: dict[str, Callable[[bytes | bytearray], Call]] = {
+    "/v1/chat/completions": chat.parse,
+    "/v1/completions": completions.parse,
+    "/v1/responses": responses.parse,
+    "/v1/messages": messages.parse,
+    "/generate": generate.parse,
+}
+
+
+class TokenizeBody(msgspec.Struct, frozen=True):
+    model: str | None = None
+    prompt: str | None = None
+    messages: msgspec.Raw = msgspec.Raw()
+
+
+class DetokenizeBody(msgspec.Struct, frozen=True):
+    tokens: list[int]
+    model: str | None = None
+
+
+_TOKENIZE = msgspec.json.Decoder(TokenizeBody)
+_DETOKENIZE = msgspec.json.Decoder(DetokenizeBody)
+_FAULT = msgspec.json.Decoder(FaultSpec)
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What all workers of one process have in common."""
+
+    engine: EngineConfig
+    model: str
+    max_model_len: int
+    speed: float = 1.0
+    seed: int = 0
+    api_keys: tuple[str, ...] = ()
+    kind: EngineKind = "vllm"
+
+
+class Worker:
+    """One engine, its connections and counters. A `Service` of the HTTP server."""
+
+    def __init__(
+        self, index: int, settings: WorkerSettings, fleet: Fleet, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.index, self.settings = index, settings
+        self.model = settings.model
+        self.version = VERSION if settings.kind == "vllm" else SGLANG_VERSION
+        self.engine = Engine(settings.engine)
+        self.driver = EngineDriver(self.engine, EngineClock(settings.speed), loop)
+        self.faults = FaultBox()
+        self.ttft = reports.Histogram(reports.TTFT_BUCKETS_S)
+        self.finished: dict[str, int] = {"stop": 0, "length": 0}
+        self.connections: set[HttpConnection] = set()
+        self._fleet = fleet
+        self._next_id = 0
+
+    def accept(self) -> bool:
+        return self.faults.take("refuse") is None
+
+    def set_fault(self, spec: FaultSpec) -> None:
+        self.faults.set(spec)
+        factor = spec.factor if spec.kind == "slow" else 1.0
+        self.driver.set_rate(self.settings.speed / factor)
+        if spec.kind == "refuse":
+            for connection in list(self.connections):
+                if connection.idle:
+                    connection.break_off(after_flush=False)
+
+    def handle(self, exchange: Exchange) -> None:
+        request = exchange.request
+        path = request.path
+        try:
+            if path.startswith("/v1/"):
+                self._check_key(exchange)
+            if request.method == "POST":
+                if path in _DIALECTS or path == "/v1/embeddings":
+                    self._inference(exchange)
+                else:
+                    self._post(exchange)
+            elif request.method in ("GET", "HEAD"):
+                self._get(exchange)
+            else:
+                self._not_found(exchange)
+        except ApiError as error:
+            body = error.anthropic_body() if path.startswith("/v1/messages") else error.body()
+            exchange.respond(error.status, body)
+
+    # What generates.
+
+    def _inference(self, exchange: Exchange) -> None:
+        fault = self.faults.take("hang", "error_500", "error_503", "die_midstream")
+        if fault is not None and self._broken(exchange, fault):
+            return
+        request = exchange.request
+        if request.path == "/v1/embeddings":
+            self._embed(exchange)
+            return
+        call = _DIALECTS[request.path](request.body)
+        self._check_model(call.model)
+        prompt_tokens = len(call.tokens) // tokens.TOKEN_BYTES
+        room = self.settings.max_model_len - prompt_tokens
+        if room < 1 or (call.max_tokens or 1) > room:
+            raise BadRequest(
+                f"This model's maximum context length is {self.settings.max_model_len} tokens. However, you "
+                f"requested {call.max_tokens or 0} output tokens and your prompt contains {prompt_tokens} "
+                "input tokens. Please reduce the length of the input prompt or the number of requested "
+                "output tokens.",
+                "input_tokens",
+            )
+        seed = xxhash.xxh3_64_intdigest(call.tokens, self.settings.seed)
+        natural = min(tokens.natural_length(seed), room)
+        words = tokens.answer_words(seed, call.max_tokens or natural)
+        keys = block_keys(call.tokens + b"".join(words), self.settings.engine.block_tokens, salt=call.salt)
+        request_id = self._new_id()
+        answer_id = call.id_prefix + self._answer_id(exchange, request_id)
+        meta = Meta(answer_id, call.model or self.model, int(time.time()))
+        answer = call.answer(call, meta)
+        reason = FinishReason.LENGTH if call.max_tokens else FinishReason.STOP
+        generation = Generation(self, exchange, request_id, answer, words, prompt_tokens, call.stream, fault)
+        self.driver.submit(
+            EngineRequest(request_id, prompt_tokens, len(words), keys, reason, call.stream), generation
+        )
+
+    def _broken(self, exchange: Exchange, fault: FaultSpec) -> bool:
+        """Apply a fault that hits before the engine; False when it hits later."""
+        if fault.kind == "die_midstream":
+            if fault.after_chunks == 0:
+                exchange.abort()
+            return fault.after_chunks == 0
+        if fault.kind != "hang":
+            status = 500 if fault.kind == "error_500" else 503
+            error = {
+                "message": "injected fault",
+                "type": "InternalServerError",
+                "param": None,
+                "code": status,
+            }
+            exchange.respond(status, msgspec.json.encode({"error": error}))
+        return True
+
+    def _embed(self, exchange: Exchange) -> None:
+        call = embeddings.parse(exchange.request.body)
+        self._check_model(call.model)
+        for prompt in call.inputs:
+            if len(prompt) // tokens.TOKEN_BYTES > self.settings.max_model_len:
+                raise BadRequest(
+                    f"This model's maximum context length is {self.settings.max_model_len} tokens", "input"
+                )
+        job = _EmbeddingJob(self, exchange, call)
+        for prompt in call.inputs:
+            request_id = self._new_id()
+            job.waiting.add(request_id)
+            keys = block_keys(prompt, self.settings.engine.block_tokens)
+            self.driver.submit(
+                EngineRequest(request_id, len(prompt) // tokens.TOKEN_BYTES, 0, keys, FinishReason.STOP), job
+            )
+
+    # What only asks.
+
+    def _get(self, exchange: Exchange) -> None:
+        path, sglang = exchange.request.path, self.settings.kind == "sglang"
+        if path in ("/health", "/ping", "/health_generate"):
+            fault = self.faults.on_health
+            if fault is None or not self._broken(exchange, fault):
+                exchange.respond(200, b"")
+        elif path == "/v1/models":
+            exchange.respond(200, msgspec.json.encode(self._models()))
+        elif path == "/metrics":
+            text = reports.sglang_metrics(self) if sglang else reports.vllm_metrics(self)
+            exchange.respond(200, text, "text/plain; version=0.0.4; charset=utf-8")
+        elif path == "/__state":
+            exchange.respond(200, msgspec.json.encode(reports.state(self)))
+        elif path == "/version" and not sglang:
+            exchange.respond(200, msgspec.json.encode({"version": self.version}))
+        elif path == "/load" and not sglang:
+            load = self.engine.running + self.engine.waiting
+            exchange.respond(200, msgspec.json.encode({"server_load": load}))
+        elif path in ("/server_info", "/get_server_info") and sglang:
+            exchange.respond(200, msgspec.json.encode(self._server_info()))
+        elif path == "/v1/loads" and sglang:
+            exchange.respond(200, msgspec.json.encode(reports.sglang_loads(self)))
+        else:
+            self._not_found(exchange)
+
+    def _post(self, exchange: Exchange) -> None:
+        path, body = exchange.request.path, exchange.request.body
+        if path in ("/tokenize", "/v1/tokenize"):
+            exchange.respond(200, msgspec.json.encode(self._tokenize(body)))
+        elif path == "/detokenize":
+            asked = decode(body, _DETOKENIZE)
+            self._check_model(asked.model)
+            try:
+                text = tokens.to_text(tokens.from_ids(asked.tokens))
+            except OverflowError:
+                raise BadRequest(f"token ids must be 0 to {tokens.MAX_TOKEN_ID}", "tokens") from None
+            exchange.respond(200, msgspec.json.encode({"prompt": text}))
+        elif path == "/v1/messages/count_tokens":
+            model, prompt = messages.count(body)
+            self._check_model(model)
+            count = len(prompt) // tokens.TOKEN_BYTES
+            exchange.respond(200, msgspec.json.encode({"input_tokens": count}))
+        elif path in ("/reset_prefix_cache", "/flush_cache"):
+            self.engine.reset_prefix_cache()
+            exchange.respond(200, b"")
+        elif path == "/__fault":
+            exchange.respond(200, msgspec.json.encode(self._set_fault(body)))
+        else:
+            self._not_found(exchange)
+
+    def _set_fault(self, body: bytes | bytearray) -> dict[str, object]:
+        spec = decode(body, _FAULT)
+        problem = spec.problem()
+        if problem:
+            raise BadRequest(problem)
+        target = self if spec.worker is None else self._fleet.worker(spec.worker)
+        if target is None:
+            raise BadRequest(f"there is no worker {spec.worker}", "worker")
+        target.set_fault(spec)
+        return {"worker": target.index, "fault": spec}
+
+    def _tokenize(self, body: bytes | bytearray) -> dict[str, object]:
+        asked = decode(body, _TOKENIZE)
+        self._check_model(asked.model)
+        if asked.prompt is None:
+            ids = tokens.to_ids(chat.parse(body).tokens)
+        else:
+            ids = tokens.to_ids(tokens.pad(asked.prompt.encode()))
+        return {
+            "count": len(ids),
+            "max_model_len": self.settings.max_model_len,
+            "tokens": ids,
+            "token_strs": None,
+        }
+
+    def _models(self) -> dict[str, object]:
+        model = {
+            "id": self.model,
+            "object": "model",
+            "created": 0,
+            "owned_by": self.settings.kind,
+            "root": self.model,
+            "parent": None,
+            "max_model_len": self.settings.max_model_len,
+        }
+        return {"object": "list", "data": [model]}
+
+    def _server_info(self) -> dict[str, object]:
+        config = self.settings.engine
+        return {
+            "model_path": self.model,
+            "served_model_name": self.model,
+            "version": self.version,
+            "page_size": config.block_tokens,
+            "max_total_num_tokens": config.capacity_blocks * config.block_tokens,
+            "max_running_requests": config.max_num_seqs,
+            "chunked_prefill_size": config.step_tokens,
+            "context_length": self.settings.max_model_len,
+        }
+
+    # Checks.
+
+    def _check_key(self, exchange: Exchange) -> None:
+        if not self.settings.api_keys:
+            return
+        headers = exchange.request.headers
+        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ") or headers.get(b"x-api-key", b"")
+        if not any(hmac.compare_digest(given, key.encode()) for key in self.settings.api_keys):
+            raise Unauthorized("Unauthorized")
+
+    def _check_model(self, model: str | None) -> None:
+        """SGLang answers to any name; vLLM only to its own, and to none."""
+        if model is not None and model != self.model and self.settings.kind == "vllm":
+            raise NotFound(f"The model `{model}` does not exist.", "model")
+
+    def _not_found(self, exchange: Exchange) -> None:
+        exchange.respond(404, b'{"detail":"Not Found"}')
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _answer_id(self, exchange: Exchange, request_id: int) -> str:
+        given = exchange.request.headers.get(b"x-request-id")
+        return given.decode("latin-1") if given else f"{self.index:04x}{request_id:012x}"
+
+
+class _EmbeddingJob:
+    """The sink of all inputs of one embedding request; answers when the last one is through."""
+
+    def __init__(self, worker: Worker, exchange: Exchange, call: embeddings.EmbeddingCall) -> None:
+        self.waiting: set[int] = set()
+        self._worker, self._exchange, self._call = worker, exchange, call
+        exchange.on_disconnect = self._client_gone
+
+    def on_first_token(self, cached_tokens: int, ttft_s: float) -> None:
+        """An embedding has no tokens."""
+
+    def on_tokens(self, count: int) -> None:
+        """An embedding has no tokens."""
+
+    def on_finished(self, event: Finished) -> None:
+        self.waiting.discard(event.request_id)
+        if not self.waiting:
+            self._worker.finished[event.reason] += 1
+            self._exchange.respond(200, embeddings.answer(self._call, self._call.model or self._worker.model))
+
+    def _client_gone(self) -> None:
+        for request_id in self.waiting:
+            self._worker.driver.abort(request_id)
