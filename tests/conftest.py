@@ -1,0 +1,26 @@
+"""What tests of every folder may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines import tiny_gguf
+from engines.llamacpp import LlamaCpp, llamacpp
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama model for llama.cpp."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    tiny_gguf.write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def llamacpp_engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCpp]:
+    """llama.cpp's HTTP server, shared by all tests: one that stops or kills it starts its own."""
+    with llamacpp(tiny_model, tmp_path_factory.mktemp("llamacpp") / "server.log") as engine:
+        yield engine

@@ -1,0 +1,42 @@
+"""One llama.cpp server on a free port of the loopback interface.
+
+    python llamacpp_server.py MODEL.gguf NAME
+
+The first line of stdout is its base URL. It serves until it is killed or its stdin ends, so that it never
+outlives the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import xllamacpp
+
+# Each slot keeps one conversation's KV cache.
+SLOTS = 4
+CONTEXT_TOKENS = 32768
+
+
+def main(model: str, name: str) -> None:
+    """Serves until stdin ends."""
+    params = xllamacpp.CommonParams()
+    params.model.path = model
+    params.model_alias = {name}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = SLOTS
+    params.n_ctx = CONTEXT_TOKENS
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = 1
+    params.endpoint_metrics = True
+    params.endpoint_slots = True
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    sys.stdin.buffer.read()
+    # The server's threads have nothing to save.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
