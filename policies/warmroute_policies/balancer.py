@@ -52,7 +52,8 @@ class _InFlight(msgspec.Struct, gc=False):
     dispatched_at: float
     held_blocks: int
     """What the slot held of the prompt before it was inserted: what a rollback goes back to."""
-    failed: tuple[int, ...] = ()
+    failed: tuple[WorkerId, ...] = ()
+    """Ids and not slots: a slot may meanwhile be another worker's."""
     first_token_at: float | None = None
     booked: bool = True
 
@@ -117,7 +118,9 @@ class Balancer:
         if flight.booked:
             self._unbook(flight, now)
             self._roll_back(flight)
-        flight.failed = (*flight.failed, flight.decision.slot)
+        failed_on = flight.decision.worker
+        if failed_on not in flight.failed:  # else the last attempt found nobody
+            flight.failed = (*flight.failed, failed_on)
         view, match = self._view(flight.request, flight.failed)
         flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, flight.failed, now)
         return flight.decision
@@ -158,13 +161,14 @@ class Balancer:
         choice = self.policy.decide(request, view, now)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
-    def _view(self, request: RoutingRequest, failed: tuple[int, ...]) -> tuple[View, Match]:
+    def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match]:
         """Reads. What the policy may look at: eligible workers and what each holds of the prompt."""
         pool = self._pool(request.model)
         eligible, gate_s = pool.eligible, pool.gate_s
         if failed:
-            eligible = tuple(slot for slot in eligible if slot not in failed)
-            gate_s = [inf if slot in failed else gate for slot, gate in enumerate(gate_s)]
+            tried = {self.fleet.slot_of.get(worker) for worker in failed}
+            eligible = tuple(slot for slot in eligible if slot not in tried)
+            gate_s = [inf if slot in tried else gate for slot, gate in enumerate(gate_s)]
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         blocks = request.blocks
@@ -200,7 +204,7 @@ class Balancer:
             hits[answered.slot] = max(hits[answered.slot], min(answered.total_tokens, limit))
 
     def _dispatch(
-        self, request: RoutingRequest, view: View, match: Match, failed: tuple[int, ...], now: float
+        self, request: RoutingRequest, view: View, match: Match, failed: tuple[WorkerId, ...], now: float
     ) -> _InFlight:
         """Writes. Decides and books."""
         choice = self.policy.decide(request, view, now)

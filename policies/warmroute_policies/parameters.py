@@ -25,7 +25,7 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 def accepted(make: Callable[..., object]) -> dict[str, tuple[object, object]]:
     """Type and default of every keyword parameter; `inspect.Parameter.empty` is a default that is missing."""
-    described = make.__init__ if inspect.isclass(make) else make  # type: ignore[misc]
+    described = make.__init__ if inspect.isclass(make) else make
     try:
         hints = typing.get_type_hints(described)
     except NameError:  # annotations of names that only a type checker imports
