@@ -102,8 +102,11 @@ class Balancer:
     def route(self, request: RoutingRequest, now: float) -> Decision:
         """Writes. Picks a worker, books the request on it, and expects its prompt to be cached there.
 
-        Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow.
+        Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow. Raises
+        ValueError when a request of that id is in flight: booking it twice would leak the first.
         """
+        if request.request_id in self._in_flight:
+            raise ValueError(f"request {request.request_id} is already in flight")
         view, match = self._view(request, ())
         flight = self._in_flight[request.request_id] = self._dispatch(request, view, match, (), now)
         return flight.decision
@@ -121,7 +124,10 @@ class Balancer:
         failed_on = flight.decision.worker
         if failed_on not in flight.failed:  # else the last attempt found nobody
             flight.failed = (*flight.failed, failed_on)
-        view, match = self._view(flight.request, flight.failed)
+        try:
+            view, match = self._view(flight.request, flight.failed)
+        except UnknownModel as error:  # known when the request came: its workers were removed since
+            raise NoWorkers(error.model, 0) from None
         flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, flight.failed, now)
         return flight.decision
 
