@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."
     )
+    max_buffered_bytes: Size = _setting(
+        "server",
+        2 * GIB,
+        "Request bodies held at a time over all clients; a request that would exceed it is turned away.",
+    )
     max_connections: Count = _setting(
         "server", 16384, "Client connections at a time; further ones wait in the kernel's queue."
     )
