@@ -23,6 +23,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -67,6 +68,13 @@ def salt_of(model: str, lora: str | None = None, cache_salt: str | None = None) 
     for part in (lora, cache_salt):
         salt = xxh3_64_intdigest(b"\x00" if part is None else b"\x01" + part.encode(), salt)
     return salt
+
+
+class PromptEnd(NamedTuple):
+    """Where a prompt ended: its length, and a hash of what is behind its last whole block."""
+
+    bytes_len: int
+    rest: int
 
 
 class PromptBlocks:
@@ -144,6 +152,25 @@ class PromptBlocks:
                     break
             run = b"".join(runs)
         return run[skip : skip + (stop - start) * ID_BYTES]
+
+    def id_at(self, block: int) -> int:
+        """Reads. The id of one block."""
+        return int.from_bytes(self.ids(block, block + 1), "little")
+
+    def end(self) -> PromptEnd:
+        """Reads. Where this prompt ends; to be asked before `drop_material`."""
+        return PromptEnd(self.bytes_len, self._rest(self.bytes_len))
+
+    def continues(self, end: PromptEnd) -> bool:
+        """Reads. Whether this prompt goes on where that one ended, given that it shares its whole blocks.
+
+        The last byte is left out: it closes the JSON of the former prompt (a bracket or a quote), and in
+        the longer prompt something else stands in its place.
+        """
+        return self.bytes_len > end.bytes_len and self._rest(end.bytes_len) == end.rest
+
+    def _rest(self, bytes_len: int) -> int:
+        return xxh3_64_intdigest(self._material[bytes_len // BLOCK_BYTES * BLOCK_BYTES : bytes_len - 1])
 
     def drop_material(self) -> None:
         """Writes. Lets go of the prompt's bytes; ids computed so far stay.

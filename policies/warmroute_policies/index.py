@@ -1,0 +1,480 @@
+"""Which worker is believed to hold which prefix: an approximate radix tree with an LRU per worker.
+
+One tree serves all workers (`radix`), each worker's part is kept in the order of its use (`residency`)
+and evicted leaf-first at that worker's believed capacity, so that the index forgets what the engine
+forgets. A slot's prompt is inserted when it is dispatched, so that followers of a cold prefix meet it.
+
+Rules kept. Everything is counted in blocks. `match` reads; a driver inserts right after the match that
+it decided by, nothing in between. No call takes long: each evicts, sweeps or prunes a bounded number of
+steps, and what is left over is done by later calls and by `maintain`.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+import msgspec
+
+from warmroute_policies.audit import check_integrity
+from warmroute_policies.blocks import ID_BYTES, PromptBlocks
+from warmroute_policies.radix import HOLDER_BYTES, Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
+from warmroute_policies.residency import Lane
+
+# Evictions in one call: 3 µs each at the most, so that an insert that finds a long backlog (a capacity
+# was cut, a worker restarted) takes some 0.2 ms.
+INSERT_STEPS = 64
+
+# Steps of one `forget`; a step looks at one node.
+FORGET_STEPS = 256
+
+# Blocks evicted that a slot remembers having held. 1,024 steps of eviction are about one capacity's
+# worth of short prompts, and 100 KB.
+GHOSTS_PER_SLOT = 1024
+
+# For the byte budget: a ghost is an int and its share of a dict; a lane settles at some 60 epochs.
+GHOST_BYTES = 110
+LANE_BYTES = 12_000
+
+_id_at = Struct("<Q").unpack_from
+
+
+# For the nodes of a path that a slot held already, deepest first: to which depth, and the tick of the epoch
+# of their last use before.
+Trail = list[tuple[int, int]]
+
+
+class Match(msgspec.Struct, gc=False):
+    """What is known of a prompt. To be read, and handed to `insert`."""
+
+    depths: dict[int, int]
+    """Slot to leading blocks that it is believed to hold; slots that hold none are missing."""
+    depth: int
+    """Leading blocks that any slot holds."""
+    node: Node
+    """Where the known part ends."""
+
+
+class Insertion(msgspec.Struct, frozen=True, gc=False):
+    """What an insert found, for feedback once the engine has answered."""
+
+    held: int
+    """Leading blocks that the slot was believed to hold before."""
+    count: int
+    """Blocks of the prompt."""
+    trail: Trail
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """A snapshot of an index."""
+
+    blocks: int
+    """Pairs of a slot and a block that it is believed to hold."""
+    unique_blocks: int
+    nodes: int
+    bytes: int
+    """Estimate of the memory taken, all in."""
+    evicted_blocks_total: int
+    ghosts: int
+
+
+class _Pruning(msgspec.Struct, gc=False):
+    """A `forget` at work: drops what a slot holds below `top`, leaves first, then the end of `top`."""
+
+    slot: int
+    depth: int
+    tick: int
+    """What was used since is a new belief, and stays."""
+    stack: list[tuple[Node, Node | None]]
+    """From `top` down: a node, and the child to look at next."""
+
+
+class PrefixIndex:
+    """Owns the tree, one lane per slot, and the work put off (sweeps of lost caches, prunings).
+
+    `max_bytes` bounds the estimate of memory: above it the prompts least recently used on any slot are
+    evicted. `ghosts_per_slot` bounds the record of what was evicted.
+    """
+
+    def __init__(self, max_bytes: float = float("inf"), ghosts_per_slot: int = GHOSTS_PER_SLOT) -> None:
+        self.max_bytes = max_bytes
+        self._ghosts_per_slot = ghosts_per_slot
+        self._tree = Tree()
+        self._lanes: dict[int, Lane] = {}
+        self._tick = 0
+        self._evicted = 0
+        self._ghosts = 0
+        self._backlog: set[int] = set()
+        """Slots over their capacity or being swept."""
+        self._doomed: set[int] = set()
+        """Slots being swept: matches leave them out."""
+        self._prunings: list[_Pruning] = []
+
+    def __del__(self) -> None:
+        self.clear()
+
+    # --- one request --------------------------------------------------------------------------
+
+    def match(self, blocks: PromptBlocks) -> Match:
+        """Reads. How much of the prompt each slot is believed to hold."""
+        node, depth = self._tree.locate(blocks)
+        hold = node.hold
+        if type(hold) is Epoch:
+            depths = {hold.slot: depth}
+        elif hold is None:
+            return Match({}, 0, node)
+        elif depth == node.end:
+            depths = hold.depths.copy()
+        else:
+            depths = {slot: held if held < depth else depth for slot, held in hold.depths.items()}
+        # Slots below are holders above too, so only nodes with more holders have news.
+        upper = node.parent
+        while upper is not None:
+            hold = upper.hold
+            if type(hold) is Shared and len(hold.depths) > len(depths):
+                above = hold.depths.copy()
+                above.update(depths)
+                depths = above
+            upper = upper.parent
+        for slot in self._doomed:
+            depths.pop(slot, None)
+        return Match(depths, depth, node)
+
+    def insert(self, slot: int, blocks: PromptBlocks, match: Match) -> Insertion:
+        """Writes. The slot now holds the whole prompt, used just now.
+
+        `match` is the index's own of these blocks, with no write since. Evicts what no longer fits, at
+        most `INSERT_STEPS` steps of it.
+        """
+        tree, lane = self._tree, self._lane(slot)
+        self._tick += 1
+        trail: Trail = []
+        node, depth = match.node, match.depth
+        run = blocks.ids(depth, blocks.count)
+        if run:
+            node = self._grow(lane, node, depth, run, blocks, trail)
+        else:
+            if depth < node.end and epoch_of(node, slot) is not None and depth_of(node, slot) > depth:
+                node = tree.split(node, depth)  # the engine did not use what lies behind
+            self._use_path(lane, node, depth, False, trail)
+        if node.parent is not None:
+            lane.used(node, self._tick)
+        if lane.resident > lane.capacity or self._doomed or tree.bytes > self.max_bytes:
+            self._make_room(lane)
+        return Insertion(match.depths.get(slot, 0), blocks.count, trail)
+
+    def _grow(
+        self, lane: Lane, node: Node, depth: int, run: bytes, blocks: PromptBlocks, trail: Trail
+    ) -> Node:
+        """Appends a run that no slot holds behind `depth`, and returns the node that ends with it."""
+        epoch, added = lane.epochs[-1], len(run) // ID_BYTES
+        hold, end = node.hold, node.end
+        alone = type(hold) is Epoch and hold.slot == lane.slot and not node.children
+        if depth < end:
+            node = self._tree.split(node, depth)
+        self._use_path(lane, node, depth, not (alone and depth == end), trail)
+        lane.resident += added
+        epoch.blocks += added
+        if alone and depth == end:
+            # A conversation that grows on its worker grows one run, not a chain of small nodes.
+            self._tree.extend(node, blocks, run)
+            return node
+        return self._tree.add_leaf(node, blocks, depth, run, epoch)
+
+    def _use_path(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> None:
+        """The slot uses the path to `node`, now. `gained`: it is about to hold one more child there.
+
+        Deepest first, so that a node which is an only child can be merged with its parent on the way.
+        """
+        below: Node | None = None
+        upper = node.parent
+        while upper is not None:
+            gained = self._use(lane, node, min(depth, node.end), gained, trail)
+            if below is None or node.children > 1 or not self._tree.merge(node, below):
+                below = node
+            node, upper = upper, upper.parent
+
+    def _use(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> bool:
+        """The slot uses the node up to `depth`, now; returns whether it did not hold it before.
+
+        `gained`: the path goes on into a child that the slot did not hold before.
+        """
+        epoch, slot, hold, start = lane.epochs[-1], lane.slot, node.hold, node.start
+        assert hold is not None
+        if type(hold) is Epoch:
+            if hold.slot == slot:
+                size = len(node.ids) // ID_BYTES
+                trail.append((start + size, hold.tick))
+                if hold is not epoch:
+                    hold.blocks -= size
+                    epoch.blocks += size
+                    node.hold = epoch
+                return False
+            hold = self._tree.share(node, hold)
+        before = hold.depths.get(slot, start)
+        if before > start:
+            last_use = hold.epochs[slot]
+            trail.append((before, last_use.tick))
+            last_use.blocks -= before - start
+        else:
+            self._tree.bytes += HOLDER_BYTES
+        hold.depths[slot] = depth
+        hold.epochs[slot] = epoch
+        if gained:
+            hold.kids[slot] = hold.kids.get(slot, 0) + 1
+        epoch.blocks += depth - start
+        lane.resident += depth - before
+        return before == start
+
+    # --- forgetting ---------------------------------------------------------------------------
+
+    def forget(self, slot: int, blocks: PromptBlocks, depth: int) -> None:
+        """Writes. The slot does not hold this prompt beyond `depth` blocks, nor what continues it there.
+
+        For a rollback, and for a suffix that the engine turned out not to have. Looks at `FORGET_STEPS`
+        nodes; a larger rest is left to `maintain`, and is believed meanwhile.
+        """
+        lane = self._lanes.get(slot)
+        node, known = self._tree.locate(blocks)
+        if lane is None or known <= depth:
+            return
+        while node.start > depth:
+            assert node.parent is not None
+            node = node.parent
+        if epoch_of(node, slot) is None:
+            return
+        pruning = _Pruning(slot, depth, lane.epochs[-1].tick, [(node, node.child)])
+        lane.open_epoch(self._next_tick())
+        if not self._prune(pruning, FORGET_STEPS):
+            self._prunings.append(pruning)
+
+    def drop_slot(self, slot: int) -> None:
+        """Writes. The slot's cache is gone: its worker restarted or was removed.
+
+        Matches leave the slot out at once. What it held is swept by the inserts and `maintain` calls
+        that follow, and only then do matches see what was inserted since.
+        """
+        lane = self._lanes.get(slot)
+        if lane is None:
+            return
+        self._ghosts -= len(lane.ghosts)
+        lane.ghosts.clear()
+        if lane.resident:
+            lane.doomed_until = lane.epochs[-1].tick
+            lane.open_epoch(self._next_tick())
+            self._doomed.add(slot)
+            self._backlog.add(slot)
+
+    def set_capacity(self, slot: int, blocks: float) -> None:
+        """Writes. Blocks that the slot is believed to have room for; `inf` when unknown."""
+        lane = self._lane(slot)
+        lane.capacity = blocks
+        if lane.excess() > 0:
+            self._backlog.add(slot)
+
+    def maintain(self, max_steps: int = 256) -> int:
+        """Writes. Does work put off, about 2 µs a step; returns the steps done, 0 when none is left."""
+        left = max_steps
+        while left > 0 and self._prunings:
+            left -= 1
+            if self._prune(self._prunings[-1], 1):
+                self._prunings.pop()
+        while left > 0 and self._backlog:
+            left -= self._evict(self._lanes[next(iter(self._backlog))], left)
+        if left > 0:
+            left -= self._fit_budget(left)
+        return max_steps - left
+
+    # --- what is known ------------------------------------------------------------------------
+
+    def resident(self, slot: int) -> int:
+        """Reads. Blocks that the slot is believed to hold."""
+        lane = self._lanes.get(slot)
+        return 0 if lane is None else lane.resident
+
+    def was_evicted(self, slot: int, block_id: int) -> bool:
+        """Reads. Whether an eviction on the slot lately ended (from the tail up) at this very block.
+
+        A hit on the first block that the slot was not believed to hold is evidence of a capacity
+        believed too small only if this is true; else it is rounding, or another way to the same text.
+        """
+        lane = self._lanes.get(slot)
+        return lane is not None and block_id in lane.ghosts
+
+    def stack_distance(self, slot: int, insertion: Insertion, depth: int) -> int | None:
+        """Reads. Distinct blocks that the slot used between this request and the last use of block `depth`.
+
+        An LRU cache of capacity C holds a block exactly if fewer than C others were used since. None
+        when the slot was not believed to hold the block. What others used while the request was in
+        flight is counted too: the answer errs on the large side.
+        """
+        lane = self._lanes.get(slot)
+        if lane is None:
+            return None
+        for end, tick in reversed(insertion.trail):
+            if end > depth:
+                return max(0, lane.newer_than(tick) - (insertion.count - depth))
+        return None
+
+    def statistics(self) -> Statistics:
+        """Reads."""
+        return Statistics(
+            blocks=sum(lane.resident for lane in self._lanes.values()),
+            unique_blocks=self._tree.unique_blocks,
+            nodes=self._tree.nodes,
+            bytes=self._bytes(),
+            evicted_blocks_total=self._evicted,
+            ghosts=self._ghosts,
+        )
+
+    def check_integrity(self) -> None:
+        """Reads. Raises AssertionError where the index contradicts itself; slow, for tests."""
+        check_integrity(self._tree, self._lanes, self._ghosts)
+
+    def clear(self) -> None:
+        """Writes. Forgets everything, and undoes the cycles that the collector does not see."""
+        self._tree.clear()
+        for lane in self._lanes.values():
+            lane.clear()
+        self._lanes.clear()
+
+    # --- making room --------------------------------------------------------------------------
+
+    def _make_room(self, lane: Lane) -> None:
+        """After an insert: a bounded part of what no longer fits goes now."""
+        if lane.excess() > 0:
+            self._evict(lane, INSERT_STEPS)
+            if lane.excess() > 0:
+                self._backlog.add(lane.slot)
+        self._fit_budget(INSERT_STEPS)
+
+    def _evict(self, lane: Lane, max_steps: int) -> int:
+        """Evicts while the slot holds too much; returns the steps done, at least one."""
+        steps = 0
+        while steps < max_steps and (excess := lane.excess()) > 0:
+            steps += 1
+            epoch = lane.victims(self._next_tick())
+            if 0 <= lane.doomed_until < epoch.tick:
+                self._swept(lane)
+            else:
+                self._evict_one(lane, epoch, excess)
+        if lane.excess() <= 0:
+            if lane.doomed_until >= 0:
+                self._swept(lane)
+            self._backlog.discard(lane.slot)
+        return max(1, steps)
+
+    def _swept(self, lane: Lane) -> None:
+        lane.doomed_until = -1
+        self._doomed.discard(lane.slot)
+
+    def _evict_one(self, lane: Lane, epoch: Epoch, excess: float) -> None:
+        """One step: the oldest record of the lane's oldest epoch loses at most one node, or a part of it."""
+        order, slot = epoch.order, lane.slot
+        assert order is not None
+        record, _ = order.popitem()
+        node = record
+        held = epoch_of(node, slot)
+        while held is None and node.parent is not None:
+            node = node.parent
+            held = epoch_of(node, slot)
+        if held is not epoch or kids_of(node, slot) or (node is not record and node in order):
+            return  # used again since, or its turn comes with a later record
+        covered = depth_of(node, slot)
+        floor = covered - excess if covered - excess > node.start else node.start
+        floor = int(floor)
+        if lane.doomed_until < 0:
+            self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])
+        self._evicted += covered - floor
+        self._release(lane, node, floor)
+        order[node] = None  # what is left of it, or its parent, is next
+
+    def _fit_budget(self, max_steps: int) -> int:
+        """Evicts what was least recently used on any slot while the estimate of memory is over budget."""
+        steps = 0
+        while steps < max_steps and self._bytes() > self.max_bytes:
+            lanes = [lane for lane in self._lanes.values() if lane.resident]
+            if not lanes:
+                break
+            lane = min(lanes, key=_oldest_use)
+            epoch = lane.victims(self._next_tick())
+            while steps < max_steps and epoch.blocks and self._bytes() > self.max_bytes:
+                steps += 1
+                self._evict_one(lane, epoch, float("inf"))
+        return steps
+
+    def _prune(self, pruning: _Pruning, max_steps: int) -> bool:
+        """Goes on with a pruning; returns whether it is done."""
+        slot, stack = pruning.slot, pruning.stack
+        lane = self._lanes[slot]
+        for _ in range(max_steps):
+            if not stack:
+                break
+            node, child = stack[-1]
+            epoch = epoch_of(node, slot)
+            if epoch is None:
+                stack.pop()
+            elif child is not None and kids_of(node, slot):
+                if child.hold is None or child.parent is not node:
+                    child = node.child  # evicted or split since the last call: look again
+                    assert child is not None
+                stack[-1] = (node, child.after)
+                if epoch_of(child, slot) is not None:
+                    stack.append((child, child.child))
+            else:
+                stack.pop()
+                if epoch.tick <= pruning.tick and not kids_of(node, slot):
+                    depth = node.start if stack else max(pruning.depth, node.start)
+                    if depth < depth_of(node, slot):
+                        epoch.reopen()
+                        self._release(lane, node, depth)
+        return not stack
+
+    def _release(self, lane: Lane, node: Node, depth: int) -> None:
+        """The slot, which holds none of the node's children, holds the node only up to `depth`."""
+        tree, slot, hold, parent = self._tree, lane.slot, node.hold, node.parent
+        assert parent is not None
+        if type(hold) is Epoch:
+            lost = node.end - depth
+            hold.blocks -= lost
+            if depth > node.start:
+                tree.cut(node, depth)
+            else:
+                tree.unlink(node)
+        else:
+            assert type(hold) is Shared
+            lost = hold.depths[slot] - depth
+            hold.epochs[slot].blocks -= lost
+            if depth > node.start:
+                hold.depths[slot] = depth
+            else:
+                del hold.depths[slot], hold.epochs[slot]
+                tree.bytes -= HOLDER_BYTES
+            tree.unshare(node)
+        lane.resident -= lost
+        if depth == node.start:
+            above = parent.hold
+            if type(above) is Shared:
+                kids = above.kids[slot] - 1
+                if kids:
+                    above.kids[slot] = kids
+                else:
+                    del above.kids[slot]
+
+    # --- small helpers ------------------------------------------------------------------------
+
+    def _lane(self, slot: int) -> Lane:
+        lane = self._lanes.get(slot)
+        if lane is None:
+            lane = self._lanes[slot] = Lane(slot, self._next_tick(), self._ghosts_per_slot)
+        return lane
+
+    def _next_tick(self) -> int:
+        self._tick += 1
+        return self._tick
+
+    def _bytes(self) -> int:
+        return self._tree.bytes + self._ghosts * GHOST_BYTES + len(self._lanes) * LANE_BYTES
+
+
+def _oldest_use(lane: Lane) -> int:
+    return lane.epochs[0].tick

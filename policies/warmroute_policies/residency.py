@@ -1,0 +1,186 @@
+"""How recently each worker's blocks were used: one `Lane` per slot.
+
+A lane orders what its worker is believed to hold as an engine's paged cache does: least recently used
+first, and of one prompt the tail before the head. It keeps no link per node for that. Use is recorded
+once per request, as the node where the prompt ended, in a log that is cut into *epochs*; each node
+remembers the epoch of its last use, and each epoch how many blocks were last used in it. Hence
+
+- a touch is one pointer and two additions, nothing at all when the node was used in this epoch before;
+- the LRU stack distance of a block is a sum over the epochs after its own;
+- the order is exact: the oldest epoch's log, walked once when its turn comes, gives the victims.
+
+Rules kept. Every node is used no later than its ancestors, since a request uses the whole path: the
+oldest node of a lane has no descendant in it. A log may name nodes that were used again since, or are
+gone; a reader climbs from those to the first ancestor still held, which is what the request left.
+"""
+
+from __future__ import annotations
+
+from warmroute_policies.radix import Epoch, Node, Shared, epoch_of
+
+# An epoch is closed when it holds this share of the lane's blocks: stack distances are then known to
+# about 3 %, finer than capacity feedback can use.
+EPOCHS_PER_LANE = 32
+
+# ... or this many requests, so that ordering one epoch for eviction takes about 0.1 ms.
+EPOCH_RECORDS = 256
+
+
+class Ghosts:
+    """Ids of blocks evicted lately, each the shallowest of what went in one step. Bounded by `limit`.
+
+    Two generations: when the young one is full, the old one is forgotten at once. Between half of the
+    limit and the limit are remembered, and no entry is ever moved.
+    """
+
+    __slots__ = ("_half", "_old", "_young")
+
+    def __init__(self, limit: int) -> None:
+        self._half = max(1, limit // 2)
+        self._young: dict[int, None] = {}
+        self._old: dict[int, None] = {}
+
+    def add(self, block_id: int) -> int:
+        """Writes. Returns by how much the number of entries changed."""
+        before = len(self)
+        if len(self._young) >= self._half:
+            self._old = self._young
+            self._young = {}
+        self._young[block_id] = None
+        return len(self) - before
+
+    def __contains__(self, block_id: int) -> bool:
+        """Reads."""
+        return block_id in self._young or block_id in self._old
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def clear(self) -> None:
+        """Writes."""
+        self._young = {}
+        self._old = {}
+
+
+class Lane:
+    """One slot's part of the index: its capacity, its epochs from oldest to current, and its ghosts."""
+
+    __slots__ = ("_cursor", "capacity", "doomed_until", "epochs", "ghosts", "resident", "slot")
+
+    def __init__(self, slot: int, tick: int, ghost_limit: int) -> None:
+        self.slot = slot
+        self.capacity: float = float("inf")
+        """Blocks believed to fit."""
+        self.resident = 0
+        """Blocks held: the sum over the epochs."""
+        self.epochs = [Epoch(slot, tick)]
+        self.doomed_until = -1
+        """Epochs up to this tick belong to a cache that is gone, and are to be swept."""
+        self.ghosts = Ghosts(ghost_limit)
+        self._cursor = 0
+
+    def excess(self) -> float:
+        """Reads. Blocks to evict; `inf` while a lost cache is being swept."""
+        if not self.resident:
+            return 0
+        if self.doomed_until >= 0:
+            return float("inf")
+        return self.resident - self.capacity
+
+    def used(self, node: Node, tick: int) -> None:
+        """Writes. A request ended at the node, whose path was touched; `tick` numbers requests."""
+        epoch = self.epochs[-1]
+        log = epoch.log
+        log.append(node)
+        if len(log) >= EPOCH_RECORDS or epoch.blocks * EPOCHS_PER_LANE > self.resident:
+            self.open_epoch(tick)
+
+    def open_epoch(self, tick: int) -> None:
+        """Writes. What is used from now on is newer than all before. Tidies one old epoch as well."""
+        self.epochs.append(Epoch(self.slot, tick))
+        self._tidy()
+
+    def victims(self, tick: int) -> Epoch:
+        """Writes. The oldest epoch, its `order` made; the lane must hold something."""
+        epochs = self.epochs
+        while not epochs[0].blocks and len(epochs) > 1:
+            epochs.pop(0).clear()
+        oldest = epochs[0]
+        if len(epochs) == 1:
+            self.open_epoch(tick)
+        if oldest.order is None:
+            oldest.order = self._surviving(oldest)
+            oldest.log = []
+        return oldest
+
+    def clear(self) -> None:
+        """Writes. Lets go of the nodes."""
+        for epoch in self.epochs:
+            epoch.clear()
+        self.epochs.clear()
+
+    def newer_than(self, tick: int) -> int:
+        """Reads. Blocks last used in an epoch that began after the one of `tick`."""
+        total = 0
+        for epoch in reversed(self.epochs):
+            if epoch.tick <= tick:
+                break
+            total += epoch.blocks
+        return total
+
+    def _surviving(self, epoch: Epoch) -> dict[Node, None]:
+        """The log without what was used again, newest first, so that `popitem` yields the oldest."""
+        slot, order = self.slot, dict[Node, None]()
+        for record in reversed(epoch.log):
+            node = record
+            held = epoch_of(node, slot)
+            while held is None and node.parent is not None:
+                node = node.parent
+                held = epoch_of(node, slot)
+            if held is epoch:
+                order.setdefault(node)
+        return order
+
+    def _tidy(self) -> None:
+        """One step of a walk over the closed epochs: drop an empty one, shorten a log, join two small ones.
+
+        One step per epoch opened keeps the number of epochs and of records in proportion to what the
+        lane holds, however often the same blocks are used.
+        """
+        epochs = self.epochs
+        closed = len(epochs) - 1
+        at = self._cursor = (self._cursor + 1) % closed
+        epoch = epochs[at]
+        if not epoch.blocks:
+            epochs.pop(at).clear()
+            return
+        if epoch.order is not None:
+            return
+        order = self._surviving(epoch)
+        epoch.log = list(reversed(order))
+        if at + 1 == closed:
+            return
+        after = epochs[at + 1]
+        small = (
+            len(epoch.log) + len(after.log) <= EPOCH_RECORDS
+            and (epoch.blocks + after.blocks) * EPOCHS_PER_LANE <= self.resident
+        )
+        if small and not epoch.tick <= self.doomed_until < after.tick:
+            self._join(epoch, after)
+            del epochs[at]
+
+    def _join(self, epoch: Epoch, after: Epoch) -> None:
+        """Everything last used in `epoch` counts as used at the beginning of `after`."""
+        slot = self.slot
+        for record in epoch.log:
+            node: Node | None = record
+            while node is not None and epoch_of(node, slot) is epoch:
+                hold = node.hold
+                if type(hold) is Epoch:
+                    node.hold = after
+                elif type(hold) is Shared:
+                    hold.epochs[slot] = after
+                node = node.parent
+        after.blocks += epoch.blocks
+        after.log[:0] = epoch.log
+        epoch.clear()
