@@ -17,7 +17,8 @@ from warmroute_policies.capacity import CapacityBelief
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
-from warmroute_policies.index import IndexStatistics, Match, PrefixIndex
+from warmroute_policies.index import Match, PrefixIndex
+from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.token_ratio import TokenRatio
@@ -201,7 +202,7 @@ class Balancer:
 
     def _credit_answer(self, blocks: PromptBlocks, match: Match, hits: dict[int, int], limit: int) -> None:
         """Adds the former answer to what the worker that wrote it holds of this prompt."""
-        answered = self.answers.get(match.last_id)
+        answered = self.answers.get(blocks.id_at(match.depth - 1))
         if (
             answered is not None
             and match.depths.get(answered.slot) == match.depth

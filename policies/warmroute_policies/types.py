@@ -34,6 +34,8 @@ class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     session: str | None = None
     """What the client calls its session, or None."""
     priority: int = 0
+    stream: bool = True
+    """Whether the first token can be seen; else the books guess when its prefill is done."""
 
 
 class Outcome(enum.StrEnum):

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         "Request bodies held at a time over all clients; a request that would exceed it is turned away.",
     )
     max_connections: Count = _setting(
-        "server", 16384, "Client connections at a time; further ones wait in the kernel's queue."
+        "server", 16384, "Client connections at a time; further ones are answered 503."
     )
     max_client_buffer_bytes: Size = _setting(
         "server",

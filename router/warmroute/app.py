@@ -1,0 +1,161 @@
+"""The router as a process: builds everything, opens the port, runs the timers, and stops gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+from time import monotonic
+
+import uvloop
+
+from warmroute.client import ClientConnection
+from warmroute.config import Settings
+from warmroute.config.core import balancer_config, worker_spec
+from warmroute.control.api import control_app
+from warmroute.control.bridge import ControlPlane
+from warmroute.gateway import Gateway
+from warmroute.journal import JournalFile
+from warmroute.logs import set_up_logging
+from warmroute.malloc import keep_large_buffers
+from warmroute.metrics import Metrics
+from warmroute.watch import first_round, watch_workers
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.errors import ConfigError
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.journal import RecordedBalancer
+from warmroute_policies.plugins import load_policy
+
+log = logging.getLogger("warmroute")
+
+# Connections that the kernel completes before the router accepts them; the kernel cuts it to its own limit.
+_BACKLOG = 4096
+
+# Time-outs are in seconds; this is how late one may be noticed.
+_TICK_S = 1.0
+
+# How soon a stop notices that the last stream has ended.
+_STOP_POLL_S = 0.05
+
+# The collector of cycles costs tens of milliseconds once the index has a million blocks, and finds nothing:
+# the request path makes no cycles. Young objects of the control plane are looked through this often.
+_COLLECT_EVERY_TICKS = 10
+
+
+def run(settings: Settings) -> int:
+    """Serves until a signal. 0: stopped gracefully; 1: the policy or the port could not be had."""
+    stop_logging = set_up_logging(settings)
+    keep_large_buffers()
+    _raise_file_limit()
+    try:
+        return uvloop.run(_serve(settings))
+    finally:
+        stop_logging()
+
+
+def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
+    """Everything but the sockets. Raises ConfigError when the policy cannot be made."""
+    name = "session_sticky" if settings.session_sticky else settings.policy
+    params = dict(settings.policy_param)
+    if settings.session_sticky:
+        params["inner"] = settings.policy
+    config = balancer_config(settings)
+    policy = load_policy(name, params, settings.seed)
+    balancer = (
+        Balancer(policy, config)
+        if journal is None
+        else RecordedBalancer(
+            policy, config, write=journal.write, made_by=PolicySpec(name, params, settings.seed)
+        )
+    )
+    gateway = Gateway(settings, balancer, Metrics(policy.name))
+    gateway.control = ControlPlane(control_app(gateway))
+    for backend in settings.backend:
+        gateway.add_worker(worker_spec(backend, settings))
+    return gateway
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        try:
+            journal = None
+            if settings.journal is not None:
+                journal = stack.enter_context(JournalFile(settings.journal, settings.journal_max_bytes))
+            gateway = build(settings, journal)
+        except (ConfigError, OSError) as error:
+            log.error("cannot start: %s", error)
+            return 1
+        await first_round(gateway)
+        try:
+            server = await loop.create_server(
+                lambda: ClientConnection(gateway), settings.host, settings.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)
+            return 1
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        log.info(
+            "router ready",
+            extra={
+                "url": f"http://{settings.host}:{settings.port}",
+                "policy": gateway.metrics.policy,
+                "workers": len(gateway.workers),
+            },
+        )
+        await stopping.wait()
+        await _stop(gateway, server)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return 0
+
+
+async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
+    """No new connections; streams finish, for at most `shutdown_grace_s`."""
+    deadline = monotonic() + gateway.settings.shutdown_grace_s
+    log.info("stopping", extra={"in_flight": len(gateway.exchanges)})
+    gateway.stopping = True
+    server.close()
+    for client in list(gateway.clients):
+        client.close_if_idle()
+    while gateway.exchanges and monotonic() < deadline:
+        await asyncio.sleep(_STOP_POLL_S)
+    for exchange in list(gateway.exchanges):
+        exchange.cancel()
+    for client in list(gateway.clients):
+        client.transport.close()
+    for worker in gateway.workers.values():
+        worker.pool.close_idle()
+
+
+async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
+    """Time-outs and upkeep, once a second; what the timer is late by is the loop's lag."""
+    ticks = 0
+    while True:
+        due = monotonic() + _TICK_S
+        await asyncio.sleep(_TICK_S)
+        now = monotonic()
+        gateway.metrics.loop_lag_s.observe(max(0.0, now - due))
+        gateway.tick(now)
+        if journal is not None:
+            journal.flush()
+        ticks += 1
+        if ticks % _COLLECT_EVERY_TICKS == 0:
+            gc.collect(1)
+
+
+def _raise_file_limit() -> None:
+    """Two sockets per stream: the usual soft limit of 1,024 files is 500 streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

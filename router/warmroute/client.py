@@ -1,0 +1,306 @@
+"""The router's side of a client's connection: frames requests, one exchange at a time, in order.
+
+An inference request becomes an `Exchange`; anything else is handed, framed, to the control plane
+(FastAPI behind uvicorn's protocol), on the same connection and port. Requests that are pipelined wait
+until the answer before them has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from warmroute.exchange import Exchange
+from warmroute.wire.chunked import BadBody, ChunkedBody
+from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead
+from warmroute.wire.replies import RouterError, error_reply
+
+if TYPE_CHECKING:
+    from warmroute.control.bridge import ControlProtocol
+    from warmroute.gateway import Gateway
+    from warmroute.plan import Plan
+
+# Pipelined bytes that are held behind a running exchange before the client is not read any further.
+_BACKLOG_BYTES_MAX = 64 * 1024
+
+# How long a refused client is listened to, so that the refusal reaches it.
+_LINGER_S = 5.0
+
+
+class ClientConnection(asyncio.Protocol):
+    """State: the transport, the request being read (head, then body), and the exchange being answered."""
+
+    __slots__ = (
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan", "_reading_paused",
+        "_refused", "_reserved",
+        "close_after_reply", "exchange", "paused", "transport", "waiting_since",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.exchange: Exchange | None = None
+        self._control: ControlProtocol | None = None
+        self._held = b""
+        """The beginning of a head."""
+        self._plan: Plan | None = None
+        """The request whose body is being read."""
+        self._pieces: list[bytes] = []
+        self._left = 0
+        self._chunks: ChunkedBody | None = None
+        self._reserved = 0
+        """Bytes of the body that count against the router's buffer."""
+        self._refused = False
+        self._backlog = b""
+        self._reading_paused = False
+        self.paused = False
+        """The client does not read: its answer waits here."""
+        self.close_after_reply = False
+        self.waiting_since = monotonic()
+        """When the state last changed: idle, head, body, or answering."""
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(self._gateway.settings.max_client_buffer_bytes)
+        clients = self._gateway.clients
+        clients.add(self)
+        if len(clients) > self._gateway.settings.max_connections:
+            self._refuse(RouterError(503, "too_many_connections", "the router has as many clients as it may"))
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is not None or (self._control is not None and self._control.busy):
+            self._backlog += data
+            if len(self._backlog) > _BACKLOG_BYTES_MAX and not self._reading_paused:
+                self._reading_paused = True
+                self.transport.pause_reading()
+        elif self._refused:
+            pass
+        elif self._plan is None:
+            self._take_head(self._held + data if self._held else data)
+        else:
+            self._take_body(data)
+
+    def eof_received(self) -> bool:
+        return False  # a client that closed its side is gone: there is no half-open HTTP client
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gateway.clients.discard(self)
+        self._forget_body()
+        if self._control is not None:
+            self._control.connection_lost(exc)
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self._control is not None:
+            self._control.pause_writing()
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._control is not None:
+            self._control.resume_writing()
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    # --- one request ----------------------------------------------------------------------------
+
+    def _take_head(self, data: bytes) -> None:
+        if data.startswith(b"\r\n"):  # an empty line before a request is forgiven (RFC 9112 section 2.2)
+            data = data.lstrip(b"\r\n")
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(data) > HEAD_BYTES_MAX:
+                self._refuse(RouterError(431, "head_too_large", "the request's head is too large"))
+                return
+            if not self._held:
+                self.waiting_since = monotonic()
+            self._held = data
+            return
+        self._held = b""
+        try:
+            plan, length = self._gateway.heads.read(data[:end])
+        except BadHead as error:
+            self._refuse(RouterError(400, "bad_request", f"not an HTTP/1.1 request: {error}"))
+            return
+        size = len(data) - end
+        if size >= length and not plan.chunked:
+            body = data[end : end + length]
+            if size > length:
+                self._backlog = data[end + length :]
+            self._request(plan, body)
+        else:
+            self._expect_body(plan, length, data[end:])
+
+    def _expect_body(self, plan: Plan, length: int, begun: bytes) -> None:
+        """A body that is not here yet, or that comes in chunks."""
+        gateway = self._gateway
+        if plan.refusal is not None:
+            self._refuse(plan.refusal, plan)
+            return
+        if length > gateway.settings.max_body_bytes:
+            self._refuse(too_large(gateway.settings.max_body_bytes), plan)
+            return
+        if not gateway.hold(length):
+            self._refuse(_FULL, plan)
+            return
+        if plan.expects_continue and not begun:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.waiting_since = monotonic()
+        self._plan = plan
+        self._left = self._reserved = length
+        self._chunks = ChunkedBody() if plan.chunked else None
+        if begun:
+            self._take_body(begun)
+
+    def _take_body(self, data: bytes) -> None:
+        plan, chunks = self._plan, self._chunks
+        assert plan is not None
+        if chunks is not None:
+            self._take_chunks(plan, chunks, data)
+            return
+        size = len(data)
+        if size < self._left:
+            self._pieces.append(data)
+            self._left -= size
+            return
+        if size > self._left:
+            self._backlog = data[self._left :]
+            data = data[: self._left]
+        self._pieces.append(data)
+        body = b"".join(self._pieces)
+        self._forget_body()
+        self._request(plan, body)
+
+    def _take_chunks(self, plan: Plan, chunks: ChunkedBody, data: bytes) -> None:
+        gateway = self._gateway
+        before = chunks.size
+        try:
+            rest = chunks.feed(data)
+        except BadBody as error:
+            self._refuse(RouterError(400, "bad_request", f"malformed chunks: {error}"), plan)
+            return
+        self._reserved += chunks.size - before
+        held = gateway.hold(chunks.size - before)
+        if chunks.size > gateway.settings.max_body_bytes:
+            self._refuse(too_large(gateway.settings.max_body_bytes), plan)
+        elif not held:
+            self._refuse(_FULL, plan)
+        elif chunks.complete:
+            self._backlog = rest
+            body = b"".join(chunks.pieces)
+            self._forget_body()
+            self._request(plan, body)
+
+    def _forget_body(self) -> None:
+        self._plan = self._chunks = None
+        self._pieces = []
+        self._gateway.release(self._reserved)
+        self._reserved = 0
+
+    def _request(self, plan: Plan, body: bytes) -> None:
+        """A whole request."""
+        self.close_after_reply = not plan.keep_alive
+        if plan.refusal is not None:
+            self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic)
+            self._next()
+        elif plan.parse is not None:
+            self.exchange = Exchange(self._gateway, self, plan, plan.parse, body)
+            self.exchange.start()
+        else:
+            if self._control is None:
+                self._control = self._gateway.control.protocol(self.transport, self._control_done)
+            self._control.serve(plan, body)
+
+    # --- the answer -----------------------------------------------------------------------------
+
+    def write_head(self, head: bytes, data: bytes) -> None:
+        """The answer's head and its first piece, in one write."""
+        self.transport.write(head + data)
+
+    def reply(self, error: RouterError, request_id: bytes | None, *, anthropic: bool = False) -> None:
+        """The router's own answer."""
+        keep_alive = not self.close_after_reply
+        self.transport.write(error_reply(error, request_id, keep_alive=keep_alive, anthropic=anthropic))
+
+    def exchange_done(self) -> None:
+        """The exchange's answer is written, whole."""
+        self.exchange = None
+        self._next()
+
+    def cut(self) -> None:
+        """The answer cannot be completed: the client must see that."""
+        self.exchange = None
+        self.transport.abort()
+
+    def close_if_idle(self) -> None:
+        """The router stops: no further request on this connection."""
+        self.close_after_reply = True
+        if self.exchange is None and self._plan is None and not (self._control and self._control.busy):
+            self.transport.close()
+
+    def check_time(self, now: float) -> None:
+        """Called about once a second."""
+        settings, waited_s = self._gateway.settings, now - self.waiting_since
+        if self.exchange is not None or (self._control is not None and self._control.busy):
+            return
+        if self._refused:
+            if waited_s > _LINGER_S:
+                self.transport.abort()
+        elif self._plan is not None:
+            if waited_s > settings.body_timeout_s:
+                self._refuse(RouterError(408, "body_timeout", "the request's body came too slowly"))
+        elif self._held:
+            if waited_s > settings.head_timeout_s:
+                self._refuse(RouterError(408, "head_timeout", "the request's head came too slowly"))
+        elif waited_s > settings.keepalive_timeout_s:
+            self.transport.close()
+
+    def _control_done(self) -> None:
+        """The control plane has answered."""
+        self._next()
+
+    def _next(self) -> None:
+        """The connection is free: close it, or go on with what the client has pipelined."""
+        self.waiting_since = monotonic()
+        if self.close_after_reply:
+            self.transport.close()
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        if self._backlog:
+            # Not from here: a client that pipelines a thousand requests would nest a thousand calls.
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._backlog and self.exchange is None and not self.transport.is_closing():
+            data, self._backlog = self._backlog, b""
+            self.data_received(data)
+
+    def _refuse(self, error: RouterError, plan: Plan | None = None) -> None:
+        """An answer before the request's end. What else the client sends is read and dropped for a while:
+        closing at once would reset the connection and lose the answer on its way."""
+        self._forget_body()
+        self._held = b""
+        self.close_after_reply = True
+        self._refused = True
+        self.waiting_since = monotonic()
+        anthropic = plan is not None and plan.anthropic
+        self.reply(error, None if plan is None else plan.request_id, anthropic=anthropic)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+
+def too_large(limit: int) -> RouterError:
+    """The body is longer than `max_body_bytes`."""
+    return RouterError(413, "body_too_large", f"the request's body is larger than {limit} bytes")
+
+
+_FULL = RouterError(503, "buffers_full", "the router holds as many request bodies as it may", retry_after_s=1)

@@ -1,0 +1,81 @@
+"""OpenAI's endpoints. A chat template lays the tools out first, then the messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from warmroute.dialects.request import EMPTY, ParsedRequest, decode, material, number, text
+
+
+class _Common(msgspec.Struct, gc=False):
+    model: Any = None
+    stream: Any = None
+    prompt_cache_key: Any = None
+    session_id: Any = None
+    user: Any = None
+    cache_salt: Any = None
+    priority: Any = None
+
+    def parsed(self, prompt: bytes, max_tokens: int | None, *, has_prompt: bool = True) -> ParsedRequest:
+        return ParsedRequest(
+            text(self.model),
+            prompt,
+            self.stream is True,
+            max_tokens,
+            text(self.prompt_cache_key) or text(self.session_id) or text(self.user) or None,
+            text(self.cache_salt),
+            number(self.priority) or 0,
+            has_prompt,
+        )
+
+
+class _Chat(_Common, gc=False):
+    messages: msgspec.Raw = EMPTY
+    tools: msgspec.Raw = EMPTY
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+
+
+class _Completions(_Common, gc=False):
+    prompt: msgspec.Raw = EMPTY
+    max_tokens: Any = None
+
+
+class _Responses(_Common, gc=False):
+    instructions: msgspec.Raw = EMPTY
+    tools: msgspec.Raw = EMPTY
+    input: msgspec.Raw = EMPTY
+    max_output_tokens: Any = None
+
+
+_CHAT = msgspec.json.Decoder(_Chat)
+_COMPLETIONS = msgspec.json.Decoder(_Completions)
+_RESPONSES = msgspec.json.Decoder(_Responses)
+_EMBEDDINGS = msgspec.json.Decoder(_Common)
+
+
+def chat(body: bytes) -> ParsedRequest:
+    """`/v1/chat/completions`. Raises BadRequest."""
+    fields = decode(_CHAT, body)
+    limit = number(fields.max_completion_tokens) or number(fields.max_tokens)
+    return fields.parsed(material(fields.tools, fields.messages), limit)
+
+
+def completions(body: bytes) -> ParsedRequest:
+    """`/v1/completions`; the prompt is text or token ids. Raises BadRequest."""
+    fields = decode(_COMPLETIONS, body)
+    return fields.parsed(material(fields.prompt), number(fields.max_tokens))
+
+
+def responses(body: bytes) -> ParsedRequest:
+    """`/v1/responses`. Raises BadRequest."""
+    fields = decode(_RESPONSES, body)
+    prompt = material(fields.tools, fields.instructions, fields.input)
+    return fields.parsed(prompt, number(fields.max_output_tokens))
+
+
+def embeddings(body: bytes) -> ParsedRequest:
+    """`/v1/embeddings`: pooling models keep no prefix to come back to. Raises BadRequest."""
+    return decode(_EMBEDDINGS, body).parsed(b"", None, has_prompt=False)

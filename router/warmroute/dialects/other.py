@@ -1,0 +1,26 @@
+"""Any other POST under /v1/: forwarded as it is, to a worker that serves its model when it names one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from warmroute.dialects.request import ParsedRequest, text
+
+
+class _Other(msgspec.Struct, gc=False):
+    model: Any = None
+    stream: Any = None
+
+
+_OTHER = msgspec.json.Decoder(_Other)
+
+
+def post(body: bytes) -> ParsedRequest:
+    """Never refuses: the body need not be JSON."""
+    try:
+        fields = _OTHER.decode(body)
+    except msgspec.DecodeError:
+        return ParsedRequest(has_prompt=False)
+    return ParsedRequest(text(fields.model), stream=fields.stream is True, has_prompt=False)

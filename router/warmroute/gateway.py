@@ -1,0 +1,210 @@
+"""What all connections of one router share: the balancer, the workers' pools, who is trusted, the limits.
+
+Nothing here awaits. The application around it (`app`) owns the sockets, the timers and the tasks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from warmroute.config import Settings
+from warmroute.metrics import Metrics
+from warmroute.plan import Plan, Planner
+from warmroute.resilience import Ejector, RetryBudget, Trust
+from warmroute.wire.heads import HeadCache
+from warmroute.worker import WorkerPool
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.blocks import salt_of
+from warmroute_policies.types import Outcome, Usage, WorkerId, WorkerSpec
+
+if TYPE_CHECKING:
+    from warmroute.client import ClientConnection
+    from warmroute.control.bridge import ControlPlane
+    from warmroute.exchange import Exchange
+
+log = logging.getLogger("warmroute")
+
+# Salts by model and tenant; clients make tenants up, so the memory of them is bounded.
+_SALTS_MAX = 4096
+
+
+class Worker:
+    """What the live router knows of a worker beside the balancer's books."""
+
+    def __init__(self, pool: WorkerPool, ejector: Ejector) -> None:
+        self.pool = pool
+        self.ejector = ejector
+        self.checks_passed = True
+        """What the active checks say."""
+
+
+class Gateway:
+    """State: workers, open connections and exchanges, held request bytes; counters in `metrics`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        balancer: Balancer,
+        metrics: Metrics,
+    ) -> None:
+        self.settings = settings
+        self.balancer = balancer
+        self.metrics = metrics
+        self.control: ControlPlane
+        """Answers all that is not inference; set by the application, whose endpoints look at the gateway."""
+        keys = [key.get_secret_value() for key in settings.api_key]
+        self.planner = Planner(keys, settings.session_header)
+        self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
+        self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
+        self.workers: dict[WorkerId, Worker] = {}
+        self.pools: dict[int, WorkerPool] = {}
+        """By slot, for the request path."""
+        self.clients: set[ClientConnection] = set()
+        self.exchanges: set[Exchange] = set()
+        self.stopping = False
+        self._held_bytes = 0
+        self._salts: dict[tuple[str, str], int] = {}
+        self._numbers = itertools.count(1)
+        self._request_id_prefix = b"req-" + secrets.token_hex(6).encode()
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """Writes. A request's number inside the core."""
+        self.retry_budget.request()
+        return next(self._numbers)
+
+    def new_request_id(self) -> bytes:
+        """Writes. An id for a request whose client gave none; unique over restarts."""
+        return b"%b%08x" % (self._request_id_prefix, next(self._numbers))
+
+    def salt(self, model: str, cache_salt: str) -> int:
+        """Reads. The seed of a prompt's block ids."""
+        salt = self._salts.get((model, cache_salt))
+        if salt is None:
+            if len(self._salts) >= _SALTS_MAX:
+                self._salts.clear()
+            salt = self._salts[model, cache_salt] = salt_of(model, None, cache_salt or None)
+        return salt
+
+    def hold(self, size: int) -> bool:
+        """Writes. Whether so many bytes of a body fit; pair it with `release` in any case."""
+        self._held_bytes += size
+        return self._held_bytes <= self.settings.max_buffered_bytes
+
+    def release(self, size: int) -> None:
+        """Writes. A body went on its way, or was given up."""
+        self._held_bytes -= size
+
+    def finished(self, exchange: Exchange, outcome: Outcome, usage: Usage | None, now: float) -> None:
+        """Writes. An exchange ended: metrics, the worker's good name, the access log."""
+        decision = exchange.decision
+        assert decision is not None
+        worker = self.workers.get(decision.worker)
+        if worker is not None and not worker.ejector.clean:
+            self._judge(decision.worker, worker, outcome)
+        self.metrics.finished(exchange, outcome, usage, now)
+        if self.settings.access_log:
+            log.info(
+                "request",
+                extra={
+                    "request_id": exchange.request_id.decode("latin-1"),
+                    "model": exchange.parsed.model,
+                    "worker": decision.worker,
+                    "reason": decision.reason,
+                    "outcome": outcome.value,
+                    "status": exchange.status,
+                    "attempts": decision.attempt + 1,
+                    "prompt_tokens": decision.prompt_tokens if usage is None else usage.prompt_tokens,
+                    "predicted_hit_tokens": decision.predicted_hit_tokens,
+                    "cached_tokens": None if usage is None else usage.cached_tokens,
+                    "ttft_s": round(exchange.first_byte_at - exchange.began_at, 6)
+                    if exchange.pieces
+                    else None,
+                    "duration_s": round(now - exchange.began_at, 6),
+                },
+            )
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def add_worker(self, spec: WorkerSpec) -> None:
+        """Writes. A worker joins, trusted until it fails. Raises ValueError when it is present."""
+        self.balancer.add_worker(spec, monotonic())
+        slot = self.balancer.fleet.slot_of[spec.worker_id]
+        settings = self.settings
+        pool = WorkerPool(spec.worker_id, settings.idle_connections_per_worker)
+        self.workers[spec.worker_id] = Worker(
+            pool, Ejector(settings.eject_after_failures, settings.eject_for_s)
+        )
+        self.pools[slot] = pool
+
+    def remove_worker(self, worker_id: WorkerId) -> None:
+        """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
+        self.balancer.remove_worker(worker_id, monotonic())
+        self.workers.pop(worker_id).pool.close_idle()
+        self.metrics.forget_worker(worker_id)
+
+    def worker_failed(self, worker_id: WorkerId, kind: str) -> None:
+        """Writes. A request failed by the worker's fault."""
+        self.metrics.worker_failed(worker_id, kind)
+        worker = self.workers.get(worker_id)
+        if worker is not None:
+            before = worker.ejector.trust
+            worker.ejector.failed(monotonic())
+            if worker.ejector.trust is Trust.EJECTED and before is not Trust.EJECTED:
+                log.warning("worker ejected", extra={"worker": worker_id, "kind": kind})
+            self._update_health(worker_id, worker)
+
+    def probe_sent(self, worker_id: WorkerId) -> None:
+        """Writes. The one request that finds out whether an ejected worker is well again is on its way."""
+        worker = self.workers[worker_id]
+        worker.pool.probe = False
+        worker.ejector.trust = Trust.PROBING
+        self._update_health(worker_id, worker)
+
+    def _judge(self, worker_id: WorkerId, worker: Worker, outcome: Outcome) -> None:
+        """A request to a worker under suspicion ended. A refusal of the client's request is an answer too."""
+        if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
+            worker.ejector.succeeded()
+        elif worker.ejector.trust is Trust.PROBING:
+            self._probe_next(worker)  # the client left before the worker could show itself
+        self._update_health(worker_id, worker)
+
+    def _probe_next(self, worker: Worker) -> None:
+        worker.ejector.trust = Trust.DUE
+        worker.pool.probe = True
+
+    def worker_checked(self, worker_id: WorkerId, passes: bool) -> None:
+        """Writes. What the active checks say by now."""
+        worker = self.workers.get(worker_id)
+        if worker is not None and worker.checks_passed is not passes:
+            worker.checks_passed = passes
+            log.log(
+                logging.INFO if passes else logging.WARNING,
+                "worker healthy" if passes else "worker unhealthy",
+                extra={"worker": worker_id},
+            )
+            self._update_health(worker_id, worker)
+
+    def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
+        healthy = worker.checks_passed and worker.ejector.accepts
+        self.balancer.set_health(worker_id, healthy, monotonic())
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Writes. Once a second: time-outs, idle connections, probes, the core's upkeep."""
+        for exchange in list(self.exchanges):
+            exchange.check_time(now)
+        for client in list(self.clients):
+            client.check_time(now)
+        for worker_id, worker in self.workers.items():
+            worker.pool.close_older_than(now - self.settings.upstream_keepalive_s)
+            if worker.ejector.probe_due(now):
+                self._probe_next(worker)
+                self._update_health(worker_id, worker)
+        self.balancer.tick(now)

@@ -1,0 +1,56 @@
+"""The journal's file: what the recorded balancer writes, buffered, up to a size.
+
+Writing must neither block nor raise on a request's way: lines go to a buffer, which the kernel takes
+once a second; when the file is full or the disk fails, recording ends with a warning and routing goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+log = logging.getLogger("warmroute")
+
+
+class JournalFile:
+    """State: the open file, the lines not yet written, the bytes so far. Opening raises OSError."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._left = max_bytes
+        self._lines: list[bytes] = []
+        self._file = path.open("wb", buffering=0)
+        self._recording = True
+
+    def write(self, line: bytes) -> None:
+        """Writes. Takes a line; never raises."""
+        if not self._recording:
+            return
+        if len(line) > self._left:
+            self._recording = False
+            log.warning("journal full, recording ends", extra={"path": str(self._path)})
+            return
+        self._left -= len(line)
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Writes. Gives what was taken to the kernel."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            self._file.write(b"".join(lines))
+        except OSError as error:
+            self._recording = False
+            log.warning("journal failed, recording ends: %s", error, extra={"path": str(self._path)})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+        self._file.close()

@@ -1,0 +1,95 @@
+"""What the router makes of a request's head: which endpoint, whose key, what is forwarded.
+
+Made once per kind of head (`wire.heads.HeadCache`), so it may cost more than a request may.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+import msgspec
+
+from warmroute.dialects import Parser, parser_for
+from warmroute.wire.heads import Head
+from warmroute.wire.replies import RouterError
+
+# A session's name longer than this is not a name.
+_SESSION_BYTES_MAX = 256
+
+# Request ids of clients are echoed into headers and logs.
+_REQUEST_ID_BYTES_MAX = 128
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a request with a certain head is handled."""
+
+    head: Head
+    parse: Parser | None
+    """The dialect of an inference endpoint; None: the control plane answers."""
+    forwarded: bytes
+    """The head for the worker, but for host, length and request id."""
+    request_id: bytes | None
+    session: str | None
+    http_10: bool
+    keep_alive: bool
+    chunked: bool
+    expects_continue: bool
+    anthropic: bool
+    refusal: RouterError | None
+
+
+class Planner:
+    """State: none but the keys and header names that it was made with."""
+
+    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+        self._keys = [key.encode() for key in api_keys]
+        self._session_headers = [name.lower().encode() for name in session_headers]
+
+    def plan(self, head: Head) -> Plan:
+        """Reads."""
+        parse = parser_for(head.path) if head.method == "POST" else None
+        refusal = None
+        if parse is not None and self._keys and not self.authorized(head):
+            refusal = RouterError(
+                401, "invalid_api_key", "a valid API key is needed: Authorization: Bearer KEY"
+            )
+        request_id = head.get(b"x-request-id")
+        return Plan(
+            head=head,
+            parse=parse,
+            forwarded=head.forwarded(),
+            request_id=request_id if request_id and len(request_id) <= _REQUEST_ID_BYTES_MAX else None,
+            session=self._session(head),
+            http_10=head.http_10,
+            keep_alive=head.keep_alive,
+            chunked=head.chunked,
+            expects_continue=head.expects_continue,
+            anthropic=head.path == "/v1/messages",
+            refusal=refusal,
+        )
+
+    def authorized(self, head: Head) -> bool:
+        """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""
+        return has_key(self._keys, head.get(b"authorization"), head.get(b"x-api-key"))
+
+    def _session(self, head: Head) -> str | None:
+        for name in self._session_headers:
+            value = head.get(name)
+            if value and len(value) <= _SESSION_BYTES_MAX:
+                return value.decode("latin-1")
+        return None
+
+
+def has_key(keys: Sequence[bytes], authorization: bytes | None, x_api_key: bytes | None) -> bool:
+    """Whether one of the keys was presented, as a bearer token or as Anthropic's clients send it.
+
+    Every key is compared, and each comparison takes the same time, wherever the first difference is.
+    """
+    presented = []
+    if authorization is not None and authorization[:7].lower() == b"bearer ":
+        presented.append(authorization[7:].strip())
+    if x_api_key is not None:
+        presented.append(x_api_key)
+    matches = [hmac.compare_digest(key, token) for key in keys for token in presented]
+    return any(matches)

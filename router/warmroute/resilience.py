@@ -1,0 +1,96 @@
+"""When to stop trusting a worker, and how often to try again.
+
+`Ejector` is the passive side of health: failures of real requests. `RetryBudget` keeps retries from
+multiplying an overload: they are a share of the traffic, with a floor for quiet times.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Trust(enum.Enum):
+    """What an ejector thinks of its worker."""
+
+    TRUSTED = "trusted"
+    EJECTED = "ejected"
+    DUE = "due"
+    """Left alone for long enough: the next request goes there to find out."""
+    PROBING = "probing"
+    """That request is on its way; no other one follows it."""
+
+
+class Ejector:
+    """State: failures in a row, and since when the worker is ejected. One per worker.
+
+    A failed probe doubles the time until the next one, up to `_BACKOFF_MAX` times the first.
+    """
+
+    def __init__(self, failures: int, eject_for_s: float) -> None:
+        self._failures_max = failures
+        self._eject_for_s = eject_for_s
+        self._failures = 0
+        self._ejections = 0
+        self._until = 0.0
+        self.trust = Trust.TRUSTED
+
+    def failed(self, now: float) -> None:
+        """Writes. A request failed by the worker's fault."""
+        self._failures += 1
+        if self.trust is not Trust.TRUSTED or self._failures >= self._failures_max:
+            self.trust = Trust.EJECTED
+            self._until = now + self._eject_for_s * min(2**self._ejections, _BACKOFF_MAX)
+            self._ejections += 1
+            self._failures = 0
+
+    @property
+    def clean(self) -> bool:
+        """Reads. Nothing to forgive."""
+        return self._failures == 0 and self.trust is Trust.TRUSTED
+
+    def succeeded(self) -> None:
+        """Writes. The worker answered."""
+        self._failures = self._ejections = 0
+        self.trust = Trust.TRUSTED
+
+    def probe_due(self, now: float) -> bool:
+        """Reads. Whether the worker has been left alone for long enough."""
+        return self.trust is Trust.EJECTED and now >= self._until
+
+    @property
+    def accepts(self) -> bool:
+        """Reads. Whether a request may be sent."""
+        return self.trust is Trust.TRUSTED or self.trust is Trust.DUE
+
+
+# With 10 s to begin with, a worker that stays broken is asked every 80 s.
+_BACKOFF_MAX = 8
+
+# Seconds of the floor that may be saved up: a burst of failures after a quiet time may still be retried.
+_SAVED_S = 10.0
+
+
+class RetryBudget:
+    """State: tokens. Each request adds `ratio`, each second `min_per_s`; a retry takes one."""
+
+    def __init__(self, ratio: float, min_per_s: float) -> None:
+        self._ratio = ratio
+        self._min_per_s = min_per_s
+        self._limit = max(1.0, min_per_s * _SAVED_S)
+        self._tokens = self._limit
+        self._filled_at = 0.0
+
+    def request(self) -> None:
+        """Writes. A request was routed."""
+        if self._tokens < self._limit:
+            self._tokens += self._ratio
+
+    def take(self, now: float) -> bool:
+        """Writes. Whether a retry may be made; then it is paid for."""
+        if self._filled_at:
+            self._tokens = min(self._limit, self._tokens + (now - self._filled_at) * self._min_per_s)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

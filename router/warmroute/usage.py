@@ -1,0 +1,84 @@
+"""Token counts in a worker's answer, found without parsing the answer.
+
+Engines put the counts into one small object near the end (`usage`, or SGLang's `meta_info`); Anthropic's
+stream says the prompt's part in its first event. Only the first piece and the tail of an answer are
+searched. A quote inside generated text is escaped there, so text cannot look like the object's key.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from warmroute_policies.types import Usage
+
+# Enough for a final chunk with its usage and the end marker, or the end of a plain answer.
+TAIL_BYTES = 4096
+
+# An object with at most one level of objects inside.
+_OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Counts(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    cached_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+_DECODE = msgspec.json.Decoder(_Counts).decode
+
+
+def find_usage(tail: bytes, head: bytes = b"") -> Usage | None:
+    """The counts that an answer reports; None when it reports none.
+
+    `tail` is the end of the answer; `head` its first piece, for streams that count the prompt there.
+    """
+    counts = _last(tail, b'"usage"') or _last(tail, b'"meta_info"')
+    if counts is None:
+        return None
+    if counts.prompt_tokens is not None:
+        details = counts.prompt_tokens_details
+        cached = counts.cached_tokens if details is None else details.cached_tokens
+        return Usage(counts.prompt_tokens, counts.completion_tokens, cached)
+    if counts.input_tokens is None and head:
+        first = _last(head, b'"usage"')
+        if first is not None:
+            return _input_output(first, counts.output_tokens)
+    return _input_output(counts, counts.output_tokens)
+
+
+def _input_output(counts: _Counts, output_tokens: int | None) -> Usage:
+    """The newer names. Anthropic counts cached tokens beside `input_tokens`, OpenAI among them."""
+    if counts.input_tokens is None:
+        return Usage(None, output_tokens, None)
+    if counts.cache_read_input_tokens is None:
+        details = counts.input_tokens_details
+        return Usage(counts.input_tokens, output_tokens, None if details is None else details.cached_tokens)
+    cached = counts.cache_read_input_tokens
+    prompt = counts.input_tokens + cached + (counts.cache_creation_input_tokens or 0)
+    return Usage(prompt, output_tokens, cached)
+
+
+def _last(data: bytes, key: bytes) -> _Counts | None:
+    """The last object behind `key`; chunks that say `null` are passed over."""
+    at = data.rfind(key)
+    while at >= 0:
+        found = _OBJECT.match(data, at + len(key))
+        if found is not None:
+            try:
+                return _DECODE(found[1])
+            except msgspec.DecodeError:
+                pass  # a key of that name elsewhere in the answer
+        at = data.rfind(key, 0, at)
+    return None

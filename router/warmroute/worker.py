@@ -1,0 +1,197 @@
+"""The router's side of a worker: its warm connections, and what an answer does on its way through.
+
+A `WorkerConnection` carries one exchange at a time. It frames the answer, hands every piece on as it
+came, and goes back to its pool when the answer ended cleanly. No task and no future is made for a
+request on a warm connection; only connecting awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from warmroute.wire import answers
+from warmroute.wire.answers import AnswerHead, BadAnswer, ChunkedBody, LengthBody, UntilCloseBody
+from warmroute_policies.types import WorkerId
+
+if TYPE_CHECKING:
+    from warmroute.exchange import Exchange
+
+Body = LengthBody | ChunkedBody | UntilCloseBody
+
+
+class WorkerConnection(asyncio.Protocol):
+    """State: the transport, the exchange that it carries, and where in the answer it is."""
+
+    __slots__ = ("_body", "_head", "_held", "exchange", "idle_since", "pool", "transport", "used")
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.exchange: Exchange | None = None
+        self.used = False
+        """It carried an exchange before: the worker may have closed it while it was idle."""
+        self.idle_since = 0.0
+        self._held = b""
+        self._head: AnswerHead | None = None
+        self._body: Body | None = None
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # nobody asked
+            return
+        body = self._body
+        if body is None:
+            self._take_head(exchange, data)
+            return
+        try:
+            used = body.feed(data)
+        except BadAnswer as error:
+            exchange.answer_broke(str(error))
+            return
+        exchange.take_piece(data if used == len(data) else data[:used], body)
+        if body.done:
+            self._answered(exchange, used == len(data))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.forget(self)
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if type(self._body) is UntilCloseBody:
+            self._body.done = True
+            self._answered(exchange, clean=False)
+        else:
+            exchange.answer_broke(str(exc) if exc else "the worker closed the connection")
+
+    # --- one exchange ---------------------------------------------------------------------------
+
+    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """Writes. Starts an exchange on this idle connection."""
+        self.exchange = exchange
+        self._head = self._body = None
+        self._held = b""
+        if body:
+            self.transport.writelines((head, body))
+        else:
+            self.transport.write(head)
+
+    @property
+    def silent(self) -> bool:
+        """Reads. Not one byte of the answer has come."""
+        return self._head is None and not self._held
+
+    def close(self) -> None:
+        """Writes. Gives the connection up, and with it what it carries: the worker stops computing."""
+        self.exchange = None
+        self.pool.forget(self)
+        self.transport.abort()
+
+    def _take_head(self, exchange: Exchange, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        try:
+            head = answers.read_head(data)
+        except BadAnswer as error:
+            exchange.answer_broke(str(error))
+            return
+        if head is None:
+            self._held = data
+            return
+        self._head = head
+        if exchange.declines(head.status):
+            return
+        body: Body
+        if head.chunked:
+            self._body = body = ChunkedBody(payload=exchange.wants_payload)
+        elif head.length is not None:
+            self._body = body = LengthBody(head.length)
+        else:
+            self._body = body = UntilCloseBody()
+        rest = data[head.end :]
+        try:
+            used = body.feed(rest) if rest else 0
+        except BadAnswer as error:
+            exchange.answer_broke(str(error))
+            return
+        exchange.take_head(head, data[: head.end], rest if used == len(rest) else rest[:used], body)
+        if body.done:
+            self._answered(exchange, used == len(rest))
+
+    def _answered(self, exchange: Exchange, clean: bool) -> None:
+        """The answer ended. Only a connection with nothing left over may carry another one."""
+        head = self._head
+        if clean and head is not None and head.keep_alive and head.status != 101:
+            self.exchange = None
+            self.pool.give_back(self)
+        else:
+            self.close()
+        exchange.answer_ended()
+
+
+class WorkerPool:
+    """All connections to one worker. State: those that are idle, the one used last at the end."""
+
+    def __init__(self, worker_id: WorkerId, idle_max: int) -> None:
+        url = urlsplit(worker_id)
+        self.worker_id = worker_id
+        self.host = url.hostname or ""
+        self.port = url.port or 80
+        self.host_field = b"host: " + url.netloc.encode() + b"\r\n"
+        self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
+        self.probe = False
+        """The next request is a probe: no other may follow before it has ended."""
+        self._idle_max = idle_max
+        self._idle: dict[WorkerConnection, None] = {}
+
+    def take(self) -> WorkerConnection | None:
+        """Writes. The connection that was used last, or None: connect."""
+        if self._idle:
+            return self._idle.popitem()[0]
+        return None
+
+    def give_back(self, connection: WorkerConnection) -> None:
+        """Writes. An idle connection; closed when there are enough."""
+        if len(self._idle) >= self._idle_max or connection.transport.is_closing():
+            connection.close()
+            return
+        connection.used = True
+        connection.idle_since = monotonic()
+        self._idle[connection] = None
+
+    def forget(self, connection: WorkerConnection) -> None:
+        """Writes. The connection is closed or about to be. Twice is once."""
+        self._idle.pop(connection, None)
+
+    async def connect(self) -> WorkerConnection:
+        """Writes. A new connection. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: WorkerConnection(self), self.host, self.port)
+        return connection
+
+    def idle(self) -> int:
+        """Reads."""
+        return len(self._idle)
+
+    def close_older_than(self, moment: float) -> None:
+        """Writes. Connections idle since before `moment`; the worker would close them soon, maybe just
+        when a request is on its way."""
+        for connection in [c for c in self._idle if c.idle_since < moment]:
+            connection.close()
+
+    def close_idle(self) -> None:
+        """Writes. The worker is gone or the router stops."""
+        for connection in list(self._idle):
+            connection.close()
