@@ -211,6 +211,7 @@ def test_operator_endpoints_answer_in_vllms_shapes(served: Served) -> None:
         return httpx.get(served.url + path)
 
     assert get("/health").status_code == get("/ping").status_code == 200
+    assert httpx.head(served.url + "/v1/models").status_code == 200
     assert get("/v1/models").json()["data"][0]["max_model_len"] == 131_072
     assert get("/version").json()["version"]
     assert get("/load").json() == {"server_load": 0}

@@ -66,7 +66,8 @@ class Exchange:
         self.done = False
 
     def respond(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-        self._write(self._head(status, content_type, f"content-length: {len(body)}") + body)
+        head = self._head(status, content_type, f"content-length: {len(body)}")
+        self._write(head if self.request.method == "HEAD" else head + body)
         self._finish()
 
     def respond_partly(self, body: bytes, keep_bytes: int) -> None:
