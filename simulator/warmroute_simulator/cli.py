@@ -67,7 +67,7 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     add("--api-key", action="append", default=[], metavar="KEY", help="required on /v1/; may be repeated")
     add("--seed", type=int, default=0, help="of the answers' words and lengths")
     add("--fault", action="append", default=[], metavar="WORKER:KIND[:COUNT]",
-        help=f"break something from the start; KIND: {', '.join(FAULT_KINDS)}; slow halves the speed")  # fmt: skip
+        help=f"break something at the start; KIND: {', '.join(FAULT_KINDS)}")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write totals there at the end")
 
 
