@@ -53,11 +53,13 @@ def slots_of(node: Node) -> list[int]:
 
 def _check_shape(node: Node) -> None:
     parent = node.parent
-    assert node.ids and parent is not None
+    assert node.ids
+    assert parent is not None
     assert node.start == parent.end, "a run does not begin where its parent ends"
     children, before, child = 0, None, node.child
     while child is not None:
-        assert child.parent is node and child.before is before
+        assert child.parent is node
+        assert child.before is before
         children, before, child = children + 1, child, child.after
     assert children == node.children, "children are counted wrongly"
 
@@ -66,7 +68,8 @@ def _check_holders(node: Node, lanes: dict[int, Lane]) -> None:
     hold, slots = node.hold, slots_of(node)
     assert slots, "a node without holders is in the tree"
     if type(hold) is Shared:
-        assert len(slots) > 1 and hold.epochs.keys() == hold.depths.keys()
+        assert len(slots) > 1
+        assert hold.epochs.keys() == hold.depths.keys()
         assert max(hold.depths.values()) == node.end, "a run reaches beyond its deepest holder"
         assert min(hold.depths.values()) > node.start
     kids: Counter[int] = Counter()
@@ -76,17 +79,21 @@ def _check_holders(node: Node, lanes: dict[int, Lane]) -> None:
         child = child.after
     for slot in slots:
         epoch = epoch_of(node, slot)
-        assert epoch is not None and epoch in lanes[slot].epochs and epoch.slot == slot
+        assert epoch is not None
+        assert epoch in lanes[slot].epochs
+        assert epoch.slot == slot
         assert kids.pop(slot, 0) == kids_of(node, slot), "a slot's children are counted wrongly"
         assert not kids_of(node, slot) or depth_of(node, slot) == node.end, "half a run has a child"
         parent = node.parent
         if parent is not None and parent.parent is not None:
             above = epoch_of(parent, slot)
-            assert above is not None and depth_of(parent, slot) == parent.end, "presence has a gap"
+            assert above is not None, "presence has a gap"
+            assert depth_of(parent, slot) == parent.end, "presence has a gap"
             assert above.tick >= epoch.tick, "a node was used after its parent"
     assert not kids, "a slot holds a child without its parent"
     if type(hold) is Shared:
-        assert all(hold.kids.values()) and hold.kids.keys() <= hold.depths.keys()
+        assert all(hold.kids.values())
+        assert hold.kids.keys() <= hold.depths.keys()
 
 
 def _check_records(nodes: list[Node], lanes: dict[int, Lane]) -> None:

@@ -38,6 +38,7 @@ STRETCH_BLOCKS = 16
 STRETCH_BYTES = BLOCK_BYTES * STRETCH_BLOCKS
 
 ID_BYTES = 8
+_STRETCH_RUN = STRETCH_BLOCKS * ID_BYTES
 
 # A token id packed as 4 bytes makes a block of 128 tokens, the same grain as a byte block of English.
 TOKEN_BYTES = 4
@@ -132,26 +133,24 @@ class PromptBlocks:
         return found
 
     def ids(self, start: int, stop: int) -> bytes:
-        """Reads. The run of ids of blocks start to stop.
+        """Reads. The run of ids of blocks start to stop, or to the end of the prompt if that is less.
 
-        Shorter than asked only after `drop_material`: it then ends at the first id never computed.
+        Shorter still only after `drop_material`: it then ends at the first id never computed.
         """
         if self._ids is not None:
             return self._ids[start * ID_BYTES : stop * ID_BYTES]
-        if start >= stop:
-            return b""
         first = start // STRETCH_BLOCKS
-        skip = (start - first * STRETCH_BLOCKS) * ID_BYTES
-        if stop <= (first + 1) * STRETCH_BLOCKS:
-            run = self._stretch_run(first)
-        else:
-            runs = []
-            for stretch in range(first, -(-stop // STRETCH_BLOCKS)):
-                runs.append(self._stretch_run(stretch))
-                if not runs[-1]:
-                    break
+        skip = start % STRETCH_BLOCKS * ID_BYTES
+        size = (stop - start) * ID_BYTES
+        run = self._fine.get(first) or self._stretch_run(first)
+        if skip + size > len(run) == _STRETCH_RUN:
+            runs, last = [run], (min(stop, self.count) - 1) // STRETCH_BLOCKS
+            while len(run) == _STRETCH_RUN and first < last:
+                first += 1
+                run = self._fine.get(first) or self._stretch_run(first)
+                runs.append(run)
             run = b"".join(runs)
-        return run[skip : skip + (stop - start) * ID_BYTES]
+        return run[skip : skip + size]
 
     def id_at(self, block: int) -> int:
         """Reads. The id of one block."""
@@ -192,9 +191,6 @@ class PromptBlocks:
 
     def _stretch_run(self, stretch: int) -> bytes:
         """The ids of one stretch's whole blocks; empty when they were never computed and cannot be."""
-        run = self._fine.get(stretch)
-        if run is not None:
-            return run
         material = self._material
         if not material:
             return b""

@@ -125,7 +125,7 @@ class PrefixIndex:
         elif depth == node.end:
             depths = hold.depths.copy()
         else:
-            depths = {slot: held if held < depth else depth for slot, held in hold.depths.items()}
+            depths = {slot: min(depth, held) for slot, held in hold.depths.items()}
         # Slots below are holders above too, so only nodes with more holders have news.
         upper = node.parent
         while upper is not None:
@@ -145,82 +145,80 @@ class PrefixIndex:
         `match` is the index's own of these blocks, with no write since. Evicts what no longer fits, at
         most `INSERT_STEPS` steps of it.
         """
-        tree, lane = self._tree, self._lane(slot)
+        tree, lane = self._tree, self._lanes.get(slot) or self._lane(slot)
         self._tick += 1
         trail: Trail = []
-        node, depth = match.node, match.depth
-        run = blocks.ids(depth, blocks.count)
-        if run:
-            node = self._grow(lane, node, depth, run, blocks, trail)
-        else:
+        node, depth, count = match.node, match.depth, blocks.count
+        if depth < count:
+            run, epoch, hold = blocks.ids(depth, count), lane.epochs[-1], node.hold
+            end = node.start + len(node.ids) // ID_BYTES
+            # A conversation that grows on its worker grows one run, not a chain of small nodes.
+            extends = depth == end and not node.children and type(hold) is Epoch and hold.slot == slot
+            if depth < end:
+                node = tree.split(node, depth)
+            self._use_path(lane, node, depth, not extends, trail)
+            added = len(run) // ID_BYTES
+            lane.resident += added
+            epoch.blocks += added
+            if extends:
+                tree.extend(node, blocks, depth, run)
+            else:
+                node = tree.add_leaf(node, blocks, depth, run, epoch)
+        elif depth:
             if depth < node.end and epoch_of(node, slot) is not None and depth_of(node, slot) > depth:
                 node = tree.split(node, depth)  # the engine did not use what lies behind
             self._use_path(lane, node, depth, False, trail)
-        if node.parent is not None:
-            lane.used(node, self._tick)
-        if lane.resident > lane.capacity or self._doomed or tree.bytes > self.max_bytes:
+        else:
+            return Insertion(0, 0, trail)
+        lane.used(node, self._tick)
+        if lane.resident > lane.capacity or lane.doomed_until >= 0 or self._bytes() > self.max_bytes:
             self._make_room(lane)
-        return Insertion(match.depths.get(slot, 0), blocks.count, trail)
-
-    def _grow(
-        self, lane: Lane, node: Node, depth: int, run: bytes, blocks: PromptBlocks, trail: Trail
-    ) -> Node:
-        """Appends a run that no slot holds behind `depth`, and returns the node that ends with it."""
-        epoch, added = lane.epochs[-1], len(run) // ID_BYTES
-        hold, end = node.hold, node.end
-        alone = type(hold) is Epoch and hold.slot == lane.slot and not node.children
-        if depth < end:
-            node = self._tree.split(node, depth)
-        self._use_path(lane, node, depth, not (alone and depth == end), trail)
-        lane.resident += added
-        epoch.blocks += added
-        if alone and depth == end:
-            # A conversation that grows on its worker grows one run, not a chain of small nodes.
-            self._tree.extend(node, blocks, run)
-            return node
-        return self._tree.add_leaf(node, blocks, depth, run, epoch)
+        return Insertion(match.depths.get(slot, 0), count, trail)
 
     def _use_path(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> None:
-        """The slot uses the path to `node`, now. `gained`: it is about to hold one more child there.
+        """The slot uses the path to `node` up to `depth`, now.
 
-        Deepest first, so that a node which is an only child can be merged with its parent on the way.
+        `gained`: it is about to hold one more child there. Deepest first, so that a node which is an
+        only child can be merged with its parent on the way.
         """
+        epoch, slot = lane.epochs[-1], lane.slot
         below: Node | None = None
         upper = node.parent
         while upper is not None:
-            gained = self._use(lane, node, min(depth, node.end), gained, trail)
-            if below is None or node.children > 1 or not self._tree.merge(node, below):
-                below = node
-            node, upper = upper, upper.parent
-
-    def _use(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> bool:
-        """The slot uses the node up to `depth`, now; returns whether it did not hold it before.
-
-        `gained`: the path goes on into a child that the slot did not hold before.
-        """
-        epoch, slot, hold, start = lane.epochs[-1], lane.slot, node.hold, node.start
-        assert hold is not None
-        if type(hold) is Epoch:
-            if hold.slot == slot:
-                size = len(node.ids) // ID_BYTES
-                trail.append((start + size, hold.tick))
+            hold, size = node.hold, len(node.ids) // ID_BYTES
+            if type(hold) is Epoch and hold.slot == slot:
+                trail.append((node.start + size, hold.tick))
+                gained = False
                 if hold is not epoch:
                     hold.blocks -= size
                     epoch.blocks += size
                     node.hold = epoch
-                return False
+            else:
+                end = node.start + size
+                gained = self._use_shared(lane, node, min(depth, end), gained, trail)
+            if below is None or node.children > 1 or not self._tree.merge(node, below):
+                below = node
+            node, upper = upper, upper.parent
+
+    def _use_shared(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> bool:
+        """The slot, one of several holders, uses the node up to `depth`; returns whether it is a new one."""
+        epoch, slot, hold, start = lane.epochs[-1], lane.slot, node.hold, node.start
+        if type(hold) is not Shared:
+            assert hold is not None
             hold = self._tree.share(node, hold)
         before = hold.depths.get(slot, start)
+        if gained:
+            hold.kids[slot] = hold.kids.get(slot, 0) + 1
         if before > start:
             last_use = hold.epochs[slot]
             trail.append((before, last_use.tick))
+            if last_use is epoch and before == depth:
+                return False
             last_use.blocks -= before - start
         else:
             self._tree.bytes += HOLDER_BYTES
         hold.depths[slot] = depth
         hold.epochs[slot] = epoch
-        if gained:
-            hold.kids[slot] = hold.kids.get(slot, 0) + 1
         epoch.blocks += depth - start
         lane.resident += depth - before
         return before == start
@@ -267,8 +265,8 @@ class PrefixIndex:
     def set_capacity(self, slot: int, blocks: float) -> None:
         """Writes. Blocks that the slot is believed to have room for; `inf` when unknown."""
         lane = self._lane(slot)
-        lane.capacity = blocks
-        if lane.excess() > 0:
+        lane.set_capacity(blocks)
+        if lane.is_full():
             self._backlog.add(slot)
 
     def maintain(self, max_steps: int = 256) -> int:
@@ -341,10 +339,9 @@ class PrefixIndex:
 
     def _make_room(self, lane: Lane) -> None:
         """After an insert: a bounded part of what no longer fits goes now."""
-        if lane.excess() > 0:
+        if lane.is_full():
+            self._backlog.add(lane.slot)
             self._evict(lane, INSERT_STEPS)
-            if lane.excess() > 0:
-                self._backlog.add(lane.slot)
         self._fit_budget(INSERT_STEPS)
 
     def _evict(self, lane: Lane, max_steps: int) -> int:
@@ -380,7 +377,7 @@ class PrefixIndex:
         if held is not epoch or kids_of(node, slot) or (node is not record and node in order):
             return  # used again since, or its turn comes with a later record
         covered = depth_of(node, slot)
-        floor = covered - excess if covered - excess > node.start else node.start
+        floor = max(node.start, covered - excess)
         floor = int(floor)
         if lane.doomed_until < 0:
             self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])

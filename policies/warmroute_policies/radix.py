@@ -136,24 +136,25 @@ class Tree:
     def locate(self, blocks: PromptBlocks) -> tuple[Node, int]:
         """Reads. The node where the known part of the prompt ends, and its length in blocks."""
         shards = self._shards
-        coarse = blocks.stretch_ids()
         node, known = self.root, 0
-        for stretch in range(len(coarse) - 1, -1, -1):
-            found = shards[coarse[stretch] & _SHARD].get(coarse[stretch])
+        coarse = blocks.stretch_ids()
+        for mark in reversed(coarse):
+            found = shards[mark & _SHARD].get(mark)
             if found is not None:
-                node, known = found, (stretch + 1) * STRETCH_BLOCKS
+                node, known = found, STRETCH_BLOCKS * (coarse.index(mark) + 1)
                 break
         # The next stretch is not known to its end, so the known part ends inside it.
-        rest = blocks.ids(known, min(known + STRETCH_BLOCKS, blocks.count))
+        rest = blocks.ids(known, known + STRETCH_BLOCKS)
         while rest:
             at = (known - node.start) * ID_BYTES
             run = node.ids[at : at + len(rest)]
-            if not rest.startswith(run):
-                return node, known + _common_blocks(run, rest)
-            known += len(run) // ID_BYTES
-            rest = rest[len(run) :]
-            if not rest:
-                break
+            if run:
+                if not rest.startswith(run):
+                    return node, known + _common_blocks(run, rest)
+                known += len(run) // ID_BYTES
+                rest = rest[len(run) :]
+                if not rest:
+                    break
             first: int = _first_id(rest)[0]
             child = shards[first & _SHARD].get(first)
             if child is None or child.parent is not node:
@@ -176,9 +177,8 @@ class Tree:
         self._grown(leaf, blocks, start, run)
         return leaf
 
-    def extend(self, leaf: Node, blocks: PromptBlocks, run: bytes) -> None:
-        """Writes. Appends the run to a leaf."""
-        start = leaf.end
+    def extend(self, leaf: Node, blocks: PromptBlocks, start: int, run: bytes) -> None:
+        """Writes. Appends a run to a leaf, which ends at `start`."""
         leaf.ids += run
         self._grown(leaf, blocks, start, run)
 
@@ -241,19 +241,20 @@ class Tree:
         gone = leaf.ids[keep:]
         leaf.ids = leaf.ids[:keep]
         self._unmark(leaf, self._stretch_ends(depth, gone))
-        self._account(-(len(gone) // ID_BYTES))
+        self._shrunk(len(gone))
 
     def unlink(self, leaf: Node) -> None:
         """Writes. Takes a childless node out of the tree. It keeps its parent, the parent not it."""
         parent = leaf.parent
-        assert parent is not None and not leaf.children
+        assert parent is not None
+        assert not leaf.children
         if type(leaf.hold) is Shared:
             self.bytes -= SHARED_BYTES + HOLDER_BYTES * len(leaf.hold.depths)
         self._replace(leaf, None)
         parent.children -= 1
         leaf.after = leaf.before = None
         self._unmark(leaf, self._marks(leaf.start, leaf.ids))
-        self._account(-(len(leaf.ids) // ID_BYTES))
+        self._shrunk(len(leaf.ids))
         self.nodes -= 1
         self.bytes -= NODE_BYTES + RUN_BYTES
         leaf.ids, leaf.hold = b"", None
@@ -330,8 +331,11 @@ class Tree:
     def _grown(self, node: Node, blocks: PromptBlocks, start: int, run: bytes) -> None:
         """A run was added at depth `start`. The prompt knows the ids of its stretches as ints."""
         count = len(run) // ID_BYTES
-        self._account(count)
-        self._mark(node, blocks.stretch_ids()[start // STRETCH_BLOCKS : (start + count) // STRETCH_BLOCKS])
+        self.unique_blocks += count
+        self.bytes += len(run)
+        marks = blocks.stretch_ids()[start // STRETCH_BLOCKS : (start + count) // STRETCH_BLOCKS]
+        if marks:
+            self._mark(node, marks)
 
     def _mark(self, node: Node, marks: Sequence[int]) -> None:
         """Landmarks that now lead to the node, new ones or ones that led elsewhere."""
@@ -357,9 +361,9 @@ class Tree:
         skip = (STRETCH_BLOCKS - 1 - start) % STRETCH_BLOCKS * ID_BYTES
         return [_first_id(run, at)[0] for at in range(skip, len(run), STRETCH_BLOCKS * ID_BYTES)]
 
-    def _account(self, blocks: int) -> None:
-        self.unique_blocks += blocks
-        self.bytes += blocks * ID_BYTES
+    def _shrunk(self, run_bytes: int) -> None:
+        self.unique_blocks -= run_bytes // ID_BYTES
+        self.bytes -= run_bytes
 
 
 def _common_blocks(run: bytes, rest: bytes) -> int:

@@ -32,7 +32,6 @@ class NaiveCache:
     def __init__(self) -> None:
         self.capacity = float("inf")
         self.used: dict[Prefix, tuple[int, int]] = {}
-        self.evicted: list[Prefix] = []
 
     def insert(self, prompt: Prefix, tick: int) -> None:
         for depth in range(1, len(prompt) + 1):
@@ -42,7 +41,8 @@ class NaiveCache:
     def fit(self) -> None:
         if len(self.used) > self.capacity:
             oldest = sorted(self.used, key=self.used.__getitem__)
-            for prefix in oldest[: len(self.used) - int(self.capacity)]:
+            keep = int(self.capacity) - int(self.capacity / 128)  # evictions leave a little room
+            for prefix in oldest[: len(self.used) - keep]:
                 del self.used[prefix]
 
     def depth(self, prompt: Prefix) -> int:
