@@ -14,7 +14,7 @@ import uvloop
 
 from warmroute.client import ClientConnection
 from warmroute.config import Settings
-from warmroute.config.core import balancer_config, worker_spec
+from warmroute.config.core import balancer_config
 from warmroute.control.api import control_app
 from warmroute.control.bridge import ControlPlane
 from warmroute.gateway import Gateway
@@ -74,7 +74,7 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     gateway = Gateway(settings, balancer, Metrics(policy.name))
     gateway.control = ControlPlane(control_app(gateway))
     for backend in settings.backend:
-        gateway.add_worker(worker_spec(backend, settings))
+        gateway.add_worker(backend)
     return gateway
 
 

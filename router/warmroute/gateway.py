@@ -5,6 +5,7 @@ Nothing here awaits. The application around it (`app`) owns the sockets, the tim
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -12,14 +13,17 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from warmroute.config import Settings
+from warmroute.config.backends import Backend
+from warmroute.config.core import worker_spec
+from warmroute.engines import Learned, learned_spec
 from warmroute.metrics import Metrics
 from warmroute.plan import Plan, Planner
-from warmroute.resilience import Ejector, RetryBudget, Trust
+from warmroute.resilience import Checks, Ejector, RetryBudget, Trust
 from warmroute.wire.heads import HeadCache
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
-from warmroute_policies.types import Outcome, Usage, WorkerId, WorkerSpec
+from warmroute_policies.types import Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
@@ -35,11 +39,18 @@ _SALTS_MAX = 4096
 class Worker:
     """What the live router knows of a worker beside the balancer's books."""
 
-    def __init__(self, pool: WorkerPool, ejector: Ejector) -> None:
+    def __init__(self, backend: Backend, pool: WorkerPool, ejector: Ejector, checks: Checks) -> None:
+        self.backend = backend
+        """As the operator gave it."""
+        self.learned = Learned()
+        """As it described itself."""
         self.pool = pool
         self.ejector = ejector
+        self.checks = checks
         self.checks_passed = True
         """What the active checks say."""
+        self.contacted = asyncio.Event()
+        """Set once the first check has an answer, good or bad."""
 
 
 class Gateway:
@@ -63,6 +74,8 @@ class Gateway:
         self.workers: dict[WorkerId, Worker] = {}
         self.pools: dict[int, WorkerPool] = {}
         """By slot, for the request path."""
+        self.workers_changed = asyncio.Event()
+        """Set whenever a worker comes or goes; whoever waits for it clears it."""
         self.clients: set[ClientConnection] = set()
         self.exchanges: set[Exchange] = set()
         self.stopping = False
@@ -95,6 +108,11 @@ class Gateway:
         """Writes. Whether so many bytes of a body fit; pair it with `release` in any case."""
         self._held_bytes += size
         return self._held_bytes <= self.settings.max_buffered_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Reads. Bytes of request bodies that are held now."""
+        return self._held_bytes
 
     def release(self, size: int) -> None:
         """Writes. A body went on its way, or was given up."""
@@ -131,22 +149,44 @@ class Gateway:
 
     # --- workers --------------------------------------------------------------------------------
 
-    def add_worker(self, spec: WorkerSpec) -> None:
-        """Writes. A worker joins, trusted until it fails. Raises ValueError when it is present."""
+    def add_worker(self, backend: Backend, *, trusted: bool = True) -> Worker:
+        """Writes. A worker joins. Where it is not trusted it gets requests once a check has passed; before
+        that nothing says which models it serves. Raises ValueError when it is present."""
+        settings = self.settings
+        spec = worker_spec(backend, settings)
         self.balancer.add_worker(spec, monotonic())
         slot = self.balancer.fleet.slot_of[spec.worker_id]
-        settings = self.settings
-        pool = WorkerPool(spec.worker_id, settings.idle_connections_per_worker)
-        self.workers[spec.worker_id] = Worker(
-            pool, Ejector(settings.eject_after_failures, settings.eject_for_s)
+        worker = self.workers[spec.worker_id] = Worker(
+            backend,
+            WorkerPool(spec.worker_id, settings.idle_connections_per_worker),
+            Ejector(settings.eject_after_failures, settings.eject_for_s),
+            Checks(settings.health_rise, settings.health_fall),
         )
-        self.pools[slot] = pool
+        self.pools[slot] = worker.pool
+        if not trusted:
+            worker.checks_passed = False
+            self._update_health(spec.worker_id, worker)
+        self.workers_changed.set()
+        return worker
+
+    def describe_worker(self, worker_id: WorkerId, backend: Backend, learned: Learned) -> None:
+        """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
+        worker = self.workers[worker_id]
+        worker.backend, worker.learned = backend, learned
+        spec = learned_spec(backend, learned, self.settings)
+        if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
+            self.balancer.update_worker(spec, monotonic())
+
+    def drain_worker(self, worker_id: WorkerId, draining: bool) -> None:
+        """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
+        self.balancer.drain_worker(worker_id, draining, monotonic())
 
     def remove_worker(self, worker_id: WorkerId) -> None:
         """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
         self.balancer.remove_worker(worker_id, monotonic())
         self.workers.pop(worker_id).pool.close_idle()
         self.metrics.forget_worker(worker_id)
+        self.workers_changed.set()
 
     def worker_failed(self, worker_id: WorkerId, kind: str) -> None:
         """Writes. A request failed by the worker's fault."""
@@ -178,15 +218,15 @@ class Gateway:
         worker.ejector.trust = Trust.DUE
         worker.pool.probe = True
 
-    def worker_checked(self, worker_id: WorkerId, passes: bool) -> None:
-        """Writes. What the active checks say by now."""
+    def worker_checked(self, worker_id: WorkerId, passes: bool, why: str | None = None) -> None:
+        """Writes. What the active checks say by now, and what the last failed one found."""
         worker = self.workers.get(worker_id)
         if worker is not None and worker.checks_passed is not passes:
             worker.checks_passed = passes
             log.log(
                 logging.INFO if passes else logging.WARNING,
                 "worker healthy" if passes else "worker unhealthy",
-                extra={"worker": worker_id},
+                extra={"worker": worker_id} if passes else {"worker": worker_id, "why": why},
             )
             self._update_health(worker_id, worker)
 

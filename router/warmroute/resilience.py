@@ -1,6 +1,7 @@
 """When to stop trusting a worker, and how often to try again.
 
-`Ejector` is the passive side of health: failures of real requests. `RetryBudget` keeps retries from
+`Ejector` is the passive side of health: failures of real requests. `Checks` is the active side: answers to
+the router's own questions. `RetryBudget` keeps retries from
 multiplying an overload: they are a share of the traffic, with a floor for quiet times.
 """
 
@@ -66,6 +67,36 @@ class Ejector:
 # With 10 s to begin with, a worker that stays broken is asked every 80 s.
 _BACKOFF_MAX = 8
 
+class Checks:
+    """State: good or failed checks in a row, and the verdict. One per worker.
+
+    The first check decides alone, and so does the first good one of a worker that never was well: `rise`
+    and `fall` are there to ride out single outliers, and there is nothing yet to ride out.
+    """
+
+    def __init__(self, rise: int, fall: int) -> None:
+        self._rise = rise
+        self._fall = fall
+        self._run = 0
+        self._was_well = False
+        self.well: bool | None = None
+        """None until the first check."""
+        self.why: str | None = None
+        """What the last check found wrong; None when it was good."""
+        self.last_at: float | None = None
+
+    def seen(self, why: str | None, now: float) -> bool:
+        """Writes. A check ended, `why` says what failed; returns the verdict."""
+        good = why is None
+        self._run = self._run + 1 if good is (self.why is None) else 1
+        self.why, self.last_at = why, now
+        enough = self._rise if good else self._fall
+        well = good if self.well is None or not self._was_well or self._run >= enough else self.well
+        self.well = well
+        self._was_well = self._was_well or well
+        return well
+
+
 # Seconds of the floor that may be saved up: a burst of failures after a quiet time may still be retried.
 _SAVED_S = 10.0
 
@@ -84,6 +115,11 @@ class RetryBudget:
         """Writes. A request was routed."""
         if self._tokens < self._limit:
             self._tokens += self._ratio
+
+    @property
+    def tokens(self) -> float:
+        """Reads. Retries that may be made now, as of the last request or retry."""
+        return self._tokens
 
     def take(self, now: float) -> bool:
         """Writes. Whether a retry may be made; then it is paid for."""

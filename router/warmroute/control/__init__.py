@@ -1,5 +1,14 @@
-"""The control plane: FastAPI, on the same port as the inference endpoints.
+"""The control plane: everything that is not inference, in FastAPI, on the same port.
 
-bridge    a framed request goes to uvicorn's protocol, on the client's own connection
-api       the endpoints
+api       the application and its list of endpoints
+health    /health, /liveness, /readiness, /metrics
+models    /v1/models
+workers   /workers: list, add, change, drain, remove
+removal   workers on their way out
+views     a worker as people see it
+dryrun    POST /route: where would this request go, and why
+debug     /debug/state
+auth      which key opens what
+errors    every refusal in OpenAI's shape
+bridge    from a client's connection to uvicorn's protocol
 """

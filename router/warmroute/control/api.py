@@ -1,0 +1,50 @@
+"""The control plane's application: its endpoints, and what it says to everything else."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import NoReturn
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from warmroute.control import debug, dryrun, errors, health, models, workers
+from warmroute.control.removal import Removals
+from warmroute.dialects import PARSERS
+from warmroute.gateway import Gateway
+
+_DESCRIPTION = """\
+Everything that the router answers itself. Inference endpoints ({inference}, and any other POST under
+/v1/) are the workers' own API and are not listed here.
+
+Errors are `{{"error": {{"message", "type", "code", "param"}}}}`. This page loads its scripts from a CDN;
+`/openapi.json` does not need it.
+"""
+
+
+def control_app(gateway: Gateway) -> FastAPI:
+    """The application. Its handlers run on the router's event loop, so none of them may block."""
+    app = FastAPI(
+        title="warmroute",
+        version=version("warmroute"),
+        description=_DESCRIPTION.format(inference=", ".join(PARSERS)),
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    removals = Removals(gateway)
+    app.include_router(health.endpoints(gateway))
+    app.include_router(models.endpoints(gateway))
+    app.include_router(workers.endpoints(gateway, removals))
+    app.include_router(dryrun.endpoints(gateway))
+    app.include_router(debug.endpoints(gateway, removals))
+    for path in PARSERS:
+        app.add_api_route(
+            path, _post_only, methods=["GET", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False
+        )
+    return app
+
+
+async def _post_only() -> NoReturn:
+    """POST is the data plane's; whatever else arrives here is a mistake with a name."""
+    raise HTTPException(405, headers={"Allow": "POST"})

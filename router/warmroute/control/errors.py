@@ -1,0 +1,80 @@
+"""Every refusal of the control plane in the shape that OpenAI's clients know, FastAPI's own included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from warmroute.dialects import PARSERS
+from warmroute.wire.replies import RouterError, error_body
+
+
+class Refused(Exception):
+    """The request is answered with an error."""
+
+    def __init__(self, error: RouterError, headers: Mapping[str, str] | None = None) -> None:
+        self.error = error
+        self.headers = dict(headers or {})
+        super().__init__(error.message)
+
+
+def install(app: FastAPI) -> None:
+    """Writes. Makes the application answer errors in one shape."""
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _broken)
+
+
+def reply(error: RouterError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a refused request."""
+    more = dict(headers or {})
+    more["x-router-error"] = error.code
+    if error.retry_after_s is not None:
+        more["retry-after"] = str(error.retry_after_s)
+    if error.status == 401:
+        more["www-authenticate"] = "Bearer"
+    return Response(error_body(error), error.status, more, "application/json")
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return reply(error.error, error.headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the router of FastAPI refuses: an unknown path, a known one with the wrong method."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    if error.status_code == 404:
+        near = f"/v1{path}"
+        hint = f"; did you mean {near}?" if near in PARSERS else ""
+        return reply(RouterError(404, "unknown_url", f"unknown URL: {method} {path}{hint}"))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        text = f"{path} does not know {method}" + (f", it knows {allowed}" if allowed else "")
+        return reply(RouterError(405, "method_not_allowed", text), error.headers)
+    return reply(RouterError(error.status_code, "bad_request", str(error.detail)), error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """A body or a parameter that is not what the endpoint takes: the first thing that is wrong, by name."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return reply(
+            RouterError(400, "invalid_json", f"the request body is not valid JSON: {first['ctx']['error']}")
+        )
+    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return reply(RouterError(422, "invalid_value", f"`{where}`: {text[:1].lower()}{text[1:]}", param=where))
+
+
+async def _broken(request: Request, _error: Exception) -> Response:
+    """A fault of the router's own. The traceback is logged by the server."""
+    return reply(
+        RouterError(500, "internal_error", f"{request.method} {request.url.path} failed inside the router")
+    )

@@ -1,0 +1,121 @@
+"""A worker as people and programs see it: what was declared, what was learned, how it is, what it does."""
+
+from __future__ import annotations
+
+from math import isfinite
+from time import monotonic
+from typing import Literal
+
+from pydantic import BaseModel
+
+from warmroute.gateway import Gateway, Worker
+from warmroute.resilience import Trust
+from warmroute_policies.types import WorkerId
+
+
+class CheckView(BaseModel):
+    """The last active check."""
+
+    passed: bool
+    why: str | None
+    """What was wrong."""
+    ago_s: float
+
+
+class WorkerView(BaseModel):
+    """One worker."""
+
+    id: str
+    url: str
+    models: list[str]
+    """Empty: any."""
+    status: Literal["starting", "healthy", "unhealthy", "ejected", "probing"]
+    healthy: bool
+    """May take requests, unless it drains."""
+    draining: bool
+    leaves_in_s: float | None
+    """Removed after this time, or as soon as its requests have ended."""
+    weight: float
+    preset: str
+    engine: str | None
+    kv_capacity_tokens: int | None
+    """Believed; null: not known, so nothing is believed evicted."""
+    kv_capacity_from: Literal["operator", "engine", "settings", "answers", "nobody"]
+    block_tokens: int
+    inflight_requests: int
+    queued_prompt_tokens: int
+    """Not cached, and of requests whose first token was not seen yet."""
+    queued_prefill_s: float
+    cache_pressure: float
+    """New prompt tokens of the last minute over the KV capacity."""
+    resident_blocks: int
+    idle_connections: int
+    failures: dict[str, int]
+    """Requests that failed by the worker's fault, by kind."""
+    last_check: CheckView | None
+
+
+def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) -> WorkerView:
+    """Reads."""
+    worker = gateway.workers[worker_id]
+    fleet = gateway.balancer.fleet
+    slot = fleet.slot_of[worker_id]
+    spec = fleet.spec(slot)
+    now = monotonic()
+    believed = fleet.kv_capacity_tokens[slot]
+    cache = worker.learned.kv_cache
+    return WorkerView(
+        id=worker_id,
+        url=worker_id,
+        models=list(spec.models),
+        status=_status(worker),
+        healthy=fleet.healthy[slot],
+        draining=fleet.draining[slot],
+        leaves_in_s=None if leaves_at is None else round(max(0.0, leaves_at - now), 3),
+        weight=spec.weight,
+        preset=spec.worker_class,
+        engine=None if cache is None else cache.engine,
+        kv_capacity_tokens=int(believed) if isfinite(believed) else None,
+        kv_capacity_from=_capacity_from(worker, spec.kv_capacity_tokens, believed),
+        block_tokens=spec.engine_block_tokens,
+        inflight_requests=fleet.inflight[slot],
+        queued_prompt_tokens=fleet.queued_tokens[slot],
+        queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
+        cache_pressure=round(fleet.pressure[slot], 6),
+        resident_blocks=gateway.balancer.index.resident(slot),
+        idle_connections=worker.pool.idle(),
+        failures={
+            kind: count
+            for (failed, kind), count in gateway.metrics.worker_failures.items()
+            if failed == worker_id
+        },
+        last_check=_last_check(worker, now),
+    )
+
+
+def _status(worker: Worker) -> Literal["starting", "healthy", "unhealthy", "ejected", "probing"]:
+    if not worker.checks_passed:
+        return "unhealthy" if worker.contacted.is_set() else "starting"
+    if worker.ejector.trust is Trust.EJECTED:
+        return "ejected"
+    return "healthy" if worker.ejector.trust is Trust.TRUSTED else "probing"
+
+
+def _capacity_from(
+    worker: Worker, declared: int | None, believed: float
+) -> Literal["operator", "engine", "settings", "answers", "nobody"]:
+    if not isfinite(believed):
+        return "nobody"
+    if declared is None or int(believed) != declared:
+        return "answers"
+    if worker.backend.kv_capacity_tokens is not None:
+        return "operator"
+    cache = worker.learned.kv_cache
+    return "settings" if cache is None or cache.capacity_tokens is None else "engine"
+
+
+def _last_check(worker: Worker, now: float) -> CheckView | None:
+    checks = worker.checks
+    if checks.last_at is None:
+        return None
+    return CheckView(passed=checks.why is None, why=checks.why, ago_s=round(now - checks.last_at, 3))

@@ -1,0 +1,223 @@
+"""The router asks its workers: are you well (active health checks), and what are you (discovery).
+
+One loop per worker. A worker is asked for its models and its KV cache when it is first met, whenever it
+has recovered (it may have come back as something else), and about once a minute. It is not called
+healthy before it has been asked: until its models are known, any request would seem to fit.
+
+Rules kept. Nothing that a worker answers ends its loop; what is odd is logged once and not again until it
+was right in between. Answers are read up to a limit, and one round has one deadline, whatever is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+import msgspec
+
+from warmroute import engines
+from warmroute.engines import KvCache
+
+if TYPE_CHECKING:
+    from warmroute.gateway import Gateway, Worker
+
+log = logging.getLogger("warmroute.watch")
+
+# Adapters come and go, engines are reconfigured; nobody waits for the router to notice.
+_DISCOVERY_INTERVAL_S = 60.0
+
+# vLLM's metrics page is some 100 KB per model.
+_ANSWER_BYTES_MAX = 4 << 20
+
+_HEADERS = {"user-agent": "warmroute"}
+
+T = TypeVar("T")
+
+
+class Unanswered(Exception):
+    """A worker did not answer a question, or not with 2xx; the message says what happened."""
+
+    def __init__(self, why: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(why)
+
+
+async def first_round(gateway: Gateway) -> None:
+    """Writes. Asks every worker once, all at the same time; takes at most `health_timeout_s`."""
+    async with _client(gateway) as client, asyncio.TaskGroup() as group:
+        for worker in gateway.workers.values():
+            group.create_task(_Watch(gateway, worker, client).round())
+
+
+async def watch_workers(gateway: Gateway) -> None:
+    """Writes. Watches every worker, those too that are added later, until it is cancelled."""
+    async with _client(gateway) as client, asyncio.TaskGroup() as group:
+        loops: dict[Worker, asyncio.Task[None]] = {}
+        while True:
+            gateway.workers_changed.clear()
+            present = set(gateway.workers.values())
+            for worker in loops.keys() - present:
+                loops.pop(worker).cancel()
+            for worker in present - loops.keys():
+                loops[worker] = group.create_task(_Watch(gateway, worker, client).run())
+            await gateway.workers_changed.wait()
+
+
+def _client(gateway: Gateway) -> httpx.AsyncClient:
+    # Workers are plain http:// and are reached directly: no proxy from the environment, no certificates
+    # to load. The deadline is that of a round. A question a minute needs no idle connections.
+    return httpx.AsyncClient(
+        headers=_HEADERS,
+        timeout=None,  # noqa: S113
+        trust_env=False,
+        verify=False,  # noqa: S501
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
+
+
+class _Watch:
+    """The questions to one worker. State: when it is asked what it is, and what the log blamed it for."""
+
+    def __init__(self, gateway: Gateway, worker: Worker, client: httpx.AsyncClient) -> None:
+        self._gateway = gateway
+        self._worker = worker
+        self._client = client
+        self._worker_id = worker.pool.worker_id
+        self._discovery_due_at = 0.0
+        self._told: set[str] = set()
+
+    async def run(self) -> None:
+        """Writes. Asks until it is cancelled."""
+        interval_s = self._gateway.settings.health_interval_s
+        if self._worker.contacted.is_set():
+            self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
+            # Many workers, met in one moment, are not asked in one moment ever after.
+            await asyncio.sleep(interval_s * random.random())
+        while True:
+            await self.round()
+            await asyncio.sleep(interval_s)
+
+    async def round(self) -> None:
+        """Writes. One check, and discovery when it is due."""
+        worker, gateway = self._worker, self._gateway
+        deadline = asyncio.get_running_loop().time() + gateway.settings.health_timeout_s
+        why: str | None = None
+        try:
+            await self._ask(gateway.settings.health_path, deadline)
+        except Unanswered as error:
+            why = str(error)
+        was_well = worker.checks.well
+        well = worker.checks.seen(why, monotonic())
+        if well and why is None and (not was_well or monotonic() >= self._discovery_due_at):
+            await self._discover(deadline)
+        if gateway.workers.get(self._worker_id) is worker:
+            gateway.worker_checked(self._worker_id, well, why)
+        worker.contacted.set()
+
+    async def _ask(self, path: str, deadline: float) -> bytes:
+        """GET. Raises Unanswered."""
+        try:
+            url = self._worker_id + path
+            async with asyncio.timeout_at(deadline), self._client.stream("GET", url) as answer:
+                if not answer.is_success:
+                    raise Unanswered(f"GET {path} answered {answer.status_code}", answer.status_code)
+                body = bytearray()
+                async for piece in answer.aiter_bytes():
+                    body += piece
+                    if len(body) > _ANSWER_BYTES_MAX:
+                        raise Unanswered(f"GET {path} answered more than {_ANSWER_BYTES_MAX} bytes")
+                return bytes(body)
+        except TimeoutError:
+            raise Unanswered(f"GET {path} was not answered in time") from None
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise Unanswered(f"GET {path} failed: {str(error) or type(error).__name__}") from error
+
+    # --- discovery ------------------------------------------------------------------------------
+
+    async def _discover(self, deadline: float) -> None:
+        """Writes. What the worker is. What it does not tell this time stays as it was told before."""
+        gateway, worker = self._gateway, self._worker
+        models, cache = await asyncio.gather(self._models(deadline), self._kv_cache(deadline))
+        if gateway.workers.get(self._worker_id) is not worker:
+            return  # it was removed while it was asked
+        learned = worker.learned
+        if models is not None:
+            learned = msgspec.structs.replace(learned, models=models)
+        if cache is not None:
+            learned = msgspec.structs.replace(learned, kv_cache=cache)
+        if learned != worker.learned:
+            worker.learned = learned
+            gateway.describe_worker(self._worker_id, worker.backend, learned)
+            log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
+        self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
+
+    async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:
+        if self._worker.backend.model or not self._gateway.settings.model_discovery:
+            return None
+        return await self._complaining(
+            "models",
+            "it gets requests for any model",
+            lambda: self._read("/v1/models", engines.read_models, deadline),
+        )
+
+    async def _kv_cache(self, deadline: float) -> KvCache | None:
+        return await self._complaining(
+            "KV cache", "its size is learned from answers", lambda: self._find_kv_cache(deadline)
+        )
+
+    async def _find_kv_cache(self, deadline: float) -> KvCache:
+        """Asks where the engine told before, else everywhere. Raises Unanswered."""
+        known = self._worker.learned.kv_cache
+        readers: dict[str, Callable[[bytes], KvCache | None]] = {
+            "/metrics": lambda body: engines.read_metrics(body.decode("utf-8", "replace"))
+        }
+        if known is None or known.engine == "sglang":
+            readers["/server_info"] = readers["/get_server_info"] = engines.read_server_info
+        failed = []
+        for path, reader in readers.items():
+            try:
+                cache = await self._read(path, reader, deadline)
+            except Unanswered as error:
+                failed.append(str(error))
+                continue
+            if cache is not None and cache.capacity_tokens is not None:
+                return cache
+        raise Unanswered("; ".join(failed) or "neither /metrics nor /server_info says")
+
+    async def _read(self, path: str, reader: Callable[[bytes], T], deadline: float) -> T:
+        """Raises Unanswered, where the answer cannot be read too."""
+        body = await self._ask(path, deadline)
+        try:
+            return reader(body)
+        except ValueError as error:
+            raise Unanswered(f"GET {path}: {error}") from error
+
+    async def _complaining(self, what: str, then: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer, or None. A worker that does not tell is logged once."""
+        try:
+            answer = await ask()
+        except Unanswered as error:
+            if what not in self._told:
+                self._told.add(what)
+                log.warning(
+                    "worker does not tell its %s, so %s", what, then,
+                    extra={"worker": self._worker_id, "why": str(error)},
+                )  # fmt: skip
+            return None
+        self._told.discard(what)
+        return answer
+
+
+def _in_short(worker: Worker) -> dict[str, object]:
+    learned = worker.learned
+    cache = learned.kv_cache
+    return {
+        "models": [model["id"] for model in learned.models],
+        "kv_capacity_tokens": None if cache is None else cache.capacity_tokens,
+        "block_tokens": None if cache is None else cache.block_tokens,
+    }
