@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from random import Random
 
 from warmroute_policies.policy import Policy
-from warmroute_policies.rehearsal import World, broken
+from warmroute_policies.rehearsal import RuleBroken, World, broken
 from warmroute_policies.types import Usage
 
 PolicyFactory = Callable[..., Policy]
@@ -63,10 +63,10 @@ def _in_scene(scene: str) -> Iterator[None]:
     """What a policy raises becomes the kit's verdict; what the kit raises gets the scene's name."""
     try:
         yield
-    except AssertionError as error:
-        raise AssertionError(f"{error} (in: {scene})") from error
+    except RuleBroken as error:
+        raise RuleBroken(f"{error} (in: {scene})") from error
     except Exception as error:
-        raise AssertionError(f"robust: the policy raised {error!r} (in: {scene})") from error
+        raise broken("robust", f"the policy raised {error!r} (in: {scene})") from error
 
 
 # --- the scenes -----------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """What can go wrong when a request is routed.
 
+The tree:
+
     RoutingError
     ├── UnknownModel   the client's fault; a retry is useless          (404)
     └── NoWorkers      the fleet's fault; a retry later may succeed    (503)
 
     ConfigError        the operator's fault: a policy or a parameter that does not exist
+    JournalError       a journal that cannot be replayed (`journal`)
 """
 
 from __future__ import annotations

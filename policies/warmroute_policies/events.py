@@ -105,6 +105,7 @@ class Routed(Event, frozen=True, tag="route"):
     session: str | None = None
     """A pseudonym."""
     priority: int = 0
+    stream: bool = True
     continued: bool = False
     """The prompt was found to go on where an answered one ended, which takes its bytes to see."""
 

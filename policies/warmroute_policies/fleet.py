@@ -32,7 +32,7 @@ def _check(spec: WorkerSpec) -> None:
     if not (isfinite(spec.weight) and spec.weight > 0):
         raise ValueError(f"weight of {spec.worker_id} must be above 0, not {spec.weight}")
     if not (isfinite(spec.rtt_s) and spec.rtt_s >= 0):
-        raise ValueError(f"rtt_s of {spec.worker_id} must not be negative, and is {spec.rtt_s}")
+        raise ValueError(f"rtt_s of {spec.worker_id} must not be below 0, and is {spec.rtt_s}")
     if spec.engine_block_tokens < 1:
         raise ValueError(f"engine_block_tokens of {spec.worker_id} must be at least 1")
     if spec.kv_capacity_tokens is not None and spec.kv_capacity_tokens < 1:

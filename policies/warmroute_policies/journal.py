@@ -119,6 +119,7 @@ class RecordedBalancer(Balancer):
                 max_tokens=request.max_tokens,
                 session=request.session,
                 priority=request.priority,
+                stream=request.stream,
                 continued=self._continued,
             )
         )
@@ -258,6 +259,7 @@ def _apply(
                 event.max_tokens,
                 event.session,
                 event.priority,
+                event.stream,
             )
             replayed = _verdict(lambda: balancer.route(request, event.now))
             if isinstance(replayed, Refusal):

@@ -22,9 +22,14 @@ _REASON_LENGTH = 40
 _REASONS = 20
 
 
-def broken(rule: str, sentence: str) -> AssertionError:
-    """The verdict on a policy that broke a rule of the list in `conformance`."""
-    return AssertionError(f"{rule}: {sentence}")
+class RuleBroken(AssertionError):
+    """A policy broke a rule of the list in `conformance`. A type of its own, to be told from assertions
+    that the policy itself makes."""
+
+
+def broken(rule: str, sentence: str) -> RuleBroken:
+    """The verdict, rule first."""
+    return RuleBroken(f"{rule}: {sentence}")
 
 
 class World:

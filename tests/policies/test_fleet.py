@@ -1,0 +1,112 @@
+"""The fleet's columns: booked work comes off again, prices follow the spec, and queues drain with time."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import pytest
+
+from warmroute_policies.fleet import ASSUMED_KV_CAPACITY_TOKENS, HEAD_DONE_CAP, TOUCH_WINDOW_S, Fleet
+from warmroute_policies.latency import PrefillPrice
+from warmroute_policies.types import WorkerSpec
+
+FAST, SLOW = PrefillPrice(1e-5, 1e-10), PrefillPrice(4e-5, 4e-10)
+
+
+def fleet_of(*specs: WorkerSpec) -> Fleet:
+    fleet = Fleet({"slow": SLOW}, FAST)
+    for spec in specs:
+        fleet.add(spec, 0.0)
+    return fleet
+
+
+def test_slots_are_given_in_order_and_used_again() -> None:
+    fleet = fleet_of(WorkerSpec("a"), WorkerSpec("b"), WorkerSpec("c"))
+    assert fleet.slot_of == {"a": 0, "b": 1, "c": 2}
+    fleet.remove("b")
+    fleet.remove("a")
+    assert [slot for slot, _ in fleet.slots()] == [2]
+    assert fleet.add(WorkerSpec("d"), 1.0) == 0
+    assert fleet.add(WorkerSpec("e"), 1.0) == 1
+    assert fleet.add(WorkerSpec("f"), 1.0) == 3
+    assert {len(column) for column in (fleet.inflight, fleet.weight, fleet.rtt_s, fleet.pressure)} == {4}
+
+
+def test_prices_follow_class_and_weight() -> None:
+    fleet = fleet_of(WorkerSpec("a"), WorkerSpec("b", worker_class="slow", weight=2.0, rtt_s=0.01))
+    assert (fleet.linear_s, fleet.quadratic_s) == ([1e-5, 2e-5], [1e-10, 2e-10])
+    assert (fleet.weight, fleet.rtt_s) == ([1.0, 2.0], [0.0, 0.01])
+    fleet.replace(WorkerSpec("b", weight=4.0))
+    assert (fleet.linear_s[1], fleet.weight[1], fleet.rtt_s[1]) == (2.5e-6, 4.0, 0.0)
+
+
+def test_a_prefill_of_missing_tokens_costs_the_area_that_they_attend_to() -> None:
+    fleet = fleet_of(WorkerSpec("a"))
+    whole, head = fleet.prefill_seconds(0, 10_000, 10_000), fleet.prefill_seconds(0, 6_000, 6_000)
+    assert fleet.prefill_seconds(0, 4_000, 10_000) == pytest.approx(whole - head)
+    assert fleet.prefill_seconds(0, 0, 10_000) == 0.0
+
+
+def test_the_queue_drains_with_the_head_and_never_below_its_cap() -> None:
+    fleet = fleet_of(WorkerSpec("a"), WorkerSpec("b"))
+    fleet.book(0, 1, 20_000, 20_000, 10.0)
+    fleet.book(0, 2, 20_000, 20_000, 10.1)
+    one = fleet.prefill_seconds(0, 20_000, 20_000)
+    assert fleet.queue_s(10.0) == [pytest.approx(2 * one), 0.0]
+    assert fleet.queue_s(10.1)[0] == pytest.approx(2 * one - 0.1)
+    assert fleet.queue_s(99.0)[0] == pytest.approx(2 * one - HEAD_DONE_CAP * one)
+    assert fleet.queue_s(9.0)[0] == pytest.approx(2 * one), "a clock that steps back adds no work"
+    fleet.prefill_done(0, 1, 10.3)
+    assert fleet.queue_s(10.3)[0] == pytest.approx(one), "the second one begins now"
+    assert fleet.queue_s(10.4)[0] == pytest.approx(one - 0.1)
+    fleet.prefill_done(0, 2, 10.6)
+    assert fleet.queue_s(10.6) == [0.0, 0.0]
+    assert fleet.inflight == [2, 0], "they still decode"
+
+
+def test_queue_seconds_are_the_callers_to_change() -> None:
+    fleet = fleet_of(WorkerSpec("a"))
+    fleet.queue_s(0.0)[0] = 99.0
+    assert fleet.queue_s(0.0) == [0.0]
+
+
+def test_pressure_is_the_last_minutes_new_tokens_over_the_capacity() -> None:
+    fleet = fleet_of(WorkerSpec("a", kv_capacity_tokens=10_000), WorkerSpec("b"))
+    for slot in (0, 1):
+        fleet.book(slot, slot, 5_000, 4_000, 0.0)
+    assert fleet.pressure == [0.4, 4_000 / ASSUMED_KV_CAPACITY_TOKENS]
+    fleet.tick(TOUCH_WINDOW_S / 2)
+    assert fleet.pressure[0] == pytest.approx(0.2)
+    fleet.tick(TOUCH_WINDOW_S * 2)
+    assert fleet.pressure == [0.0, 0.0]
+    assert fleet.kv_capacity_tokens == [10_000.0, inf]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        WorkerSpec("b", weight=0.0),
+        WorkerSpec("b", weight=-1.0),
+        WorkerSpec("b", weight=nan),
+        WorkerSpec("b", weight=inf),
+        WorkerSpec("b", rtt_s=-0.1),
+        WorkerSpec("b", rtt_s=nan),
+        WorkerSpec("b", engine_block_tokens=0),
+        WorkerSpec("b", kv_capacity_tokens=0),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused_and_nothing_is_written(spec: WorkerSpec) -> None:
+    fleet = fleet_of(WorkerSpec("a"))
+    with pytest.raises(ValueError, match=" of b must "):
+        fleet.add(spec, 1.0)
+    assert (fleet.slot_of, len(fleet.specs), len(fleet.inflight)) == ({"a": 0}, 1, 1)
+    fleet.add(WorkerSpec("b", weight=3.0), 1.0)
+    with pytest.raises(ValueError, match=" of b must "):
+        fleet.replace(spec)
+    assert fleet.spec(1).weight == 3.0
+
+
+def test_a_worker_cannot_be_added_twice() -> None:
+    fleet = fleet_of(WorkerSpec("a"))
+    with pytest.raises(ValueError, match="worker a is already present"):
+        fleet.add(WorkerSpec("a"), 1.0)
