@@ -135,7 +135,7 @@ class _Watch:
         except TimeoutError:
             raise Unanswered(f"GET {path} was not answered in time") from None
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise Unanswered(f"GET {path} failed: {str(error) or type(error).__name__}") from error
+            raise Unanswered(f"GET {path} failed: {_root_of(error)}") from error
 
     # --- discovery ------------------------------------------------------------------------------
 
@@ -211,6 +211,16 @@ class _Watch:
             return None
         self._told.discard(what)
         return answer
+
+
+def _root_of(error: BaseException) -> str:
+    """What the system said ("Connection refused") beneath the layers of the client library."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return str(error) or type(error).__name__
 
 
 def _in_short(worker: Worker) -> dict[str, object]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import NoReturn
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 
 from warmroute.control import debug, dryrun, errors, health, models, workers
 from warmroute.control.removal import Removals
 from warmroute.dialects import PARSERS
 from warmroute.gateway import Gateway
+
+_NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]
 
 _DESCRIPTION = """\
 Everything that the router answers itself. Inference endpoints ({inference}, and any other POST under
@@ -39,12 +41,10 @@ def control_app(gateway: Gateway) -> FastAPI:
     app.include_router(dryrun.endpoints(gateway))
     app.include_router(debug.endpoints(gateway, removals))
     for path in PARSERS:
-        app.add_api_route(
-            path, _post_only, methods=["GET", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False
-        )
+        app.add_route(path, _post_only, methods=_NOT_POST, include_in_schema=False)
     return app
 
 
-async def _post_only() -> NoReturn:
+async def _post_only(_request: Request) -> NoReturn:
     """POST is the data plane's; whatever else arrives here is a mistake with a name."""
     raise HTTPException(405, headers={"Allow": "POST"})

@@ -58,9 +58,14 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             "settings": {name: plain_value(name, getattr(gateway.settings, name)) for name in FIELDS},
             "versions": versions,
         }
-        return Response(msgspec.json.encode(document, enc_hook=str), media_type="application/json")
+        return Response(msgspec.json.encode(document, enc_hook=_plain), media_type="application/json")
 
     return router
+
+
+def _plain(value: object) -> object:
+    """What msgspec does not know: a size is a subclass of int."""
+    return int(value) if isinstance(value, int) else str(value)
 
 
 def _exchange(exchange: Exchange, now: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ A worker's id is its URL, `http://host:port`. In a path it stands percent-encode
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Annotated, Literal
 
@@ -23,6 +24,8 @@ from warmroute.control.views import WorkerView, worker_view
 from warmroute.gateway import Gateway
 from warmroute.wire.replies import RouterError
 from warmroute_policies.types import WorkerId
+
+log = logging.getLogger("warmroute")
 
 # A long stream fits, as when the router itself stops (`shutdown_grace_s`).
 _DEADLINE_S = 180.0
@@ -119,6 +122,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
                 RouterError(409, "worker_exists", f"there is a worker {backend.url} already", param="url")
             )
         worker = gateway.add_worker(backend, trusted=False)
+        log.info("worker added", extra={"worker": backend.url})
         patience_s = gateway.settings.health_timeout_s + _CONTACT_SLACK_S
         try:
             async with asyncio.timeout(patience_s):
