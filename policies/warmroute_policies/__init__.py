@@ -11,9 +11,13 @@ simulator with virtual time, and both run the same code. The map, in the order o
     latency     how long a prefill takes; measured presets
     fleet       the worker table and the work in flight on each worker
     balancer    the one object that owns all of this: route, reroute, first_token, finish
-    policy      what a policy is; `algorithms` holds those that are built in, `registry` finds them
+    policy      what a policy is; `algorithms` holds those that are built in
+    chance      draws that leave no trace, so that `decide` only reads
+    registry    the built-in policies by name; `parameters` turns text into their parameters, `plugins`
+                finds those of third parties
     sessions    who came where before, and whether they will return
-    journal     every input of a balancer as one line, and its exact replay
     config      parameters and their defaults
-    conformance `check_policy`, the test kit for a policy of your own
+    events      every input of a balancer as a value, the lines of a journal
+    journal     recording them, and their exact replay; `pseudonym` keeps clients' session ids out of it
+    conformance `check_policy`, the test kit for a policy of your own; `rehearsal` is its stage
 """
