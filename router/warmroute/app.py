@@ -28,6 +28,7 @@ from warmroute_policies.errors import ConfigError
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.journal import RecordedBalancer
 from warmroute_policies.plugins import load_policy
+from warmroute_policies.registry import INNER
 
 log = logging.getLogger("warmroute")
 
@@ -60,8 +61,8 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     """Everything but the sockets. Raises ConfigError when the policy cannot be made."""
     name = "session_sticky" if settings.session_sticky else settings.policy
     params = dict(settings.policy_param)
-    if settings.session_sticky:
-        params["inner"] = settings.policy
+    if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
+        params = {"inner": settings.policy, **{f"{INNER}{key}": value for key, value in params.items()}}
     config = balancer_config(settings)
     policy = load_policy(name, params, settings.seed)
     balancer = (
