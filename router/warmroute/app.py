@@ -108,7 +108,7 @@ async def _serve(settings: Settings) -> int:
         log.info(
             "router ready",
             extra={
-                "url": f"http://{settings.host}:{settings.port}",
+                "url": _url(server),
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
             },
@@ -119,6 +119,12 @@ async def _serve(settings: Settings) -> int:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return 0
+
+
+def _url(server: asyncio.Server) -> str:
+    """Where it listens: with port 0 the kernel chose."""
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
