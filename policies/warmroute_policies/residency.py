@@ -187,6 +187,8 @@ class Lane:
             self._join(epoch, after)
             del epochs[at]
             epoch = after
+            # Its own records may be stale, and only a surviving one leads to all that the epoch holds.
+            epoch.log = list(reversed(self._surviving(epoch)))
 
     def _join(self, epoch: Epoch, after: Epoch) -> None:
         """Everything last used in `epoch` counts as used at the beginning of `after`."""

@@ -62,6 +62,8 @@ def test_the_books_equal_a_naive_count_at_every_one_of_10000_operations(policy: 
             assert found[worker][:2] == (count, tokens), f"step {step}, {worker}"
             assert found[worker][2] == pytest.approx(seconds, abs=1e-9), f"step {step}, {worker}"
         assert balancer.in_flight() == len(traffic.flights)
+        if step % 50 == 0:
+            balancer.index.check_integrity()
     traffic.end()
     assert set(books(balancer).values()) == {(0, 0, 0.0)}
     assert balancer.in_flight() == 0
