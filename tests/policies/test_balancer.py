@@ -48,7 +48,7 @@ def books(balancer: Balancer) -> dict[str, tuple[int, int, float]]:
 def test_the_books_equal_a_naive_count_at_every_one_of_10000_operations(policy: str) -> None:
     balancer = Balancer(make_policy(policy, {}, 7))
     traffic = Traffic(balancer, seed=7)
-    for step in traffic_steps(traffic, 10_000):
+    for step, _ in enumerate(traffic.steps(10_000)):
         expected = dict.fromkeys(traffic.workers, (0, 0, 0.0))
         for flight in traffic.flights.values():
             if flight.worker is not None:
@@ -67,10 +67,6 @@ def test_the_books_equal_a_naive_count_at_every_one_of_10000_operations(policy: 
     traffic.end()
     assert set(books(balancer).values()) == {(0, 0, 0.0)}
     assert balancer.in_flight() == 0
-
-
-def traffic_steps(traffic: Traffic, count: int) -> enumerate[None]:
-    return enumerate(traffic.steps(count))
 
 
 @pytest.mark.parametrize("seed", range(3))
