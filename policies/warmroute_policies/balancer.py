@@ -76,6 +76,10 @@ class _HitTokens(dict[int, int]):
 
     __slots__ = ("block_tokens", "engine_block_tokens", "limit")
 
+    block_tokens: float
+    engine_block_tokens: int
+    limit: int
+
     def __missing__(self, depth: int) -> int:
         tokens = min(int(depth * self.block_tokens), self.limit)
         hit = self[depth] = tokens - tokens % self.engine_block_tokens
