@@ -44,7 +44,15 @@ from warmroute_policies.index import Match
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import MakePolicy, make_policy
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId, WorkerSpec
+from warmroute_policies.types import (
+    CostShares,
+    Decision,
+    Outcome,
+    RoutingRequest,
+    Usage,
+    WorkerId,
+    WorkerSpec,
+)
 
 Verdict = Decision | Refusal
 """What came of a `route` or a `reroute`."""
@@ -83,9 +91,7 @@ class RecordedBalancer(Balancer):
 
     def route(self, request: RoutingRequest, now: float) -> Decision:
         """Writes. As the balancer's, one line."""
-        blocks = request.blocks
-        if request.session is not None:
-            request = msgspec.structs.replace(request, session=pseudonym(request.session))
+        request, blocks = _renamed(request), request.blocks
         # Before the decision, because a driver may let go of the material after it.
         ids = blocks.ids(0, blocks.count)
         self._continued = False
@@ -136,6 +142,10 @@ class RecordedBalancer(Balancer):
         self._write(Rerouted(request_id, now, decision=decision, continued=self._continued))
         return decision
 
+    def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
+        """Reads. As the balancer's, no line: sessions are known by their other names here."""
+        return super().explain(_renamed(request), now)
+
     def first_token(self, request_id: int, now: float) -> None:
         """Writes. As the balancer's, one line."""
         super().first_token(request_id, now)
@@ -180,6 +190,12 @@ class RecordedBalancer(Balancer):
         before = hits.copy()
         super()._credit_answer(blocks, match, hits, limit)
         self._continued = hits != before
+
+
+def _renamed(request: RoutingRequest) -> RoutingRequest:
+    if request.session is None:
+        return request
+    return msgspec.structs.replace(request, session=pseudonym(request.session))
 
 
 class _RecordedBlocks(PromptBlocks):

@@ -14,6 +14,7 @@ import pytest
 
 from traffic import MARKER, SESSIONS, Traffic
 from warmroute_policies.balancer import Balancer
+from warmroute_policies.blocks import NO_BLOCKS
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.events import VERSION, Line, PolicySpec, Refusal, Routed
@@ -23,7 +24,7 @@ from warmroute_policies.parameters import Value
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import available, make_policy
-from warmroute_policies.types import Decision, Outcome, RoutingRequest
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, WorkerSpec
 
 PARAMS: dict[str, dict[str, Value]] = {
     "cache_aware": {"miss_price": 1.5},
@@ -105,6 +106,18 @@ def test_a_difference_is_shown_and_not_hidden() -> None:
     lines = recorded("random", 3, 200)
     lines[0] = lines[0].replace(b'"seed":3', b'"seed":4')
     assert any(then != now for then, now in replay(lines))
+
+
+def test_a_dry_run_knows_the_sessions_of_a_recorded_balancer_and_leaves_no_line() -> None:
+    lines: list[bytes] = []
+    spec = PolicySpec("session_sticky")
+    balancer = RecordedBalancer(make_policy("session_sticky"), write=lines.append, made_by=spec)
+    for worker in ("a", "b", "c"):
+        balancer.add_worker(WorkerSpec(worker), 0.0)
+    home = balancer.route(RoutingRequest(1, "m", NO_BLOCKS, session="ada"), 1.0).worker
+    before = len(lines)
+    assert balancer.explain(RoutingRequest(2, "m", NO_BLOCKS, session="ada"), 2.0)[:2] == (home, "sticky")
+    assert len(lines) == before
 
 
 # --- what is written ------------------------------------------------------------------------------
