@@ -14,17 +14,17 @@ import pytest
 
 from traffic import MARKER, SESSIONS, Traffic
 from warmroute_policies.balancer import Balancer
-from warmroute_policies.blocks import NO_BLOCKS
+from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.events import VERSION, Line, PolicySpec, Refusal, Routed
-from warmroute_policies.journal import JournalError, RecordedBalancer, replay
+from warmroute_policies.journal import JournalError, RecordedBalancer, read, replay
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.parameters import Value
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import available, make_policy
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, WorkerSpec
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerSpec
 
 PARAMS: dict[str, dict[str, Value]] = {
     "cache_aware": {"miss_price": 1.5},
@@ -80,6 +80,26 @@ def test_a_balancer_with_a_journal_decides_like_one_without() -> None:
     )
     for _ in zip(plain.steps(800), journalled.steps(800), strict=True):
         assert plain.last == journalled.last
+
+
+def test_the_answer_that_a_prompt_continues_is_credited_again_in_the_replay() -> None:
+    lines: list[bytes] = []
+    spec = PolicySpec("cache_aware")
+    balancer = RecordedBalancer(make_policy("cache_aware"), write=lines.append, made_by=spec)
+    for worker in ("a", "b"):
+        balancer.add_worker(WorkerSpec(worker), 0.0)
+    conversation = b"[" + b"a question " * 300 + b"]"
+    for turn in range(6):
+        now = float(turn)
+        balancer.route(RoutingRequest(turn, "m", PromptBlocks(conversation, salt_of("m"))), now)
+        balancer.first_token(turn, now + 0.1)
+        tokens = len(conversation) // 4
+        balancer.finish(turn, Outcome.OK, Usage(tokens, 400, None), now + 0.5)
+        conversation = conversation[:-1] + b"an answer " * 160 + b"more " * 20 + b"]"
+    routed = [line for _, line in read(lines) if isinstance(line, Routed)]
+    assert any(line.continued for line in routed), "no turn was credited with the answer before it"
+    for then, now_ in replay(lines):
+        assert now_ == then
 
 
 def test_a_journal_read_from_a_file_replays(tmp_path: Path) -> None:
