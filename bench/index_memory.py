@@ -13,7 +13,8 @@ again, and prints
     match, insert, maintain   µs: median, 99.99th percentile, maximum over the churn
 
 Times are CPU time of the thread, so that other processes do not count; the clock itself costs 0.4 µs.
-What interrupts add is in `idle`, the worst step of an empty loop of the same length. Ids are ready-made here; the second table has hashing, on real bytes.
+What interrupts add is in `idle`, the worst step of an empty loop of the same length. Ids are ready-made
+here; the second table has hashing, on real bytes.
 
 Limits that the index is built for: 80 B/pair in every row, no call above 1 ms, a warm turn of a 128 KB
 conversation 3 µs to match and 3 µs to insert (10 µs with hashing), a cold 128 KB prompt 50 µs in all.
@@ -28,6 +29,7 @@ import random
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,21 @@ from warmroute_policies.index import PrefixIndex
 WORKERS = 64
 
 Request = tuple[int, PromptBlocks]
+
+
+class Timings:
+    """Seconds in an array that is there before RSS is taken; the last ones, if they are too many."""
+
+    def __init__(self, room: int) -> None:
+        self._seconds = array("d", [0.0]) * room
+        self.count = 0
+
+    def add(self, seconds: float) -> None:
+        self._seconds[self.count % len(self._seconds)] = seconds
+        self.count += 1
+
+    def values(self) -> list[float]:
+        return self._seconds[: self.count].tolist()
 
 
 def conversations(chance: random.Random, pairs: int) -> Iterator[Request]:
@@ -130,15 +147,12 @@ def measure_churn(name: str, pairs: int) -> dict[str, Any]:
     for slot in range(WORKERS):
         index.set_capacity(slot, pairs // WORKERS)
     requests = WORKLOADS[name](chance, pairs)
-    match_s: list[float] = []
-    insert_s: list[float] = []
-    maintain_s: list[float] = []
+    match_s, insert_s, maintain_s = Timings(pairs), Timings(pairs), Timings(pairs)
     clock = time.thread_time
 
     def churn(blocks: int) -> None:
-        match_s.clear()
-        insert_s.clear()
-        maintain_s.clear()
+        for timings in (match_s, insert_s, maintain_s):
+            timings.count = 0
         goal = index.statistics().evicted_blocks_total + blocks
         full = blocks == 0
         done = 0
@@ -150,20 +164,18 @@ def measure_churn(name: str, pairs: int) -> dict[str, Any]:
             matched = clock()
             index.insert(slot, prompt, match)
             inserted = clock()
-            match_s.append(matched - before)
-            insert_s.append(inserted - matched)
+            match_s.add(matched - before)
+            insert_s.add(inserted - matched)
             done += 1
             if done % 64 == 0:
                 before = clock()
                 index.maintain()
-                maintain_s.append(clock() - before)
+                maintain_s.add(clock() - before)
             if done % 1024 == 0:
                 statistics = index.statistics()
                 if statistics.blocks > 0.97 * pairs if full else statistics.evicted_blocks_total > goal:
                     return
 
-    match_s.extend([0.0] * (pairs // 2))  # the lists of timings are there before RSS is taken
-    insert_s.extend([0.0] * (pairs // 2))
     base = _rss()
     churn(0)
     churn(pairs)
@@ -180,10 +192,10 @@ def measure_churn(name: str, pairs: int) -> dict[str, Any]:
         "rss_per_pair": (first - base) / statistics.blocks,
         "estimate_per_pair": statistics.bytes / statistics.blocks,
         "churn_mib": (second - first) / 2**20,
-        "match_us": _quantiles(match_s),
-        "insert_us": _quantiles(insert_s),
-        "maintain_max_us": max(maintain_s) * 1e6,
-        "idle_max_us": _idle_pause(sum(match_s) + sum(insert_s)) * 1e6,
+        "match_us": _quantiles(match_s.values()),
+        "insert_us": _quantiles(insert_s.values()),
+        "maintain_max_us": max(maintain_s.values()) * 1e6,
+        "idle_max_us": _idle_pause(sum(match_s.values()) + sum(insert_s.values())) * 1e6,
     }
 
 

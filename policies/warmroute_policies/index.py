@@ -149,8 +149,9 @@ class PrefixIndex:
         self._tick += 1
         trail: Trail = []
         node, depth, count = match.node, match.depth, blocks.count
-        if depth < count:
-            run, epoch, hold = blocks.ids(depth, count), lane.epochs[-1], node.hold
+        run = blocks.ids(depth, count) if depth < count else b""
+        if run:
+            epoch, hold = lane.epochs[-1], node.hold
             end = node.start + len(node.ids) // ID_BYTES
             # A conversation that grows on its worker grows one run, not a chain of small nodes.
             extends = depth == end and not node.children and type(hold) is Epoch and hold.slot == slot
@@ -165,15 +166,20 @@ class PrefixIndex:
             else:
                 node = tree.add_leaf(node, blocks, depth, run, epoch)
         elif depth:
-            if depth < node.end and epoch_of(node, slot) is not None and depth_of(node, slot) > depth:
-                node = tree.split(node, depth)  # the engine did not use what lies behind
-            self._use_path(lane, node, depth, False, trail)
+            node = self._use_known(lane, node, depth, trail)
         else:
             return Insertion(0, 0, trail)
         lane.used(node, self._tick)
-        if lane.resident > lane.capacity or lane.doomed_until >= 0 or self._bytes() > self.max_bytes:
-            self._make_room(lane)
+        self._make_room(lane)
         return Insertion(match.depths.get(slot, 0), count, trail)
+
+    def _use_known(self, lane: Lane, node: Node, depth: int, trail: Trail) -> Node:
+        """The slot uses a prompt that ends at a known depth inside the node; returns where it ends now."""
+        slot = lane.slot
+        if depth < node.end and epoch_of(node, slot) is not None and depth_of(node, slot) > depth:
+            node = self._tree.split(node, depth)  # what lies behind was not used
+        self._use_path(lane, node, depth, False, trail)
+        return node
 
     def _use_path(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> None:
         """The slot uses the path to `node` up to `depth`, now.
@@ -231,19 +237,32 @@ class PrefixIndex:
         For a rollback, and for a suffix that the engine turned out not to have. Looks at `FORGET_STEPS`
         nodes; a larger rest is left to `maintain`, and is believed meanwhile.
         """
+        self._forget(slot, blocks, depth, keep_prompt=False)
+
+    def forget_branches(self, slot: int, blocks: PromptBlocks, depth: int) -> None:
+        """Writes. The slot turned out to have lost block `depth`, and computed this prompt anew.
+
+        It holds the prompt, used just now, and nothing else that goes on from there: an engine gives up
+        a block only after all that continues it. In bounded steps, as `forget`.
+        """
+        self._forget(slot, blocks, depth, keep_prompt=True)
+
+    def _forget(self, slot: int, blocks: PromptBlocks, depth: int, *, keep_prompt: bool) -> None:
         lane = self._lanes.get(slot)
         node, known = self._tree.locate(blocks)
         if lane is None or known <= depth:
             return
-        while node.start > depth:
-            assert node.parent is not None
-            node = node.parent
-        if epoch_of(node, slot) is None:
-            return
-        pruning = _Pruning(slot, depth, lane.epochs[-1].tick, [(node, node.child)])
+        tick = lane.epochs[-1].tick
         lane.open_epoch(self._next_tick())
+        if keep_prompt:
+            node = self._use_known(lane, node, known, [])
+            lane.used(node, self._next_tick())
+        while node.start > depth and node.parent is not None:
+            node = node.parent
+        pruning = _Pruning(slot, depth, tick, [(node, node.child)])
         if not self._prune(pruning, FORGET_STEPS):
             self._prunings.append(pruning)
+        self._make_room(lane)
 
     def drop_slot(self, slot: int) -> None:
         """Writes. The slot's cache is gone: its worker restarted or was removed.
@@ -270,7 +289,7 @@ class PrefixIndex:
             self._backlog.add(slot)
 
     def maintain(self, max_steps: int = 256) -> int:
-        """Writes. Does work put off, about 2 µs a step; returns the steps done, 0 when none is left."""
+        """Writes. Does work put off, at most 3 µs a step; returns the steps done, 0 when none is left."""
         left = max_steps
         while left > 0 and self._prunings:
             left -= 1
@@ -338,11 +357,12 @@ class PrefixIndex:
     # --- making room --------------------------------------------------------------------------
 
     def _make_room(self, lane: Lane) -> None:
-        """After an insert: a bounded part of what no longer fits goes now."""
-        if lane.is_full():
+        """A bounded part of what no longer fits goes now."""
+        if lane.resident > lane.capacity or lane.doomed_until >= 0:
             self._backlog.add(lane.slot)
             self._evict(lane, INSERT_STEPS)
-        self._fit_budget(INSERT_STEPS)
+        if self._bytes() > self.max_bytes:
+            self._fit_budget(INSERT_STEPS)
 
     def _evict(self, lane: Lane, max_steps: int) -> int:
         """Evicts while the slot holds too much; returns the steps done, at least one."""

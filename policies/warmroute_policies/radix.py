@@ -24,16 +24,19 @@ import msgspec
 
 from warmroute_policies.blocks import ID_BYTES, STRETCH_BLOCKS, PromptBlocks
 
-# Growing a shard stays under 1 ms up to 20,000 entries in each, some 100 million blocks in all.
-SHARDS = 256
+# Growing a shard stays under 1 ms up to 20,000 entries in each, 5 million prompts in all. The low bits of an
+# id choose the shard and the other 56 are the key in it: an int above 60 bits takes 48 bytes, this one 32.
+SHARD_BITS = 8
+SHARDS = 1 << SHARD_BITS
 _SHARD = SHARDS - 1
 
 # Bytes on a 64-bit CPython 3.11, for the estimate that the byte budget is kept by; the test of the
-# estimate measures what is really allocated. A landmark is an int (48) and its share of a dict that is
-# half full on average; a holder of a shared node has an entry in two or three small dicts.
-NODE_BYTES = 80
-RUN_BYTES = 41
-LANDMARK_BYTES = 120
+# estimate measures what is really allocated. A run is rounded up to 16; a landmark is an int (32) and its
+# share of a dict that is a third full on average, since dicts grow threefold; a holder of a shared node has
+# an entry in two or three small dicts. All are 5 % up for what the allocator cannot use.
+NODE_BYTES = 84
+RUN_BYTES = 43
+LANDMARK_BYTES = 118
 SHARED_BYTES = 450
 HOLDER_BYTES = 150
 
@@ -139,7 +142,7 @@ class Tree:
         node, known = self.root, 0
         coarse = blocks.stretch_ids()
         for mark in reversed(coarse):
-            found = shards[mark & _SHARD].get(mark)
+            found = shards[mark & _SHARD].get(mark >> SHARD_BITS)
             if found is not None:
                 node, known = found, STRETCH_BLOCKS * (coarse.index(mark) + 1)
                 break
@@ -156,7 +159,7 @@ class Tree:
                 if not rest:
                     break
             first: int = _first_id(rest)[0]
-            child = shards[first & _SHARD].get(first)
+            child = shards[first & _SHARD].get(first >> SHARD_BITS)
             if child is None or child.parent is not node:
                 break
             node = child
@@ -296,7 +299,11 @@ class Tree:
 
     def landmarks(self) -> dict[int, Node]:
         """Reads. The whole table, copied."""
-        return {mark: node for shard in self._shards for mark, node in shard.items()}
+        return {
+            key << SHARD_BITS | low: node
+            for low, shard in enumerate(self._shards)
+            for key, node in shard.items()
+        }
 
     def clear(self) -> None:
         """Writes. Undoes every cycle, so that counting references frees the tree."""
@@ -340,16 +347,16 @@ class Tree:
     def _mark(self, node: Node, marks: Sequence[int]) -> None:
         """Landmarks that now lead to the node, new ones or ones that led elsewhere."""
         for mark in marks:
-            shard = self._shards[mark & _SHARD]
-            if mark not in shard:
+            shard, key = self._shards[mark & _SHARD], mark >> SHARD_BITS
+            if key not in shard:
                 self.bytes += LANDMARK_BYTES
-            shard[mark] = node
+            shard[key] = node
 
     def _unmark(self, node: Node, marks: Sequence[int]) -> None:
         for mark in marks:
-            shard = self._shards[mark & _SHARD]
-            if shard.get(mark) is node:
-                del shard[mark]
+            shard, key = self._shards[mark & _SHARD], mark >> SHARD_BITS
+            if shard.get(key) is node:
+                del shard[key]
                 self.bytes -= LANDMARK_BYTES
 
     def _marks(self, start: int, run: bytes) -> list[int]:

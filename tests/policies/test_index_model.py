@@ -51,6 +51,11 @@ class NaiveCache:
             depth += 1
         return depth
 
+    def forget_branches(self, prompt: Prefix, depth: int, known: int, tick: int) -> None:
+        if depth < known:
+            self.forget(prompt, depth)
+            self.insert(prompt[:known], tick)
+
     def forget(self, prompt: Prefix, depth: int) -> None:
         gone = prompt[: depth + 1]
         if depth < len(prompt):
@@ -114,6 +119,13 @@ def test_index_agrees_with_a_naive_model_after_every_operation(seed: int, slots:
             inserted = index.insert(slot, blocks, match)
             assert inserted.held == match.depths.get(slot, 0)
             model.insert(prompt, tick)
+            settle(index)
+        elif action < 0.86:
+            prompt = prompts.old()
+            depth = chance.randint(0, len(prompt))
+            known = index.match(blocks_of(prompt)).depth
+            index.forget_branches(slot, blocks_of(prompt), depth)
+            model.forget_branches(prompt, depth, known, tick)
             settle(index)
         elif action < 0.93:
             prompt = prompts.old()

@@ -1,0 +1,159 @@
+"""How much each worker's KV cache is believed to hold, corrected by what engines report.
+
+An LRU cache of capacity C holds a block exactly if fewer than C others were used since the block's last
+use. An answer that says how many prompt tokens were cached therefore brackets C, and the belief follows:
+
+- More cached than believed, and the first block beyond the belief is one that the index evicted: the
+  engine keeps what was given up, so C ×= 1.08. Without that evidence the surplus is rounding, or an
+  answer's own KV, and teaches nothing: growth on any surplus drifts upwards without end.
+- Less cached than believed: the first missing block lies D blocks deep in the order of use, so C < D.
+  The belief falls towards D, by at most a tenth for one answer. The index gives up what continued
+  there; the prompt itself was computed by this very request, and is held now.
+- Less cached than believed although the missing block was used just now, as no cache of that size can
+  forget: several of these in a row mean that the worker restarted with an empty cache.
+
+The steps are unequal because the damage is: a belief of a quarter of the truth forgets warm workers,
+and costs 18 points of hit rate; one of four times the truth costs about one.
+
+Rules kept: None (the engine does not report) is no lesson, 0 is one. Capacity is kept in tokens, since
+blocks of bytes hold more or fewer of them as the traffic changes.
+"""
+
+from __future__ import annotations
+
+import enum
+from math import inf
+
+import msgspec
+
+from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.index import Insertion, PrefixIndex
+
+# A surplus or shortfall up to this is rounding: to engine pages, to blocks of bytes, and of the ratio
+# between the two, which is the model's average and not this prompt's.
+TOLERANCE_BLOCKS = 2
+TOLERANCE_SHARE = 0.1
+
+GROWTH = 1.08
+
+# One answer cuts to no less than this share. A miss may have other causes (a page that was not full, a
+# prompt that was still being computed), and growth undoes one such cut in two steps.
+CUT_FLOOR = 0.9
+
+# A block that was used within the last eighth of the capacity is not missing for lack of room, even when
+# the belief is several times too large.
+RECENT_SHARE = 1 / 8
+
+# Misses of recent blocks in a row, no hit between, that mean a restart. One may be a race between two
+# requests of one prefix, two happen when three come together; a false alarm forgets a whole cache.
+RESTART_MISSES = 3
+
+# Shorter predictions prove nothing about a restart: a short system prompt is cached again at once.
+RESTART_LEAST_BLOCKS = 4
+
+
+class Lesson(enum.StrEnum):
+    """What one answer taught."""
+
+    NOTHING = "nothing"
+    """The engine does not report, or was cached about as predicted."""
+    GREW = "grew"
+    CUT = "cut"
+    LOST = "lost"
+    """A recent block was missing: what continued it is forgotten, the capacity stays."""
+    RESTARTED = "restarted"
+
+
+class _Belief(msgspec.Struct, gc=False):
+    tokens: float = inf
+    recent_misses: int = 0
+
+
+class CapacityBelief:
+    """State: by slot, the believed capacity in tokens and how many misses of recent blocks came in a row.
+
+    It tells the index what follows: capacities, what to forget, and which slot to drop.
+    """
+
+    def __init__(self) -> None:
+        self._beliefs: dict[int, _Belief] = {}
+
+    def tokens(self, slot: int) -> float:
+        """Reads. The believed capacity; `inf` while nothing is known."""
+        belief = self._beliefs.get(slot)
+        return inf if belief is None else belief.tokens
+
+    def declare(self, index: PrefixIndex, slot: int, tokens: float | None, tokens_per_block: float) -> None:
+        """Writes. What the engine or an operator says that the cache holds; None: unknown."""
+        belief = self._beliefs[slot] = _Belief(inf if tokens is None else tokens)
+        index.set_capacity(slot, belief.tokens / tokens_per_block)
+
+    def drop_slot(self, slot: int) -> None:
+        """Writes. The worker is gone; the next one in this slot is another."""
+        self._beliefs.pop(slot, None)
+
+    def learn(
+        self,
+        index: PrefixIndex,
+        slot: int,
+        blocks: PromptBlocks,
+        insertion: Insertion,
+        cached_tokens: int | None,
+        tokens_per_block: float,
+        settled: bool = True,
+    ) -> Lesson:
+        """Writes, and writes to the index. One answer: what was inserted at dispatch, what was cached.
+
+        `tokens_per_block` is best this prompt's own: its tokens over its blocks. `settled` is false when
+        prefills were waiting on the slot at dispatch: what they compute may have been predicted, and was
+        not cached yet; a recent block that is missing then is no lesson.
+        """
+        if cached_tokens is None or not insertion.count:
+            return Lesson.NOTHING
+        held = insertion.held
+        actual = min(cached_tokens / tokens_per_block, insertion.count)
+        tolerance = max(TOLERANCE_BLOCKS, TOLERANCE_SHARE * held)
+        belief = self._beliefs.get(slot) or self._beliefs.setdefault(slot, _Belief())
+        if actual < held - tolerance:
+            return self._missed(
+                belief, index, slot, blocks, insertion, int(actual), tokens_per_block, settled
+            )
+        if held >= RESTART_LEAST_BLOCKS:
+            belief.recent_misses = 0
+        if actual <= held + tolerance or not index.was_evicted(slot, blocks.id_at(held)):
+            return Lesson.NOTHING
+        belief.tokens *= GROWTH
+        index.set_capacity(slot, belief.tokens / tokens_per_block)
+        return Lesson.GREW
+
+    def _missed(
+        self,
+        belief: _Belief,
+        index: PrefixIndex,
+        slot: int,
+        blocks: PromptBlocks,
+        insertion: Insertion,
+        actual: int,
+        tokens_per_block: float,
+        settled: bool,
+    ) -> Lesson:
+        distance = index.stack_distance(slot, insertion, actual)
+        if distance is None:
+            return Lesson.NOTHING
+        # Capacity that was never filled was never believed in.
+        believed = min(belief.tokens / tokens_per_block, index.resident(slot))
+        if distance >= RECENT_SHARE * believed:
+            index.forget_branches(slot, blocks, actual)
+            belief.tokens = min(belief.tokens, max(distance, CUT_FLOOR * believed) * tokens_per_block)
+            index.set_capacity(slot, belief.tokens / tokens_per_block)
+            return Lesson.CUT
+        if not settled:
+            return Lesson.NOTHING
+        index.forget_branches(slot, blocks, actual)
+        if insertion.held >= RESTART_LEAST_BLOCKS and actual < insertion.held / 2:
+            belief.recent_misses += 1
+        if belief.recent_misses < RESTART_MISSES:
+            return Lesson.LOST
+        belief.recent_misses = 0
+        index.drop_slot(slot)
+        return Lesson.RESTARTED
