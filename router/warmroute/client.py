@@ -130,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(RouterError(400, "bad_request", f"not an HTTP/1.1 request: {error}"))
             return
         size = len(data) - end
-        if size >= length and not plan.chunked:
+        if size >= length <= self._gateway.settings.max_body_bytes and not plan.chunked:
             body = data[end : end + length]
             if size > length:
                 self._backlog = data[end + length :]

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -94,12 +96,24 @@ class Engines(Process):
         return answer
 
 
+class StartRouter(Protocol):
+    def __call__(self, *backends: str, flags: tuple[str, ...] = (), tolerant: bool = False) -> Router:
+        """A router in front of `backends`. With `tolerant`, its log may hold tracebacks."""
+        ...
+
+
+class StartEngines(Protocol):
+    def __call__(self, count: int = 1, *flags: str, speed: float = 20.0, port: int = 0) -> Engines:
+        """`count` simulated engines in one process."""
+        ...
+
+
 def spawn_router(log: Path, *flags: str, env: dict[str, str] | None = None) -> Router:
-    """A router on a free port, ready for requests. Raises AssertionError with its log when it ends instead."""
+    """A router on a free port, ready for requests. AssertionError with its log when it ends instead."""
     command = [*_PYTHON, "warmroute", "serve", "--port", "0", "--log-format", "json", *flags]
     router = Router(_popen(command, log, env), log)
-    found = eventually(lambda: _ready_url(router), "the router is ready")
-    router.url = found
+    with _killed_unless_ready(router):
+        router.url = eventually(lambda: _ready_url(router), "the router is ready") or ""
     return router
 
 
@@ -112,7 +126,8 @@ def spawn_engines(log: Path, count: int, *flags: str, port: int = 0) -> Engines:
     """Engines on free ports (or from `port` on), ready for requests."""
     command = [*_PYTHON, "warmroute_simulator", "serve", "--workers", str(count), "--port", str(port), *flags]
     engines = Engines(_popen(command, log, None), log)
-    engines.urls = eventually(lambda: _engine_urls(engines, count), "the engines are ready")
+    with _killed_unless_ready(engines):
+        engines.urls = eventually(lambda: _engine_urls(engines, count), "the engines are ready")
     return engines
 
 
@@ -121,6 +136,15 @@ def _engine_urls(engines: Engines, count: int) -> tuple[str, ...]:
     lines = engines.text().splitlines()
     urls = tuple(line.removeprefix("ready ") for line in lines if line.startswith("ready "))
     return urls if len(urls) == count else ()
+
+
+@contextmanager
+def _killed_unless_ready(process: Process) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 def _popen(command: list[str], log: Path, env: dict[str, str] | None) -> subprocess.Popen[bytes]:

@@ -80,7 +80,7 @@ class Connection:
         return not self._ahead and self.socket.recv(1) == b""
 
     def _chunks(self) -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             size = int(self._until(b"\r\n").partition(b";")[0], 16)
             if size == 0:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from live.processes import Engines, Process, Router, spawn_engines, spawn_router
+from live.processes import (
+    Engines,
+    Process,
+    Router,
+    StartEngines,
+    StartRouter,
+    spawn_engines,
+    spawn_router,
+)
 
 # Ten times faster checks than a user would want.
 _QUICK = ("--health-interval-s", "0.2", "--health-timeout-s", "5", "--health-rise", "1", "--health-fall", "1")
-
-
-class StartRouter(Protocol):
-    def __call__(self, *backends: str, flags: tuple[str, ...] = (), tolerant: bool = False) -> Router:
-        """A router in front of `backends`. With `tolerant`, its log may hold tracebacks."""
-        ...
-
-
-class StartEngines(Protocol):
-    def __call__(self, count: int = 1, *flags: str, speed: float = 20.0, port: int = 0) -> Engines:
-        """`count` simulated engines in one process."""
-        ...
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def start_engines(tmp_path: Path) -> Iterator[StartEngines]:
 
 @pytest.fixture
 def start_router(tmp_path: Path) -> Iterator[StartRouter]:
-    """Starts routers; whatever still runs at the test's end is killed, and its log must be free of tracebacks."""
+    """Starts routers; what still runs at the test's end is killed, and no log may hold a traceback."""
     started: list[tuple[Router, bool]] = []
 
     def start(*backends: str, flags: tuple[str, ...] = (), tolerant: bool = False) -> Router:
