@@ -95,7 +95,7 @@ class Balancer:
         self.policy = policy
         self.fleet = Fleet(dict(self.config.prices), self.config.default_price)
         self.index = PrefixIndex(self.config.index_max_bytes)
-        self.capacity = CapacityBelief()
+        self.capacity = CapacityBelief(self.index)
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
         self.ratio = TokenRatio(self.config.bytes_per_token)

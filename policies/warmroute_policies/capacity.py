@@ -70,12 +70,13 @@ class _Belief(msgspec.Struct, gc=False):
 
 
 class CapacityBelief:
-    """State: by slot, the believed capacity in tokens and how many misses of recent blocks came in a row.
+    """State: by slot, the believed capacity in tokens and how many recent blocks were missing in a row.
 
     It tells the index what follows: capacities, what to forget, and which slot to drop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, index: PrefixIndex) -> None:
+        self._index = index
         self._beliefs: dict[int, _Belief] = {}
 
     def tokens(self, slot: int) -> float:
@@ -83,10 +84,10 @@ class CapacityBelief:
         belief = self._beliefs.get(slot)
         return inf if belief is None else belief.tokens
 
-    def declare(self, index: PrefixIndex, slot: int, tokens: float | None, tokens_per_block: float) -> None:
+    def declare(self, slot: int, tokens: float | None, tokens_per_block: float) -> None:
         """Writes. What the engine or an operator says that the cache holds; None: unknown."""
         belief = self._beliefs[slot] = _Belief(inf if tokens is None else tokens)
-        index.set_capacity(slot, belief.tokens / tokens_per_block)
+        self._index.set_capacity(slot, belief.tokens / tokens_per_block)
 
     def drop_slot(self, slot: int) -> None:
         """Writes. The worker is gone; the next one in this slot is another."""
@@ -94,7 +95,6 @@ class CapacityBelief:
 
     def learn(
         self,
-        index: PrefixIndex,
         slot: int,
         blocks: PromptBlocks,
         insertion: Insertion,
@@ -102,58 +102,49 @@ class CapacityBelief:
         tokens_per_block: float,
         settled: bool = True,
     ) -> Lesson:
-        """Writes, and writes to the index. One answer: what was inserted at dispatch, what was cached.
+        """Writes. One answer: what was inserted at dispatch, and how many tokens of it were cached.
 
         `tokens_per_block` is best this prompt's own: its tokens over its blocks. `settled` is false when
-        prefills were waiting on the slot at dispatch: what they compute may have been predicted, and was
-        not cached yet; a recent block that is missing then is no lesson.
+        prefills were waiting on the slot at dispatch: what they compute may have been predicted and was
+        not cached yet, so that a recent block which is missing is no lesson.
         """
         if cached_tokens is None or not insertion.count:
             return Lesson.NOTHING
         held = insertion.held
-        actual = min(cached_tokens / tokens_per_block, insertion.count)
+        actual = int(min(cached_tokens / tokens_per_block, insertion.count))
         tolerance = max(TOLERANCE_BLOCKS, TOLERANCE_SHARE * held)
         belief = self._beliefs.get(slot) or self._beliefs.setdefault(slot, _Belief())
         if actual < held - tolerance:
-            return self._missed(
-                belief, index, slot, blocks, insertion, int(actual), tokens_per_block, settled
-            )
-        if held >= RESTART_LEAST_BLOCKS:
-            belief.recent_misses = 0
-        if actual <= held + tolerance or not index.was_evicted(slot, blocks.id_at(held)):
-            return Lesson.NOTHING
-        belief.tokens *= GROWTH
-        index.set_capacity(slot, belief.tokens / tokens_per_block)
-        return Lesson.GREW
+            distance = self._index.stack_distance(slot, insertion, actual)
+            if distance is None:
+                return Lesson.NOTHING
+            # Room that was never filled was never believed in.
+            believed = min(belief.tokens / tokens_per_block, self._index.resident(slot))
+            if distance >= RECENT_SHARE * believed:
+                lesson = Lesson.CUT
+                believed = max(distance, CUT_FLOOR * believed)
+                belief.tokens = min(belief.tokens, believed * tokens_per_block)
+            elif settled:
+                lesson = self._count_recent_miss(belief, held, actual)
+            else:
+                return Lesson.NOTHING
+            self._index.forget_branches(slot, blocks, actual)
+        else:
+            if held >= RESTART_LEAST_BLOCKS:
+                belief.recent_misses = 0
+            if actual <= held + tolerance or not self._index.was_evicted(slot, blocks.id_at(held)):
+                return Lesson.NOTHING
+            lesson = Lesson.GREW
+            belief.tokens *= GROWTH
+        self._index.set_capacity(slot, belief.tokens / tokens_per_block)
+        if lesson is Lesson.RESTARTED:
+            self._index.drop_slot(slot)
+        return lesson
 
-    def _missed(
-        self,
-        belief: _Belief,
-        index: PrefixIndex,
-        slot: int,
-        blocks: PromptBlocks,
-        insertion: Insertion,
-        actual: int,
-        tokens_per_block: float,
-        settled: bool,
-    ) -> Lesson:
-        distance = index.stack_distance(slot, insertion, actual)
-        if distance is None:
-            return Lesson.NOTHING
-        # Capacity that was never filled was never believed in.
-        believed = min(belief.tokens / tokens_per_block, index.resident(slot))
-        if distance >= RECENT_SHARE * believed:
-            index.forget_branches(slot, blocks, actual)
-            belief.tokens = min(belief.tokens, max(distance, CUT_FLOOR * believed) * tokens_per_block)
-            index.set_capacity(slot, belief.tokens / tokens_per_block)
-            return Lesson.CUT
-        if not settled:
-            return Lesson.NOTHING
-        index.forget_branches(slot, blocks, actual)
-        if insertion.held >= RESTART_LEAST_BLOCKS and actual < insertion.held / 2:
+    def _count_recent_miss(self, belief: _Belief, held: int, actual: int) -> Lesson:
+        if held >= RESTART_LEAST_BLOCKS and actual < held / 2:
             belief.recent_misses += 1
         if belief.recent_misses < RESTART_MISSES:
             return Lesson.LOST
         belief.recent_misses = 0
-        index.drop_slot(slot)
         return Lesson.RESTARTED
