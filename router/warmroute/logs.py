@@ -11,6 +11,7 @@ control characters are escaped.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import logging.handlers
 import os
@@ -160,7 +161,11 @@ class JsonFormatter(logging.Formatter):
         text = _exception_text(self, record)
         if text:
             line["exception"] = text
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        encoded = msgspec.json.encode(line, enc_hook=str).decode()
+        if encoded.isprintable():
+            return encoded
+        # JSON escapes the line feed, but there are more characters at which readers end a line.
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in encoded)
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -80,7 +80,7 @@ def test_a_body_that_is_too_large_is_refused_on_control_endpoints_too(
 def test_a_client_that_does_not_read_gets_all_its_answers_later_and_costs_no_memory(
     start_router: StartRouter,
 ) -> None:
-    """200 answers of 100 KB each, asked for at once and not read: they wait to be made, not in memory."""
+    """200 answers of 100 KB each, asked for at once and not read: they wait to be made."""
     nowhere = [f"http://127.0.0.1:{port}" for port in range(1, 201)]
     router = start_router(*nowhere)
     count = 200
@@ -115,7 +115,7 @@ def test_a_client_that_leaves_inside_a_control_answer_harms_nobody(router: Route
 
 
 class Stalled:
-    """True once nothing more arrives for a client that does not read. State: what was there, and since when."""
+    """True once nothing more arrives for a client that does not read. State: what waited, since when."""
 
     # The loopback delivers in microseconds.
     _QUIET_S = 0.3
