@@ -9,11 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
+from warmroute.app import build
 from warmroute.config import sglang
 from warmroute.config.flags import GROUPS, default_text
-from warmroute.config.settings import FIELDS, flag_of, group_of, is_list, kind_of, variable_of
+from warmroute.config.settings import FIELDS, Settings, flag_of, group_of, is_list, kind_of, variable_of
+from warmroute.metrics import RouterCollector
 from warmroute_policies.latency import PRESETS
 
 DOCS: Final = Path(__file__).parent
@@ -86,7 +88,52 @@ def configuration() -> str:
     return "".join(parts)
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"configuration.md": configuration}
+METRICS: Final = """\
+# Metrics
+
+<!-- Written by docs/generate.py from warmroute.metrics.RouterCollector; `make docs` writes it again. -->
+
+`GET /metrics` on the router's port needs no key. It answers in Prometheus' text format, and in OpenMetrics
+to those who ask for it. All times are seconds. Labels are bounded: `worker` is a worker's URL and goes when
+the worker goes; `model` is a name that some worker declares, and beyond a hundred names `other`. Counters
+begin at zero when the router starts.
+
+What share of the prompt tokens was cached, as engines report it:
+
+```
+sum(rate(router_actual_hit_tokens_total[5m])) / sum(rate(router_prompt_tokens_total[5m]))
+```
+
+- What could have been cached, had every request gone to its best holder: the same with
+  `router_reusable_tokens_total`.
+- How good the prediction is: `router_predicted_hit_tokens_total` over
+  `router_actual_hit_tokens_total`, by worker.
+- Which worker is behind: `router_worker_queued_prefill_seconds`.
+
+Reported hits are only as complete as the engines' reports (`router_usage_reports_total` of all requests):
+vLLM needs `--enable-prompt-tokens-details`, SGLang `--enable-cache-report`, and a streamed answer tells only
+when its client asked for the usage.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+"""
+
+METRICS_END: Final = """
+`process_*`, `python_info` and `python_gc_*` are those of prometheus-client.
+"""
+
+
+def metrics() -> str:
+    """docs/metrics.md."""
+    rows = []
+    for family in RouterCollector(build(Settings())).collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in cast(Any, family)._labelnames)  # noqa: SLF001
+        rows.append(f"| `{name}` | {family.type} | {labels or '-'} | {family.documentation} |\n")
+    return METRICS + "".join(rows) + METRICS_END
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {"configuration.md": configuration, "metrics.md": metrics}
 
 
 def main() -> int:

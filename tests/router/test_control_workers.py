@@ -214,6 +214,23 @@ async def test_a_removal_can_be_called_off(start_engines: StartEngines, start_ro
         assert served.headers["x-router-worker"] == leaving
 
 
+async def test_a_drain_that_takes_too_long_is_cut_short_by_a_second_delete(
+    start_engines: StartEngines, start_router: StartRouter
+) -> None:
+    engines = start_engines(2, speed=5.0)
+    router = start_router(*engines.urls)
+    async with httpx.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as http:
+        async with stream_on(http, tokens=1500) as (leaving, answer):
+            assert (await http.delete(f"/workers/{leaving}")).status_code == 202
+            again = await http.delete(f"/workers/{leaving}", params={"drain": False})
+            assert (again.status_code, again.json()["status"]) == (200, "removed")
+            assert (await http.get(f"/workers/{leaving}")).status_code == 404
+            assert (await http.post("/workers", json={"url": leaving})).json()["draining"] is False
+            assert (await answer.aread()).endswith(b"data: [DONE]\n\n")
+        seen = (await http.get(f"/workers/{leaving}")).json()
+        assert seen["inflight_requests"] == 0, "the former worker's request is not on the new one's books"
+
+
 def test_an_idle_worker_is_removed_at_once(client: httpx.Client, engines: Engines) -> None:
     url = engines.urls[0]
     answer = client.delete(f"/workers/{quote(url, safe='')}")

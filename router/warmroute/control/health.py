@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from warmroute.gateway import Gateway
@@ -49,9 +53,25 @@ def endpoints(gateway: Gateway) -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Everything that is counted, in the text format of Prometheus or OpenMetrics."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        # Reading the counters takes 0.15 ms per worker and model, and must happen between two events;
+        # writing them down takes three times that, and need not.
+        families = _Families(list(registry.collect()))
+        page = await asyncio.to_thread(encode, families)
+        return Response(page, headers={"content-type": content_type})
 
     return router
+
+
+class _Families(CollectorRegistry):
+    """A registry as the encoders want one: families that were collected before."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """Reads."""
+        return iter(self._families)
 
 
 def able_workers(gateway: Gateway) -> int:
