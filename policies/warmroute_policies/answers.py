@@ -45,3 +45,8 @@ class Answers:
         known.move_to_end(block_id)
         if len(known) > self._limit:
             known.popitem(last=False)
+
+    def drop_slot(self, slot: int) -> None:
+        """Writes. The slot will be another worker's, which wrote none of its answers."""
+        for block_id in [block_id for block_id, answered in self._answered.items() if answered.slot == slot]:
+            del self._answered[block_id]

@@ -13,11 +13,11 @@ import msgspec
 
 from warmroute_policies.answers import Answered, Answers
 from warmroute_policies.blocks import BLOCK_BYTES, PromptBlocks
-from warmroute_policies.capacity import CapacityBelief
+from warmroute_policies.capacity import CapacityBelief, Lesson
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
-from warmroute_policies.index import Match, PrefixIndex
+from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
 from warmroute_policies.sessions import Sessions
@@ -36,6 +36,10 @@ from warmroute_policies.types import (
 _MAINTENANCE_STEPS = 500
 
 
+# A shorter answer does not fill one page of an engine's cache.
+_ANSWER_TOKENS_MIN = 16
+
+
 class _Pool(msgspec.Struct, gc=False):
     """The workers that serve one model, and which of them may take a request now."""
 
@@ -51,8 +55,10 @@ class _InFlight(msgspec.Struct, gc=False):
     request: RoutingRequest
     decision: Decision
     dispatched_at: float
-    held_blocks: int
-    """What the slot held of the prompt before it was inserted: what a rollback goes back to."""
+    insertion: Insertion | None
+    """What the index found when the prompt was inserted; None: it has no blocks."""
+    settled: bool
+    """No prefill was waiting on the slot: what was predicted was cached already."""
     failed: tuple[WorkerId, ...] = ()
     """Ids and not slots: a slot may meanwhile be another worker's."""
     first_token_at: float | None = None
@@ -68,22 +74,6 @@ class Statistics(msgspec.Struct, frozen=True):
     session_turns_moved: int
     answers: int
     index: IndexStatistics
-
-
-class _HitTokens(dict[int, int]):
-    """Depth in blocks to predicted hit tokens, computed once per depth: workers that share a system
-    prompt share its depth."""
-
-    __slots__ = ("block_tokens", "engine_block_tokens", "limit")
-
-    block_tokens: float
-    engine_block_tokens: int
-    limit: int
-
-    def __missing__(self, depth: int) -> int:
-        tokens = min(int(depth * self.block_tokens), self.limit)
-        hit = self[depth] = tokens - tokens % self.engine_block_tokens
-        return hit
 
 
 class Balancer:
@@ -110,10 +100,11 @@ class Balancer:
         Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow. Raises
         ValueError when a request of that id is in flight: booking it twice would leak the first.
         """
-        if request.request_id in self._in_flight:
-            raise ValueError(f"request {request.request_id} is already in flight")
+        request_id = request.request_id
+        if request_id in self._in_flight:
+            raise ValueError(f"request {request_id} is already in flight")
         view, match = self._view(request, ())
-        flight = self._in_flight[request.request_id] = self._dispatch(request, view, match, (), now)
+        flight = self._in_flight[request_id] = self._dispatch(request, view, match, (), now)
         return flight.decision
 
     def reroute(self, request_id: int, now: float) -> Decision:
@@ -147,7 +138,7 @@ class Balancer:
         """Writes. The request ended, for whatever reason; exactly once per `route`."""
         flight = self._in_flight.pop(request_id)
         if flight.booked:  # else its worker was removed, or it failed everywhere
-            self._unbook(flight, now)
+            self.fleet.release(flight.decision.slot, request_id, now)
             if outcome is Outcome.OK:
                 if usage is not None:
                     self._learn(flight, usage)
@@ -174,7 +165,7 @@ class Balancer:
 
     def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match]:
         """Reads. What the policy may look at: eligible workers and what each holds of the prompt."""
-        pool = self._pool(request.model)
+        pool = self._pools.get(request.model) or self._pool(request.model)
         eligible, gate_s = pool.eligible, pool.gate_s
         if failed:
             tried = {self.fleet.slot_of.get(worker) for worker in failed}
@@ -195,23 +186,28 @@ class Balancer:
             prompt_tokens = int(blocks.count * block_tokens)
         hits: dict[int, int] = {}
         if match.depths:
-            tokens_at = _HitTokens()
-            tokens_at.block_tokens = block_tokens
-            tokens_at.engine_block_tokens = pool.engine_block_tokens
-            tokens_at.limit = max(0, prompt_tokens - 1)  # engines always compute at least one token
-            hits = {slot: tokens_at[depth] for slot, depth in match.depths.items()}
-            self._credit_answer(blocks, match, hits, tokens_at.limit)
+            limit = prompt_tokens - 1  # engines always compute at least one token
+            page = pool.engine_block_tokens
+            tokens_at: dict[int, int] = {}  # workers that share a system prompt share its depth
+            for slot, depth in match.depths.items():
+                hit = tokens_at.get(depth)
+                if hit is None:
+                    tokens = int(depth * block_tokens)
+                    if tokens > limit:
+                        tokens = limit
+                    hit = tokens_at[depth] = tokens - tokens % page
+                hits[slot] = hit
+            answered = self.answers.get(match.last_id)
+            if answered is not None and match.depths.get(answered.slot) == match.depth:
+                self._credit_answer(blocks, answered, hits, limit)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match
 
-    def _credit_answer(self, blocks: PromptBlocks, match: Match, hits: dict[int, int], limit: int) -> None:
+    def _credit_answer(
+        self, blocks: PromptBlocks, answered: Answered, hits: dict[int, int], limit: int
+    ) -> None:
         """Adds the former answer to what the worker that wrote it holds of this prompt."""
-        answered = self.answers.get(blocks.id_at(match.depth - 1))
-        if (
-            answered is not None
-            and match.depths.get(answered.slot) == match.depth
-            and blocks.continues(answered.end)
-        ):
+        if blocks.continues(answered.end):
             hits[answered.slot] = max(hits[answered.slot], min(answered.total_tokens, limit))
 
     def _dispatch(
@@ -222,14 +218,17 @@ class Balancer:
         slot, hits, prompt_tokens = choice.slot, view.hits, view.prompt_tokens
         hit_tokens = hits.get(slot, 0)
         fleet = self.fleet
-        fleet.book(slot, request.request_id, prompt_tokens, prompt_tokens - hit_tokens, now)
-        if request.blocks.count:
-            self.index.insert(slot, request.blocks, match)
-        worker = fleet.worker_id(slot)
+        request_id, blocks = request.request_id, request.blocks
+        settled = fleet.queued_prefill_s[slot] == 0.0
+        fleet.book(
+            slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream
+        )
+        insertion = self.index.insert(slot, blocks, match) if blocks.count else None
+        worker = fleet.ids[slot]
         if request.session is not None:
             self.sessions.seen(request.session, worker, prompt_tokens, now)
         decision = Decision(
-            request.request_id,
+            request_id,
             worker,
             slot,
             choice.reason,
@@ -239,34 +238,57 @@ class Balancer:
             len(failed),
         )
         self.policy.observe(Dispatched(request, slot, hit_tokens), now)
-        return _InFlight(request, decision, now, match.depths.get(slot, 0), failed)
+        return _InFlight(request, decision, now, insertion, settled, failed)
 
     def _unbook(self, flight: _InFlight, now: float) -> None:
         """Writes. Takes a booked request off its worker's books."""
         flight.booked = False
-        slot = flight.decision.slot
-        self.fleet.prefill_done(slot, flight.request.request_id, now)
-        self.fleet.release(slot)
+        self.fleet.release(flight.decision.slot, flight.request.request_id, now)
 
     def _roll_back(self, flight: _InFlight) -> None:
         """Writes. The prompt was not prefilled: forgets what its dispatch made believe."""
-        blocks = flight.request.blocks
-        if blocks.count > flight.held_blocks:
-            self.index.forget(flight.decision.slot, blocks, flight.held_blocks)
+        insertion = flight.insertion
+        if insertion is not None and insertion.count > insertion.held:
+            self.index.forget(flight.decision.slot, flight.request.blocks, insertion.held)
 
     def _learn(self, flight: _InFlight, usage: Usage) -> None:
         """Writes. What an answer teaches: bytes per token, the cache's capacity, what is cached now."""
+        prompt_tokens, insertion = usage.prompt_tokens, flight.insertion
+        if not prompt_tokens or insertion is None:
+            return
+        request, slot = flight.request, flight.decision.slot
+        blocks = request.blocks
+        if blocks.tokens_per_block is None:
+            self.ratio.learn(request.model, blocks.bytes_len, prompt_tokens)
+        if usage.cached_tokens is not None and self.config.capacity_feedback:
+            # This prompt's own ratio, which no average can beat.
+            tokens_per_block = prompt_tokens * BLOCK_BYTES / blocks.bytes_len
+            lesson = self.capacity.learn(
+                slot, blocks, insertion, usage.cached_tokens, tokens_per_block, flight.settled
+            )
+            if lesson is not Lesson.NOTHING:
+                self.lessons[lesson] += 1
+                self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+        if (usage.completion_tokens or 0) >= _ANSWER_TOKENS_MIN:
+            total_tokens = prompt_tokens + (usage.completion_tokens or 0)
+            self.answers.add(blocks.id_at(blocks.count - 1), Answered(slot, blocks.end(), total_tokens))
 
     # --- the fleet ----------------------------------------------------------------------------
 
     def add_worker(self, spec: WorkerSpec, now: float) -> None:
         """Writes. A new worker, healthy and empty. Raises ValueError when it is already present."""
         slot = self.fleet.add(spec, now)
+        self._declare_capacity(slot, spec)
         self._fleet_changed(slot, spec, now, present=True)
 
     def update_worker(self, spec: WorkerSpec, now: float) -> None:
         """Writes. New declared facts (models, weight, capacity); work in flight and cache beliefs stay."""
+        before = self.fleet.spec(self.fleet.slot_of[spec.worker_id])
         slot = self.fleet.replace(spec)
+        if spec.kv_capacity_tokens != before.kv_capacity_tokens:
+            self._declare_capacity(slot, spec)
+        else:
+            self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
         self._fleet_changed(slot, spec, now, present=True)
 
     def remove_worker(self, worker_id: WorkerId, now: float) -> None:
@@ -282,6 +304,7 @@ class Balancer:
         self.fleet.remove(worker_id)
         self.index.drop_slot(slot)
         self.capacity.drop_slot(slot)
+        self.answers.drop_slot(slot)
         self._fleet_changed(slot, spec, now, present=False)
 
     def drain_worker(self, worker_id: WorkerId, draining: bool, now: float) -> None:
@@ -321,15 +344,19 @@ class Balancer:
             index=self.index.statistics(),
         )
 
+    def _declare_capacity(self, slot: int, spec: WorkerSpec) -> None:
+        """Writes. What the engine tells is the first belief; its answers correct it."""
+        tokens_per_block = BLOCK_BYTES / self.ratio.bytes_per_token(spec.models[0] if spec.models else "")
+        self.capacity.declare(slot, spec.kv_capacity_tokens, tokens_per_block)
+        self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+
     def _pool(self, model: str) -> _Pool:
         """Reads. The workers that serve a model; a request that names none may go to any."""
-        pool = self._pools.get(model)
-        if pool is None:
-            pool = self._any_model
-            if not pool.serving:
-                if self._pools[""].serving:
-                    raise UnknownModel(model, self.models())
-                raise NoWorkers(model, 0)
+        pool = self._pools.get(model, self._any_model)
+        if not pool.serving:
+            if self._pools[""].serving:
+                raise UnknownModel(model, self.models())
+            raise NoWorkers(model, 0)
         return pool
 
     def _fleet_changed(self, slot: int, spec: WorkerSpec, now: float, *, present: bool) -> None:

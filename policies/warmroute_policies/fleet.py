@@ -9,7 +9,7 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
+from math import inf, isfinite
 
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerId, WorkerSpec
@@ -47,14 +47,14 @@ class Fleet:
         self._default_price = default_price
         self.slot_of: dict[WorkerId, int] = {}
         self.specs: list[WorkerSpec | None] = []
+        self.ids: list[WorkerId] = []
+        """The ids of the workers; the last one's where a slot is empty."""
         self.healthy: list[bool] = []
         self.draining: list[bool] = []
         self.inflight: list[int] = []
         """Requests dispatched and not finished."""
-        self.queued_tokens: list[int] = []
-        """Missing prompt tokens of requests whose first token was not seen yet."""
         self.queued_prefill_s: list[float] = []
-        """Their predicted prefill seconds, the head's progress not yet taken off."""
+        """Predicted prefill of requests whose first token was not seen yet; progress not taken off."""
         self.linear_s: list[float] = []
         """Prefill seconds per missing token, by slot (`PrefillPrice`, divided by the worker's weight)."""
         self.quadratic_s: list[float] = []
@@ -64,12 +64,16 @@ class Fleet:
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
         self.pressure: list[float] = []
-        """New prompt tokens of the last minute over the KV capacity; as of the last booking or tick."""
-        self._touched: list[float] = []
-        self._touched_at: list[float] = []
-        self._prefills: list[dict[int, tuple[float, int]]] = []
+        """New prompt tokens of the last minute over the KV capacity; as of the last tick."""
+        self.revision = 0
+        """Grows whenever prices or pressures change: what is derived from them may be kept that long."""
+        self._written: list[float] = []
+        """New prompt tokens of the last minute."""
+        self._ticked_at = 0.0
         self._head_since: list[float] = []
-        self._prefilling: set[int] = set()
+        self._prefills: dict[int, dict[int, tuple[float, int, bool]]] = {}
+        """Slot to what waits there in order: request to its seconds, its tokens, and whether its first
+        token will be seen. Slots without a prefill are missing."""
 
     # --- workers ------------------------------------------------------------------------------
 
@@ -88,16 +92,15 @@ class Fleet:
             for column in self._columns():
                 column.append(None)
         self.specs[slot] = spec
+        self.ids[slot] = spec.worker_id
         self.slot_of[spec.worker_id] = slot
         self.healthy[slot] = True
         self.draining[slot] = False
         self.inflight[slot] = 0
-        self.queued_tokens[slot] = 0
         self.queued_prefill_s[slot] = 0.0
+        self.kv_capacity_tokens[slot] = inf
         self.pressure[slot] = 0.0
-        self._touched[slot] = 0.0
-        self._touched_at[slot] = now
-        self._prefills[slot] = {}
+        self._written[slot] = 0.0
         self._head_since[slot] = now
         self._reprice(slot)
         return slot
@@ -118,7 +121,7 @@ class Fleet:
         slot = self.slot_of.pop(worker_id)
         self.specs[slot] = None
         self.healthy[slot] = False
-        self._prefilling.discard(slot)
+        self._prefills.pop(slot, None)
         return slot
 
     def slots(self) -> Iterator[tuple[int, WorkerSpec]]:
@@ -142,15 +145,17 @@ class Fleet:
         self.quadratic_s[slot] = price.quadratic_s / spec.weight
         self.rtt_s[slot] = spec.rtt_s
         self.weight[slot] = spec.weight
-        known = spec.kv_capacity_tokens
-        self.kv_capacity_tokens[slot] = float("inf") if known is None else float(known)
+        self.revision += 1
+
+    def believe_capacity(self, slot: int, tokens: float) -> None:
+        """Writes. What the slot's KV cache is believed to hold by now."""
+        self.kv_capacity_tokens[slot] = tokens
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
-            self.specs, self.healthy, self.draining, self.inflight, self.queued_tokens,
+            self.specs, self.ids, self.healthy, self.draining, self.inflight,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.pressure, self._touched, self._touched_at, self._prefills,
-            self._head_since,
+            self.kv_capacity_tokens, self.pressure, self._written, self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -160,61 +165,87 @@ class Fleet:
         quadratic = self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         return missing_tokens * (self.linear_s[slot] + quadratic)
 
-    def book(self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float) -> None:
-        """Writes. A request was dispatched to the slot."""
-        prefill_s = self.prefill_seconds(slot, missing_tokens, prompt_tokens)
-        prefills = self._prefills[slot]
-        if not prefills:
+    def book(
+        self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float, *, seen: bool
+    ) -> None:
+        """Writes. A request was dispatched to the slot. `seen`: its first token will be reported; else
+        its prefill is taken to be done when it should be."""
+        prefill_s = missing_tokens * (
+            self.linear_s[slot] + self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
+        )
+        prefills = self._prefills.get(slot)
+        if prefills is None:
+            self._prefills[slot] = {request_id: (prefill_s, missing_tokens, seen)}
             self._head_since[slot] = now
-            self._prefilling.add(slot)
-        prefills[request_id] = (prefill_s, missing_tokens)
+        else:
+            prefills[request_id] = (prefill_s, missing_tokens, seen)
         self.inflight[slot] += 1
-        self.queued_tokens[slot] += missing_tokens
         self.queued_prefill_s[slot] += prefill_s
-        self._touch(slot, missing_tokens, now)
+        self._written[slot] += missing_tokens
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
-        prefills = self._prefills[slot]
-        work = prefills.pop(request_id, None)
+        prefills = self._prefills.get(slot)
+        work = None if prefills is None else prefills.pop(request_id, None)
         if work is None:
             return
-        self._head_since[slot] = now
         if prefills:
-            self.queued_tokens[slot] -= work[1]
+            self._head_since[slot] = now
             self.queued_prefill_s[slot] -= work[0]
         else:
-            self.queued_tokens[slot] = 0
+            del self._prefills[slot]
             self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
-            self._prefilling.discard(slot)
 
-    def release(self, slot: int) -> None:
-        """Writes. A request booked on the slot ended; its prefill was reported done before."""
+    def release(self, slot: int, request_id: int, now: float) -> None:
+        """Writes. A request booked on the slot ended."""
         self.inflight[slot] -= 1
+        if slot in self._prefills:
+            self.prefill_done(slot, request_id, now)
+
+    def queued_tokens(self, slot: int) -> int:
+        """Reads. Missing prompt tokens of requests whose first token was not seen yet."""
+        return sum(tokens for _, tokens, _ in self._prefills.get(slot, {}).values())
 
     def queue_s(self, now: float) -> list[float]:
         """Reads. By slot: seconds of prefill before a new request, the head's progress taken off.
 
         A new list, the caller's to change. The head is credited the time since it became the head,
-        at most `HEAD_DONE_CAP` of its work; those behind it have not begun.
+        at most `HEAD_DONE_CAP` of its work; those behind it have not begun. A head whose first token
+        nobody will see makes way for the next one when its time is over.
         """
         queue = self.queued_prefill_s[:]
-        for slot in self._prefilling:
-            prefills = self._prefills[slot]
-            head_s = prefills[next(iter(prefills))][0]
-            queue[slot] -= min(HEAD_DONE_CAP * head_s, max(0.0, now - self._head_since[slot]))
+        for slot, prefills in self._prefills.items():
+            elapsed = now - self._head_since[slot]
+            for prefill_s, _, seen in prefills.values():
+                if seen or elapsed < prefill_s:
+                    queue[slot] -= min(HEAD_DONE_CAP * prefill_s, max(0.0, elapsed))
+                    break
+                queue[slot] -= prefill_s
+                elapsed -= prefill_s
         return queue
 
     def tick(self, now: float) -> None:
-        """Writes. Lets the pressure of quiet workers fade; to be called about once a second."""
-        for slot, _ in self.slots():
-            self._touch(slot, 0, now)
+        """Writes. Brings the pressure of all workers up to date; to be called about once a second.
 
-    def _touch(self, slot: int, new_tokens: int, now: float) -> None:
-        """The window forgets linearly between two touches: exact for a steady stream, and it needs two
-        numbers per worker in place of a queue of events."""
-        kept = max(0.0, 1.0 - (now - self._touched_at[slot]) / TOUCH_WINDOW_S)
-        touched = self._touched[slot] = self._touched[slot] * min(1.0, kept) + new_tokens
-        self._touched_at[slot] = now
-        capacity = self.kv_capacity_tokens[slot]
-        self.pressure[slot] = touched / (capacity if isfinite(capacity) else ASSUMED_KV_CAPACITY_TOKENS)
+        The window forgets linearly between two ticks: exact for a steady stream, and it needs one number
+        per worker in place of a queue of events.
+        """
+        elapsed_s = now - self._ticked_at
+        self._ticked_at = now
+        kept = min(1.0, max(0.0, 1.0 - elapsed_s / TOUCH_WINDOW_S))
+        for slot, prefills in list(self._prefills.items()):
+            self._pass_unseen(slot, prefills, now)
+        for slot, _ in self.slots():
+            written = self._written[slot] = self._written[slot] * kept
+            capacity = self.kv_capacity_tokens[slot]
+            self.pressure[slot] = written / (capacity if isfinite(capacity) else ASSUMED_KV_CAPACITY_TOKENS)
+        self.revision += 1
+
+    def _pass_unseen(self, slot: int, prefills: dict[int, tuple[float, int, bool]], now: float) -> None:
+        """Takes heads off the queue whose time is over and whose first token nobody will see."""
+        while prefills:
+            request_id, (prefill_s, _, seen) = next(iter(prefills.items()))
+            over_at = self._head_since[slot] + prefill_s
+            if seen or now < over_at:
+                break
+            self.prefill_done(slot, request_id, over_at)

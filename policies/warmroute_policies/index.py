@@ -53,6 +53,12 @@ class Match(msgspec.Struct, gc=False):
     node: Node
     """Where the known part ends."""
 
+    @property
+    def last_id(self) -> int:
+        """The id of the last known block; 0 when none is known."""
+        depth, node = self.depth, self.node
+        return _id_at(node.ids, (depth - node.start - 1) * ID_BYTES)[0] if depth else 0
+
 
 class Insertion(msgspec.Struct, frozen=True, gc=False):
     """What an insert found, for feedback once the engine has answered."""

@@ -19,6 +19,7 @@ from typing import cast
 import msgspec
 
 from warmroute_policies.balancer import Balancer
+from warmroute_policies.answers import Answered
 from warmroute_policies.blocks import PromptBlocks
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
@@ -40,7 +41,6 @@ from warmroute_policies.events import (
     WorkerRemoved,
     WorkerUpdated,
 )
-from warmroute_policies.index import Match
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import MakePolicy, make_policy
@@ -186,9 +186,11 @@ class RecordedBalancer(Balancer):
         super().tick(now)
         self._write(Ticked(now))
 
-    def _credit_answer(self, blocks: PromptBlocks, match: Match, hits: dict[int, int], limit: int) -> None:
+    def _credit_answer(
+        self, blocks: PromptBlocks, answered: Answered, hits: dict[int, int], limit: int
+    ) -> None:
         before = hits.copy()
-        super()._credit_answer(blocks, match, hits, limit)
+        super()._credit_answer(blocks, answered, hits, limit)
         self._continued = hits != before
 
 

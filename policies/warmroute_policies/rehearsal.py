@@ -55,8 +55,7 @@ class World:
         slot = self.fleet.slot_of[f"http://{name}:8000"]
         for request_id, (request, at, hit) in self._in_flight.items():
             if at == slot:
-                self.fleet.prefill_done(slot, request_id, self.now)
-                self.fleet.release(slot)
+                self.fleet.release(slot, request_id, self.now)
                 self._in_flight[request_id] = (request, -1 - slot, hit)
         worker = self.fleet.worker_id(slot)
         self.fleet.remove(worker)
@@ -146,7 +145,12 @@ class World:
         view = self.view(request, hits)
         hit = view.hits.get(slot, 0)
         self.fleet.book(
-            slot, request.request_id, view.prompt_tokens, max(0, view.prompt_tokens - hit), self.now
+            slot,
+            request.request_id,
+            view.prompt_tokens,
+            max(0, view.prompt_tokens - hit),
+            self.now,
+            seen=request.stream,
         )
         if request.session is not None:
             self.sessions.seen(request.session, self.fleet.worker_id(slot), view.prompt_tokens, self.now)
@@ -158,8 +162,7 @@ class World:
         """Writes. The request ends; its worker may be gone by now."""
         request, slot, hit = self._in_flight.pop(request_id)
         if slot >= 0:
-            self.fleet.prefill_done(slot, request_id, self.now)
-            self.fleet.release(slot)
+            self.fleet.release(slot, request_id, self.now)
         self._observe(
             Completed(request, slot if slot >= 0 else -1 - slot, ok, 0.2 if ok else None, hit, usage)
         )

@@ -137,7 +137,7 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
         client.close_if_idle()
     while gateway.exchanges and monotonic() < deadline:
         await asyncio.sleep(_STOP_POLL_S)
-    for exchange in list(gateway.exchanges):
+    for exchange in list(gateway.exchanges.values()):
         exchange.cancel()
     for client in list(gateway.clients):
         client.transport.close()

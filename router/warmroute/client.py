@@ -211,18 +211,19 @@ class ClientConnection(asyncio.Protocol):
             self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic)
             self._next()
         elif plan.parse is not None:
-            self.exchange = Exchange(self._gateway, self, plan, plan.parse, body)
-            self.exchange.start()
+            gateway = self._gateway
+            number = gateway.next_number()
+            self.exchange = exchange = Exchange(
+                gateway, self, plan, plan.parse, body, monotonic(), number,
+                plan.request_id or b"%b%08x" % (gateway.request_id_prefix, number),
+            )  # fmt: skip
+            exchange.start()
         else:
             if self._control is None:
                 self._control = self._gateway.control.protocol(self.transport, self._control_done)
             self._control.serve(plan, body)
 
     # --- the answer -----------------------------------------------------------------------------
-
-    def write_head(self, head: bytes, data: bytes) -> None:
-        """The answer's head and its first piece, in one write."""
-        self.transport.write(head + data)
 
     def reply(self, error: RouterError, request_id: bytes | None, *, anthropic: bool = False) -> None:
         """The router's own answer."""

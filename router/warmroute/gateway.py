@@ -77,23 +77,24 @@ class Gateway:
         self.workers_changed = asyncio.Event()
         """Set whenever a worker comes or goes; whoever waits for it clears it."""
         self.clients: set[ClientConnection] = set()
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: dict[int, Exchange] = {}
+        """Those that were routed and are not finished, by number."""
         self.stopping = False
+        self._suspects: set[WorkerId] = set()
+        """Workers that failed since they last answered."""
+        self._access_log = settings.access_log
         self._held_bytes = 0
         self._salts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
-        self._request_id_prefix = b"req-" + secrets.token_hex(6).encode()
+        self.request_id_prefix = b"req-" + secrets.token_hex(6).encode()
+        """Begins the ids of requests whose clients gave none; unique over restarts."""
 
     # --- requests -------------------------------------------------------------------------------
 
     def next_number(self) -> int:
-        """Writes. A request's number inside the core."""
+        """Writes. A request's number in this router."""
         self.retry_budget.request()
         return next(self._numbers)
-
-    def new_request_id(self) -> bytes:
-        """Writes. An id for a request whose client gave none; unique over restarts."""
-        return b"%b%08x" % (self._request_id_prefix, next(self._numbers))
 
     def salt(self, model: str, cache_salt: str) -> int:
         """Reads. The seed of a prompt's block ids."""
@@ -122,11 +123,10 @@ class Gateway:
         """Writes. An exchange ended: metrics, the worker's good name, the access log."""
         decision = exchange.decision
         assert decision is not None
-        worker = self.workers.get(decision.worker)
-        if worker is not None and not worker.ejector.clean:
-            self._judge(decision.worker, worker, outcome)
-        self.metrics.finished(exchange, outcome, usage, now)
-        if self.settings.access_log:
+        if self._suspects:
+            self._judge(decision.worker, outcome)
+        self.metrics.finished(exchange, decision, outcome, usage, now)
+        if self._access_log:
             log.info(
                 "request",
                 extra={
@@ -185,6 +185,7 @@ class Gateway:
         """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
         self.balancer.remove_worker(worker_id, monotonic())
         self.workers.pop(worker_id).pool.close_idle()
+        self._suspects.discard(worker_id)
         self.metrics.forget_worker(worker_id)
         self.workers_changed.set()
 
@@ -193,6 +194,7 @@ class Gateway:
         self.metrics.worker_failed(worker_id, kind)
         worker = self.workers.get(worker_id)
         if worker is not None:
+            self._suspects.add(worker_id)
             before = worker.ejector.trust
             worker.ejector.failed(monotonic())
             if worker.ejector.trust is Trust.EJECTED and before is not Trust.EJECTED:
@@ -206,10 +208,15 @@ class Gateway:
         worker.ejector.trust = Trust.PROBING
         self._update_health(worker_id, worker)
 
-    def _judge(self, worker_id: WorkerId, worker: Worker, outcome: Outcome) -> None:
-        """A request to a worker under suspicion ended. A refusal of the client's request is an answer too."""
+    def _judge(self, worker_id: WorkerId, outcome: Outcome) -> None:
+        """A request ended while some worker is under suspicion; if it is this one, it may be cleared.
+        A refusal of the client's request is an answer too."""
+        worker = self.workers.get(worker_id)
+        if worker is None or worker_id not in self._suspects:
+            return
         if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
             worker.ejector.succeeded()
+            self._suspects.discard(worker_id)
         elif worker.ejector.trust is Trust.PROBING:
             self._probe_next(worker)  # the client left before the worker could show itself
         self._update_health(worker_id, worker)
@@ -238,7 +245,7 @@ class Gateway:
 
     def tick(self, now: float) -> None:
         """Writes. Once a second: time-outs, idle connections, probes, the core's upkeep."""
-        for exchange in list(self.exchanges):
+        for exchange in list(self.exchanges.values()):
             exchange.check_time(now)
         for client in list(self.clients):
             client.check_time(now)

@@ -8,6 +8,7 @@ the fleet, model names beyond `_MODELS_MAX` are counted together.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from prometheus_client.registry import Collector
 from warmroute_policies.types import Decision, Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:
-    from warmroute.dialects import ParsedRequest
     from warmroute.exchange import Exchange
     from warmroute.gateway import Gateway
     from warmroute.wire.replies import RouterError
@@ -87,7 +87,7 @@ class Metrics:
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self.series: dict[tuple[str, WorkerId], Series] = {}
-        self.decisions: dict[str, int] = {}
+        self.decisions: defaultdict[str, int] = defaultdict(int)
         self.decision_s = Histogram(_DECISION_BOUNDS_S)
         self.loop_lag_s = Histogram(_LAG_BOUNDS_S)
         self.retries: dict[str, int] = {}
@@ -96,26 +96,22 @@ class Metrics:
         self.without_prefix = 0
         self._models: set[str] = set()
 
-    def routed(self, decision: Decision, parsed: ParsedRequest, took_s: float) -> None:
-        """Writes. A request was parsed and routed."""
-        reason = decision.reason
-        self.decisions[reason] = self.decisions.get(reason, 0) + 1
-        self.decision_s.observe(took_s)
-        if parsed.has_prompt and not parsed.material:
-            self.without_prefix += 1
-
-    def finished(self, exchange: Exchange, outcome: Outcome, usage: Usage | None, now: float) -> None:
+    def finished(
+        self, exchange: Exchange, decision: Decision, outcome: Outcome, usage: Usage | None, now: float
+    ) -> None:
         """Writes. A routed request ended."""
-        decision = exchange.decision
-        assert decision is not None
-        series = self.series.get((exchange.parsed.model, decision.worker))
+        parsed = exchange.parsed
+        series = self.series.get((parsed.model, decision.worker))
         if series is None:
-            series = self._new_series(exchange.parsed.model, decision.worker)
+            series = self._new_series(parsed.model, decision.worker)
         series.outcomes[outcome] += 1
         series.predicted_hit_tokens += decision.predicted_hit_tokens
         series.reusable_tokens += decision.reusable_tokens
         series.duration_s.observe(now - exchange.began_at)
-        streams = exchange.parsed.stream and exchange.pieces > 0
+        self.decisions[decision.reason] += 1
+        if not parsed.material and parsed.has_prompt:
+            self.without_prefix += 1
+        streams = parsed.stream and exchange.pieces
         if streams:
             series.ttft_s.observe(exchange.first_byte_at - exchange.began_at)
         if usage is None:

@@ -33,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
     session: str | None
     http_10: bool
     keep_alive: bool
+    plain: bool
+    """HTTP/1.1, and the connection stays: nothing to change in an answer."""
     chunked: bool
     expects_continue: bool
     anthropic: bool
@@ -63,6 +65,7 @@ class Planner:
             session=self._session(head),
             http_10=head.http_10,
             keep_alive=head.keep_alive,
+            plain=head.keep_alive and not head.http_10,
             chunked=head.chunked,
             expects_continue=head.expects_continue,
             anthropic=head.path == "/v1/messages",

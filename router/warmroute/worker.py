@@ -13,30 +13,36 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from warmroute.wire import answers
-from warmroute.wire.answers import AnswerHead, BadAnswer, ChunkedBody, LengthBody, UntilCloseBody
+from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, UntilCloseBody, body_of
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
     from warmroute.exchange import Exchange
 
-Body = LengthBody | ChunkedBody | UntilCloseBody
+# Below, joining head and body costs less than a second buffer in the write.
+_JOINED_BYTES_MAX = 16 * 1024
 
 
 class WorkerConnection(asyncio.Protocol):
     """State: the transport, the exchange that it carries, and where in the answer it is."""
 
-    __slots__ = ("_body", "_head", "_held", "exchange", "idle_since", "pool", "transport", "used")
+    __slots__ = (
+        "_body", "_head", "_held", "_surplus", "exchange", "idle_since", "pool", "transport", "used"
+    )  # fmt: skip
 
     def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.exchange: Exchange | None = None
         self.used = False
-        """It carried an exchange before: the worker may have closed it while it was idle."""
+        """It carried an exchange before this one: the worker may have closed it while it was idle."""
         self.idle_since = 0.0
+        """When its last exchange ended; 0.0: never carried one."""
         self._held = b""
         self._head: AnswerHead | None = None
         self._body: Body | None = None
+        self._surplus = False
+        """Bytes came behind the end of an answer."""
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -44,22 +50,13 @@ class WorkerConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self.exchange
+        exchange, body = self.exchange, self._body
         if exchange is None:
             self.close()  # nobody asked
-            return
-        body = self._body
-        if body is None:
+        elif body is None:
             self._take_head(exchange, data)
-            return
-        try:
-            used = body.feed(data)
-        except BadAnswer as error:
-            exchange.answer_broke(str(error))
-            return
-        exchange.take_piece(data if used == len(data) else data[:used], body)
-        if body.done:
-            self._answered(exchange, used == len(data))
+        else:
+            self._take_body(exchange, body, data)
 
     def eof_received(self) -> bool:
         return False
@@ -70,8 +67,8 @@ class WorkerConnection(asyncio.Protocol):
         if exchange is None:
             return
         if type(self._body) is UntilCloseBody:
-            self._body.done = True
-            self._answered(exchange, clean=False)
+            self.exchange = self._body = None
+            exchange.answer_ended()
         else:
             exchange.answer_broke(str(exc) if exc else "the worker closed the connection")
 
@@ -80,12 +77,12 @@ class WorkerConnection(asyncio.Protocol):
     def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Writes. Starts an exchange on this idle connection."""
         self.exchange = exchange
-        self._head = self._body = None
-        self._held = b""
-        if body:
-            self.transport.writelines((head, body))
+        self._head = None
+        self.used = self.idle_since > 0.0
+        if len(body) < _JOINED_BYTES_MAX:
+            self.transport.write(head + body)
         else:
-            self.transport.write(head)
+            self.transport.writelines((head, body))
 
     @property
     def silent(self) -> bool:
@@ -103,42 +100,54 @@ class WorkerConnection(asyncio.Protocol):
             data = self._held + data
             self._held = b""
         try:
-            head = answers.read_head(data)
+            found = self.pool.heads.read(data)
         except BadAnswer as error:
             exchange.answer_broke(str(error))
             return
-        if head is None:
+        if found is None:
             self._held = data
             return
-        self._head = head
-        if exchange.declines(head.status):
+        head, length, end = found
+        if head.status >= 500 and exchange.declines(head.status):
             return
-        body: Body
-        if head.chunked:
-            self._body = body = ChunkedBody(payload=exchange.wants_payload)
-        elif head.length is not None:
-            self._body = body = LengthBody(head.length)
-        else:
-            self._body = body = UntilCloseBody()
-        rest = data[head.end :]
+        if length == len(data) - end and head.keep_alive:
+            self.exchange = None
+            self.pool.give_back(self)
+            exchange.take_whole(head, data, end)
+            return
+        self._head = head
+        self._body = body = body_of(head, length, payload=exchange.plan.http_10)
+        exchange.take_head(head, data[:end])
+        self._take_body(exchange, body, data[end:])
+
+    def _take_body(self, exchange: Exchange, body: Body, data: bytes) -> None:
         try:
-            used = body.feed(rest) if rest else 0
+            used = body.feed(data)
         except BadAnswer as error:
             exchange.answer_broke(str(error))
             return
-        exchange.take_head(head, data[: head.end], rest if used == len(rest) else rest[:used], body)
+        if used < len(data):
+            piece = data[:used]
+            self._surplus = True
+        else:
+            piece = data
+        if exchange.plan.http_10 and type(body) is ChunkedBody:
+            piece = body.take_payload()
+        if piece:
+            exchange.take_piece(piece)
         if body.done:
-            self._answered(exchange, used == len(rest))
+            head = self._head
+            assert head is not None
+            self._free(head)
+            exchange.answer_ended()
 
-    def _answered(self, exchange: Exchange, clean: bool) -> None:
+    def _free(self, head: AnswerHead) -> None:
         """The answer ended. Only a connection with nothing left over may carry another one."""
-        head = self._head
-        if clean and head is not None and head.keep_alive and head.status != 101:
-            self.exchange = None
+        self.exchange = self._body = None
+        if head.keep_alive and not self._surplus and head.status != 101:
             self.pool.give_back(self)
         else:
             self.close()
-        exchange.answer_ended()
 
 
 class WorkerPool:
@@ -155,6 +164,7 @@ class WorkerPool:
         """The next request is a probe: no other may follow before it has ended."""
         self._idle_max = idle_max
         self._idle: dict[WorkerConnection, None] = {}
+        self.heads = answers.AnswerHeads()
 
     def take(self) -> WorkerConnection | None:
         """Writes. The connection that was used last, or None: connect."""
@@ -167,7 +177,6 @@ class WorkerPool:
         if len(self._idle) >= self._idle_max or connection.transport.is_closing():
             connection.close()
             return
-        connection.used = True
         connection.idle_since = monotonic()
         self._idle[connection] = None
 

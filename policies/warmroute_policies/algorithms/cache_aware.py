@@ -22,6 +22,7 @@ d = 0.02 s is the residual of TTFT per request in flight, 11 to 27 ms for an 8B 
 from __future__ import annotations
 
 from warmroute_policies.config import CacheAwareConfig
+from warmroute_policies.fleet import Fleet
 from warmroute_policies.policy import Choice, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
@@ -31,12 +32,19 @@ _COLD = "cold"
 
 
 class CacheAware:
-    """Stateless: everything it reads is in the view."""
+    """State: none but a copy of what follows from the fleet's prices and pressures."""
 
     name = "cache_aware"
 
     def __init__(self, config: CacheAwareConfig | None = None) -> None:
         self.config = config or CacheAwareConfig()
+        self._revision = -1
+        self._linear: list[float] = []
+        """By slot: the price of one missing token, θ·a + φ·a·u."""
+        self._quadratic: list[float] = []
+        """By slot: θ·b/2, the price of n² in a prompt of which nothing is held."""
+        self._far = False
+        """Some worker has a round trip worth counting."""
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
@@ -80,24 +88,31 @@ class CacheAware:
         """J by slot, `inf` where the request may not go.
 
         First every worker is priced as if it held nothing, in one comprehension; then the few that hold
-        something are given their saving back.
+        something are given their saving back: W(n) − W(n − h) = a·h + b·h²/2.
         """
-        fleet, n, config = view.fleet, view.prompt_tokens, self.config
-        theta, d = config.miss_price, config.decode_s
-        pressure = fleet.pressure
-        linear = theta * n
-        area = theta * n * n / 2
-        rent = config.rent_price * n
+        fleet, n, d = view.fleet, view.prompt_tokens, self.config.decode_s
+        if fleet.revision != self._revision:
+            self._follow(fleet)
+        linear, quadratic = self._linear, self._quadratic
+        area = n * n
         cost = [
-            gate + rtt + q + d * b + a * (linear + rent * u) + area * c
-            for gate, rtt, q, b, a, c, u in zip(
-                view.gate_s, fleet.rtt_s, fleet.queue_s(now), fleet.inflight,
-                fleet.linear_s, fleet.quadratic_s, pressure, strict=True,
-            )
-        ]  # fmt: skip
+            q + d * b + n * a + area * c
+            for q, b, a, c in zip(fleet.queue_s(now), fleet.inflight, linear, quadratic)  # noqa: B905
+        ]
         for slot, hit in view.hits.items():
-            # W(n) − W(n − hit) = a·hit + b·hit²/2: what is not computed, the first `hit` tokens' own area.
-            a = fleet.linear_s[slot]
-            saved = theta * (a + fleet.quadratic_s[slot] * hit / 2) + config.rent_price * a * pressure[slot]
-            cost[slot] -= saved * hit
+            cost[slot] -= hit * (linear[slot] + quadratic[slot] * hit)
+        if self._far:
+            cost = [c + rtt for c, rtt in zip(cost, fleet.rtt_s, strict=True)]
+        if len(view.eligible) < len(cost):
+            return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
+
+    def _follow(self, fleet: Fleet) -> None:
+        """Prices and pressures change about once a second; a request only multiplies."""
+        theta, phi = self.config.miss_price, self.config.rent_price
+        self._linear = [
+            a * (theta + phi * u) for a, u in zip(fleet.linear_s, fleet.pressure, strict=True)
+        ]
+        self._quadratic = [theta * b / 2 for b in fleet.quadratic_s]
+        self._far = any(fleet.rtt_s)
+        self._revision = fleet.revision

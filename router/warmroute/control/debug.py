@@ -36,7 +36,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
         """Workers with their books, sizes of everything remembered, requests in progress (the oldest 200),
         the settings in effect (keys masked), versions."""
         now = monotonic()
-        oldest = nsmallest(_EXCHANGES_MAX, gateway.exchanges, key=lambda exchange: exchange.began_at)
+        oldest = nsmallest(_EXCHANGES_MAX, gateway.exchanges.values(), key=lambda exchange: exchange.began_at)
         document = {
             "started_at": started_at,
             "uptime_s": round(now - started, 3),

@@ -38,6 +38,22 @@ class _Chat(_Common, gc=False):
     max_completion_tokens: Any = None
 
 
+class _StrictChat(msgspec.Struct, gc=False):
+    """A chat request as most are: checking types while decoding is four times as fast as afterwards."""
+
+    messages: msgspec.Raw = EMPTY
+    model: str = ""
+    stream: bool | None = False
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    tools: msgspec.Raw = EMPTY
+    prompt_cache_key: str | None = None
+    session_id: str | None = None
+    user: str | None = None
+    cache_salt: str | None = None
+    priority: int | None = None
+
+
 class _Completions(_Common, gc=False):
     prompt: msgspec.Raw = EMPTY
     max_tokens: Any = None
@@ -50,6 +66,7 @@ class _Responses(_Common, gc=False):
     max_output_tokens: Any = None
 
 
+_STRICT_CHAT = msgspec.json.Decoder(_StrictChat).decode
 _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETIONS = msgspec.json.Decoder(_Completions)
 _RESPONSES = msgspec.json.Decoder(_Responses)
@@ -58,6 +75,23 @@ _EMBEDDINGS = msgspec.json.Decoder(_Common)
 
 def chat(body: bytes) -> ParsedRequest:
     """`/v1/chat/completions`. Raises BadRequest."""
+    try:
+        fields = _STRICT_CHAT(body)
+    except msgspec.DecodeError:
+        return _odd_chat(body)
+    return ParsedRequest(
+        fields.model,
+        b"".join((fields.tools, fields.messages)),
+        fields.stream is True,
+        fields.max_completion_tokens or fields.max_tokens,
+        fields.prompt_cache_key or fields.session_id or fields.user,
+        fields.cache_salt or "",
+        fields.priority or 0,
+    )
+
+
+def _odd_chat(body: bytes) -> ParsedRequest:
+    """A chat request with a field of another type than usual: what an engine says to it is its business."""
     fields = decode(_CHAT, body)
     limit = number(fields.max_completion_tokens) or number(fields.max_tokens)
     return fields.parsed(material(fields.tools, fields.messages), limit)

@@ -13,7 +13,7 @@ class BadRequest(Exception):
     """The body is not a JSON object; the message says where it stops being one."""
 
 
-class ParsedRequest(msgspec.Struct, gc=False):
+class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     """One request as the router sees it."""
 
     model: str = ""

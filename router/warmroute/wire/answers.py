@@ -7,8 +7,23 @@ answer ends. A worker is trusted to speak HTTP/1.1, but not blindly: what is mal
 
 from __future__ import annotations
 
+import re
+
+import msgspec
+
 # A worker's head is a few hundred bytes.
 HEAD_BYTES_MAX = 64 * 1024
+
+# Heads of a second's dates from many workers; when full, all are forgotten.
+_REMEMBERED_MAX = 1024
+
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})\r\n")
+
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+_BODILESS = (204, 304)
 
 _HEX = b"0123456789abcdefABCDEF"
 
@@ -20,61 +35,89 @@ class BadAnswer(Exception):
     """The worker's bytes are not an HTTP/1.1 answer."""
 
 
-class AnswerHead:
-    """What the head of an answer says. `length` is None unless it has a Content-Length."""
+class AnswerHead(msgspec.Struct, frozen=True, gc=False):
+    """What the head of an answer says, but for its length."""
 
-    __slots__ = ("chunked", "end", "keep_alive", "length", "status")
+    status: int
+    line: bytes
+    """The status line, without its end."""
+    has_length: bool
+    chunked: bool
+    keep_alive: bool
+    bodiless: bool
+    """The status forbids a body, whatever the fields say."""
 
-    def __init__(self, status: int, end: int) -> None:
-        self.status = status
-        self.end = end
-        """Where the body starts in the bytes that were read."""
-        self.length: int | None = None
-        self.chunked = False
-        self.keep_alive = True
+    @property
+    def until_close(self) -> bool:
+        """Reads. The body ends with the connection."""
+        return not (self.has_length or self.chunked or self.bodiless)
 
 
-def read_head(data: bytes) -> AnswerHead | None:
-    """The final head at the start of `data`, interim answers (1xx) passed over; None: not complete.
+class AnswerHeads:
+    """Reads heads. State: those that were read before, by their bytes with the length cut out.
 
-    Raises BadAnswer.
+    A worker's heads differ in their length and, once a second, in their date: remembering them costs
+    0.6 µs a head in place of 1.5 µs.
     """
-    start = 0
-    while True:
-        end = data.find(b"\r\n\r\n", start)
-        if end < 0:
-            if len(data) - start > HEAD_BYTES_MAX:
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, AnswerHead] = {}
+
+    def read(self, data: bytes) -> tuple[AnswerHead, int, int] | None:
+        """The final head at the start of `data`, the length of its body, and where the body begins.
+
+        Interim answers (1xx) are passed over; a length of -1 is none. None: the head is not complete.
+        Raises BadAnswer.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(data) > HEAD_BYTES_MAX:
                 raise BadAnswer("the head is too long")
             return None
-        line = data[start : start + 13]
-        if not line.startswith(b"HTTP/1.") or not line[9:12].isdigit():
-            raise BadAnswer(f"not a status line: {line!r}")
-        status = int(line[9:12])
-        if status >= 200 or status == 101:
-            break
-        start = end + 4
-    head = AnswerHead(status, end + 4)
-    fields = data[start : end + 2].lower()
-    at = fields.find(b"\r\ncontent-length:")
-    if at >= 0:
-        value = fields[at + 17 : fields.find(b"\r\n", at + 17)].strip()
-        if not value.isdigit() or fields.find(b"\r\ncontent-length:", at + 17) >= 0:
-            raise BadAnswer("the length is not one number")
-        head.length = int(value)
-    at = fields.find(b"\r\ntransfer-encoding:")
-    if at >= 0:
-        value = fields[at + 20 : fields.find(b"\r\n", at + 20)].strip()
-        if value != b"chunked" or head.length is not None:
-            raise BadAnswer("the body's framing is ambiguous")
-        head.chunked = True
-    at = fields.find(b"\r\nconnection:")
-    if at >= 0:
-        head.keep_alive = b"close" not in fields[at + 13 : fields.find(b"\r\n", at + 13)]
-    elif line[7:8] == b"0":
-        head.keep_alive = False
-    if status in (204, 304):
-        head.length, head.chunked = 0, False
-    return head
+        found = _LENGTH.search(data, 0, end)
+        if found is None:
+            length, key = -1, data[:end]
+        else:
+            digits, digits_end = found.span(1)
+            length, key = int(data[digits:digits_end]), data[:digits] + data[digits_end:end]
+        head = self._known.get(key)
+        if head is None:
+            head = _parse(data[:end])
+            if head.status < 200 and head.status != 101:
+                behind = self.read(data[end:])
+                return None if behind is None else (behind[0], behind[1], behind[2] + end)
+            if len(self._known) >= _REMEMBERED_MAX:
+                self._known.clear()
+            self._known[key] = head
+        return head, 0 if head.bodiless else length, end
+
+
+def _parse(data: bytes) -> AnswerHead:
+    if not data.startswith(_VERSIONS) or not data[9:12].isdigit():
+        raise BadAnswer(f"not a status line: {data[:32]!r}")
+    status = int(data[9:12])
+    line, *lines = data[:-4].split(b"\r\n")
+    fields: dict[bytes, bytes] = {}
+    for text in lines:
+        name, _, value = text.partition(b":")
+        name = name.lower()
+        if name in _FRAMING and name in fields:
+            raise BadAnswer(f"two fields {name.decode()}")
+        fields[name] = value.strip().lower()
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    if length is not None and not length.isdigit():
+        raise BadAnswer("the length is not a number")
+    if coding is not None and (coding != b"chunked" or length is not None):
+        raise BadAnswer("the body's framing is ambiguous")
+    connection = fields.get(b"connection")
+    return AnswerHead(
+        status=status,
+        line=line,
+        has_length=length is not None,
+        chunked=coding is not None,
+        keep_alive=data[7:8] == b"1" if connection is None else b"close" not in connection,
+        bodiless=status in _BODILESS,
+    )
 
 
 def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
@@ -177,3 +220,15 @@ class ChunkedBody:
         payload = b"".join(self._payload)
         self._payload.clear()
         return payload
+
+
+Body = LengthBody | ChunkedBody | UntilCloseBody
+
+
+def body_of(head: AnswerHead, length: int, *, payload: bool) -> Body:
+    """What frames the body behind this head; `payload`: the client does not know chunks."""
+    if head.chunked and not head.bodiless:
+        return ChunkedBody(payload=payload)
+    if head.until_close:
+        return UntilCloseBody()
+    return LengthBody(length)
