@@ -86,6 +86,7 @@ class Balancer:
         self.fleet = Fleet(dict(self.config.prices), self.config.default_price)
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.capacity = CapacityBelief(self.index)
+        self.lessons = dict.fromkeys(Lesson, 0)
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
         self.ratio = TokenRatio(self.config.bytes_per_token)
@@ -220,9 +221,7 @@ class Balancer:
         fleet = self.fleet
         request_id, blocks = request.request_id, request.blocks
         settled = fleet.queued_prefill_s[slot] == 0.0
-        fleet.book(
-            slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream
-        )
+        fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
         insertion = self.index.insert(slot, blocks, match) if blocks.count else None
         worker = fleet.ids[slot]
         if request.session is not None:

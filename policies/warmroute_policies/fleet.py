@@ -53,8 +53,10 @@ class Fleet:
         self.draining: list[bool] = []
         self.inflight: list[int] = []
         """Requests dispatched and not finished."""
+        self.queued_tokens: list[int] = []
+        """Missing prompt tokens of requests whose first token was not seen yet."""
         self.queued_prefill_s: list[float] = []
-        """Predicted prefill of requests whose first token was not seen yet; progress not taken off."""
+        """Their predicted prefill seconds, the head's progress not yet taken off."""
         self.linear_s: list[float] = []
         """Prefill seconds per missing token, by slot (`PrefillPrice`, divided by the worker's weight)."""
         self.quadratic_s: list[float] = []
@@ -64,11 +66,11 @@ class Fleet:
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
         self.pressure: list[float] = []
-        """New prompt tokens of the last minute over the KV capacity; as of the last tick."""
+        """New prompt tokens of the last minute over the KV capacity."""
         self.revision = 0
-        """Grows whenever prices or pressures change: what is derived from them may be kept that long."""
-        self._written: list[float] = []
-        """New prompt tokens of the last minute."""
+        """Grows whenever prices change: what is derived from them may be kept that long."""
+        self._share: list[float] = []
+        """What one token is of the KV capacity."""
         self._ticked_at = 0.0
         self._head_since: list[float] = []
         self._prefills: dict[int, dict[int, tuple[float, int, bool]]] = {}
@@ -97,10 +99,11 @@ class Fleet:
         self.healthy[slot] = True
         self.draining[slot] = False
         self.inflight[slot] = 0
+        self.queued_tokens[slot] = 0
         self.queued_prefill_s[slot] = 0.0
-        self.kv_capacity_tokens[slot] = inf
+        known = spec.kv_capacity_tokens
+        self.believe_capacity(slot, inf if known is None else float(known))
         self.pressure[slot] = 0.0
-        self._written[slot] = 0.0
         self._head_since[slot] = now
         self._reprice(slot)
         return slot
@@ -122,6 +125,7 @@ class Fleet:
         self.specs[slot] = None
         self.healthy[slot] = False
         self._prefills.pop(slot, None)
+        self.revision += 1
         return slot
 
     def slots(self) -> Iterator[tuple[int, WorkerSpec]]:
@@ -150,12 +154,13 @@ class Fleet:
     def believe_capacity(self, slot: int, tokens: float) -> None:
         """Writes. What the slot's KV cache is believed to hold by now."""
         self.kv_capacity_tokens[slot] = tokens
+        self._share[slot] = 1.0 / max(1.0, tokens if isfinite(tokens) else ASSUMED_KV_CAPACITY_TOKENS)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
-            self.specs, self.ids, self.healthy, self.draining, self.inflight,
+            self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.pressure, self._written, self._head_since,
+            self.kv_capacity_tokens, self.pressure, self._share, self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -166,7 +171,14 @@ class Fleet:
         return missing_tokens * (self.linear_s[slot] + quadratic)
 
     def book(
-        self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float, *, seen: bool
+        self,
+        slot: int,
+        request_id: int,
+        prompt_tokens: int,
+        missing_tokens: int,
+        now: float,
+        *,
+        seen: bool = True,
     ) -> None:
         """Writes. A request was dispatched to the slot. `seen`: its first token will be reported; else
         its prefill is taken to be done when it should be."""
@@ -180,8 +192,9 @@ class Fleet:
         else:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
         self.inflight[slot] += 1
+        self.queued_tokens[slot] += missing_tokens
         self.queued_prefill_s[slot] += prefill_s
-        self._written[slot] += missing_tokens
+        self.pressure[slot] += missing_tokens * self._share[slot]
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
@@ -191,9 +204,11 @@ class Fleet:
             return
         if prefills:
             self._head_since[slot] = now
+            self.queued_tokens[slot] -= work[1]
             self.queued_prefill_s[slot] -= work[0]
         else:
             del self._prefills[slot]
+            self.queued_tokens[slot] = 0
             self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
 
     def release(self, slot: int, request_id: int, now: float) -> None:
@@ -201,10 +216,6 @@ class Fleet:
         self.inflight[slot] -= 1
         if slot in self._prefills:
             self.prefill_done(slot, request_id, now)
-
-    def queued_tokens(self, slot: int) -> int:
-        """Reads. Missing prompt tokens of requests whose first token was not seen yet."""
-        return sum(tokens for _, tokens, _ in self._prefills.get(slot, {}).values())
 
     def queue_s(self, now: float) -> list[float]:
         """Reads. By slot: seconds of prefill before a new request, the head's progress taken off.
@@ -225,7 +236,7 @@ class Fleet:
         return queue
 
     def tick(self, now: float) -> None:
-        """Writes. Brings the pressure of all workers up to date; to be called about once a second.
+        """Writes. Lets pressure fade, and unseen prefills pass; to be called about once a second.
 
         The window forgets linearly between two ticks: exact for a steady stream, and it needs one number
         per worker in place of a queue of events.
@@ -236,10 +247,7 @@ class Fleet:
         for slot, prefills in list(self._prefills.items()):
             self._pass_unseen(slot, prefills, now)
         for slot, _ in self.slots():
-            written = self._written[slot] = self._written[slot] * kept
-            capacity = self.kv_capacity_tokens[slot]
-            self.pressure[slot] = written / (capacity if isfinite(capacity) else ASSUMED_KV_CAPACITY_TOKENS)
-        self.revision += 1
+            self.pressure[slot] *= kept
 
     def _pass_unseen(self, slot: int, prefills: dict[int, tuple[float, int, bool]], now: float) -> None:
         """Takes heads off the queue whose time is over and whose first token nobody will see."""

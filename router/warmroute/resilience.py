@@ -67,6 +67,7 @@ class Ejector:
 # With 10 s to begin with, a worker that stays broken is asked every 80 s.
 _BACKOFF_MAX = 8
 
+
 class Checks:
     """State: good or failed checks in a row, and the verdict. One per worker.
 

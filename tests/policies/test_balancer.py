@@ -47,7 +47,7 @@ def books(balancer: Balancer) -> dict[str, tuple[int, int, float]]:
 @pytest.mark.parametrize("policy", ["cache_aware", "least_requests"])
 def test_the_books_equal_a_naive_count_at_every_one_of_10000_operations(policy: str) -> None:
     balancer = Balancer(make_policy(policy, {}, 7))
-    traffic = Traffic(balancer, seed=7)
+    traffic = Traffic(balancer, seed=7, streamed=1.0)
     for step, _ in enumerate(traffic.steps(10_000)):
         expected = dict.fromkeys(traffic.workers, (0, 0, 0.0))
         for flight in traffic.flights.values():

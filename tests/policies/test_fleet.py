@@ -110,3 +110,17 @@ def test_a_worker_cannot_be_added_twice() -> None:
     fleet = fleet_of(WorkerSpec("a"))
     with pytest.raises(ValueError, match="worker a is already present"):
         fleet.add(WorkerSpec("a"), 1.0)
+
+
+def test_a_prefill_that_nobody_sees_makes_way_when_its_time_is_over() -> None:
+    fleet = fleet_of(WorkerSpec("http://a:1"))
+    fleet.book(0, 1, 10_000, 10_000, 0.0, seen=False)
+    first_s = fleet.queued_prefill_s[0]
+    fleet.book(0, 2, 10_000, 10_000, 0.0, seen=True)
+    assert fleet.queue_s(first_s * 1.5)[0] == pytest.approx(first_s / 2)
+    fleet.tick(first_s * 1.5)
+    assert fleet.queued_prefill_s[0] == pytest.approx(first_s)
+    assert fleet.queue_s(first_s * 1.5)[0] == pytest.approx(first_s / 2)
+    fleet.release(0, 1, first_s * 2)
+    assert fleet.inflight[0] == 1
+    assert fleet.queued_tokens[0] == 10_000

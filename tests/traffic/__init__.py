@@ -40,8 +40,10 @@ class Flight:
 class Traffic:
     """State: a balancer, the flights as they must be, and the fleet as it must be."""
 
-    def __init__(self, balancer: Balancer, seed: int) -> None:
+    def __init__(self, balancer: Balancer, seed: int, streamed: float = 0.8) -> None:
         self.balancer = balancer
+        self.streamed = streamed
+        """Share of requests whose first token can be seen."""
         self.chance = Random(seed)
         self.now = 1000.0
         self.flights: dict[int, Flight] = {}
@@ -97,7 +99,7 @@ class Traffic:
             max_tokens=chance.choice([None, 256]),
             session=chance.choice([None, *SESSIONS]),
             priority=chance.randrange(2),
-            stream=chance.random() < 0.8,
+            stream=chance.random() < self.streamed,
         )
         try:
             decision = self.balancer.route(request, self.now)

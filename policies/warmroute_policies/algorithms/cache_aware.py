@@ -21,6 +21,7 @@ d = 0.02 s is the residual of TTFT per request in flight, 11 to 27 ms for an 8B 
 
 from __future__ import annotations
 
+from warmroute_policies.chance import pick_least
 from warmroute_policies.config import CacheAwareConfig
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.policy import Choice, PolicyEvent, View
@@ -32,29 +33,28 @@ _COLD = "cold"
 
 
 class CacheAware:
-    """State: none but a copy of what follows from the fleet's prices and pressures."""
+    """State: none but a copy of what follows from the fleet's prices."""
 
     name = "cache_aware"
 
     def __init__(self, config: CacheAwareConfig | None = None) -> None:
         self.config = config or CacheAwareConfig()
         self._revision = -1
-        self._linear: list[float] = []
-        """By slot: the price of one missing token, θ·a + φ·a·u."""
-        self._quadratic: list[float] = []
-        """By slot: θ·b/2, the price of n² in a prompt of which nothing is held."""
-        self._far = False
-        """Some worker has a round trip worth counting."""
+        self._uniform = True
+        """All workers have equal prices and no round trip worth counting."""
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
         the holder is too busy; `cold`: nobody holds any of it."""
         cost = self._costs(view, now)
-        slot = cost.index(min(cost))
+        least = min(cost)
+        slot = cost.index(least)
         hits = view.hits
-        if not hits:
-            return Choice(slot, _COLD)
-        return Choice(slot, _WARM if hits.get(slot, 0) >= max(hits.values()) else _SPILL)
+        if hits:
+            return Choice(slot, _WARM if hits.get(slot, 0) >= max(hits.values()) else _SPILL)
+        if cost.count(least) > 1:  # an idle fleet: each in turn, not always the first
+            slot = pick_least(cost, request.request_id)
+        return Choice(slot, _COLD)
 
     def observe(self, event: PolicyEvent, now: float) -> None:
         """Writes nothing: the fleet's books say all."""
@@ -63,56 +63,52 @@ class CacheAware:
         """Reads. The five terms of J for every worker, in seconds."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         queue_s = fleet.queue_s(now)
-        totals = self._costs(view, now)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.get(slot, 0)
-            rows.append(
-                CostShares(
-                    worker=spec.worker_id,
-                    eligible=view.gate_s[slot] == 0.0,
-                    total_s=totals[slot],
-                    shares_s={
-                        "rtt": fleet.rtt_s[slot],
-                        "queue": queue_s[slot],
-                        "miss": config.miss_price * fleet.prefill_seconds(slot, n - hit, n),
-                        "rent": config.rent_price * fleet.linear_s[slot] * (n - hit) * fleet.pressure[slot],
-                        "decode": config.decode_s * fleet.inflight[slot],
-                    },
-                    predicted_hit_tokens=hit,
-                )
-            )
+            shares_s = {
+                "rtt": fleet.rtt_s[slot],
+                "queue": queue_s[slot],
+                "miss": config.miss_price * fleet.prefill_seconds(slot, n - hit, n),
+                "rent": config.rent_price * fleet.linear_s[slot] * (n - hit) * fleet.pressure[slot],
+                "decode": config.decode_s * fleet.inflight[slot],
+            }
+            total_s = sum(shares_s.values()) + view.gate_s[slot]
+            rows.append(CostShares(spec.worker_id, view.gate_s[slot] == 0.0, total_s, shares_s, hit))
         return rows
 
     def _costs(self, view: View, now: float) -> list[float]:
-        """J by slot, `inf` where the request may not go.
+        """J by slot, `inf` where the request may not go; in a uniform fleet less what is equal for all.
 
         First every worker is priced as if it held nothing, in one comprehension; then the few that hold
-        something are given their saving back: W(n) − W(n − h) = a·h + b·h²/2.
+        something are given their saving back: W(n) − W(n − h) = a·h + b·h²/2, and the rent of h.
         """
-        fleet, n, d = view.fleet, view.prompt_tokens, self.config.decode_s
+        fleet, n, config = view.fleet, view.prompt_tokens, self.config
         if fleet.revision != self._revision:
             self._follow(fleet)
-        linear, quadratic = self._linear, self._quadratic
-        area = n * n
-        cost = [
-            q + d * b + n * a + area * c
-            for q, b, a, c in zip(fleet.queue_s(now), fleet.inflight, linear, quadratic)  # noqa: B905
-        ]
+        theta, phi, d = config.miss_price, config.rent_price, config.decode_s
+        linear, quadratic, pressure = fleet.linear_s, fleet.quadratic_s, fleet.pressure
+        if self._uniform:
+            rent = phi * linear[view.eligible[0]] * n
+            cost = [q + d * b + rent * u for q, b, u in zip(fleet.queue_s(now), fleet.inflight, pressure)]  # noqa: B905
+        else:
+            area = theta * n * n / 2
+            cost = [
+                q + d * b + n * a * (theta + phi * u) + area * c + rtt
+                for q, b, u, a, c, rtt in zip(
+                    fleet.queue_s(now), fleet.inflight, pressure, linear, quadratic, fleet.rtt_s, strict=True
+                )
+            ]
         for slot, hit in view.hits.items():
-            cost[slot] -= hit * (linear[slot] + quadratic[slot] * hit)
-        if self._far:
-            cost = [c + rtt for c, rtt in zip(cost, fleet.rtt_s, strict=True)]
+            a = linear[slot]
+            cost[slot] -= hit * (theta * (a + quadratic[slot] * hit / 2) + phi * a * pressure[slot])
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
 
     def _follow(self, fleet: Fleet) -> None:
-        """Prices and pressures change about once a second; a request only multiplies."""
-        theta, phi = self.config.miss_price, self.config.rent_price
-        self._linear = [
-            a * (theta + phi * u) for a, u in zip(fleet.linear_s, fleet.pressure, strict=True)
-        ]
-        self._quadratic = [theta * b / 2 for b in fleet.quadratic_s]
-        self._far = any(fleet.rtt_s)
+        """Prices change when the fleet does; most fleets are of one kind, and price at half the cost."""
+        present = [slot for slot, _ in fleet.slots()]
+        kinds = {(fleet.linear_s[s], fleet.quadratic_s[s], fleet.rtt_s[s]) for s in present}
+        self._uniform = len(kinds) <= 1
         self._revision = fleet.revision

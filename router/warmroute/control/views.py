@@ -79,7 +79,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         kv_capacity_from=_capacity_from(worker, spec.kv_capacity_tokens, believed),
         block_tokens=spec.engine_block_tokens,
         inflight_requests=fleet.inflight[slot],
-        queued_prompt_tokens=fleet.queued_tokens(slot),
+        queued_prompt_tokens=fleet.queued_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_pressure=round(fleet.pressure[slot], 6),
         resident_blocks=gateway.balancer.index.resident(slot),
