@@ -98,7 +98,8 @@ class PrefixIndex:
     """Owns the tree, one lane per slot, and the work put off (sweeps of lost caches, prunings).
 
     `max_bytes` bounds the estimate of memory: above it the prompts least recently used on any slot are
-    evicted. `ghosts_per_slot` bounds the record of what was evicted.
+    evicted. `ghosts_per_slot` bounds the record of what was evicted for lack of room on the worker. A
+    budget must leave room for the fixed part, `LANE_BYTES` and the ghosts of each slot: 125 KB.
     """
 
     def __init__(self, max_bytes: float = float("inf"), ghosts_per_slot: int = GHOSTS_PER_SLOT) -> None:
@@ -379,7 +380,7 @@ class PrefixIndex:
             if 0 <= lane.doomed_until < epoch.tick:
                 self._swept(lane)
             else:
-                self._evict_one(lane, epoch, excess)
+                self._evict_one(lane, epoch, excess, leave_ghost=lane.doomed_until < 0)
         if lane.excess() <= 0:
             if lane.doomed_until >= 0:
                 self._swept(lane)
@@ -390,7 +391,7 @@ class PrefixIndex:
         lane.doomed_until = -1
         self._doomed.discard(lane.slot)
 
-    def _evict_one(self, lane: Lane, epoch: Epoch, excess: float) -> None:
+    def _evict_one(self, lane: Lane, epoch: Epoch, excess: float, *, leave_ghost: bool) -> None:
         """One step: the oldest record of the lane's oldest epoch loses at most one node, or a part of it."""
         order, slot = epoch.order, lane.slot
         assert order is not None
@@ -405,7 +406,7 @@ class PrefixIndex:
         covered = depth_of(node, slot)
         floor = max(node.start, covered - excess)
         floor = int(floor)
-        if lane.doomed_until < 0:
+        if leave_ghost:
             self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])
         self._evicted += covered - floor
         self._release(lane, node, floor)
@@ -422,7 +423,8 @@ class PrefixIndex:
             epoch = lane.victims(self._next_tick())
             while steps < max_steps and epoch.blocks and self._bytes() > self.max_bytes:
                 steps += 1
-                self._evict_one(lane, epoch, float("inf"))
+                # No ghost: this says nothing about the engine.
+                self._evict_one(lane, epoch, float("inf"), leave_ghost=False)
         return steps
 
     def _prune(self, pruning: _Pruning, max_steps: int) -> bool:

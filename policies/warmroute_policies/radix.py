@@ -57,6 +57,9 @@ class Epoch(msgspec.Struct, gc=False, eq=False):
     order: dict[Node, None] | None = None
     """The log as it is being evicted, newest first; None until then."""
 
+    def __repr__(self) -> str:
+        return f"<Epoch {self.tick} of slot {self.slot}, {self.blocks} blocks>"
+
     def reopen(self) -> None:
         """Writes. Undoes the ordering for eviction, which holds only as long as nothing is forgotten."""
         if self.order is not None:
@@ -99,6 +102,9 @@ class Node(msgspec.Struct, gc=False, eq=False):
     @property
     def end(self) -> int:
         return self.start + len(self.ids) // ID_BYTES
+
+    def __repr__(self) -> str:  # the generated one would print the whole tree
+        return f"<Node of blocks {self.start} to {self.end}>"
 
 
 def epoch_of(node: Node, slot: int) -> Epoch | None:

@@ -30,8 +30,8 @@ EPOCH_RECORDS = 256
 EVICTION_SLACK = 1 / 128
 EVICTION_SLACK_BLOCKS = 256
 
-# More than one epoch goes for each that comes, so that their number falls back after a burst.
-JOINS_PER_STEP = 4
+# Closed epochs looked at when a new one is opened: more go than come while there are too many.
+TIDY_STEPS = 4
 
 
 class Ghosts:
@@ -160,35 +160,38 @@ class Lane:
         return order
 
     def _tidy(self) -> None:
-        """One step of a walk over the closed epochs: drop an empty one, or shorten its log and join it
-        with those after it while they are small together.
+        """A few steps of a walk over the closed epochs: drops those that are empty, shortens logs, and
+        joins an epoch to the one before it while both are small.
 
         A lane of n blocks needs `EPOCHS_PER_LANE` epochs, but a prefix used again and again fills and
-        empties one epoch after the other. One step per epoch opened keeps both the epochs and the
+        empties one epoch after the other. More steps than epochs opened keep both the epochs and the
         records in proportion to what the lane holds.
         """
         epochs = self.epochs
-        at = self._cursor = (self._cursor + 1) % (len(epochs) - 1)
-        epoch = epochs[at]
-        if not epoch.blocks:
-            epochs.pop(at).clear()
-            return
-        if epoch.order is not None:
-            return
-        epoch.log = list(reversed(self._surviving(epoch)))
-        for _ in range(min(JOINS_PER_STEP, len(epochs) - 2 - at)):
-            after = epochs[at + 1]
-            if (
-                len(epoch.log) + len(after.log) > EPOCH_RECORDS
-                or (epoch.blocks + after.blocks) * EPOCHS_PER_LANE > self.resident
-                or epoch.tick <= self.doomed_until < after.tick
-            ):
-                break
-            self._join(epoch, after)
-            del epochs[at]
-            epoch = after
-            # Its own records may be stale, and only a surviving one leads to all that the epoch holds.
-            epoch.log = list(reversed(self._surviving(epoch)))
+        for _ in range(TIDY_STEPS):
+            at = self._cursor
+            if at >= len(epochs) - 1:
+                self._cursor = 0
+                return
+            epoch = epochs[at]
+            if not epoch.blocks:
+                epochs.pop(at).clear()
+                continue
+            if epoch.order is None:
+                epoch.log = list(reversed(self._surviving(epoch)))
+                if at and self._are_small(epochs[at - 1], epoch):
+                    self._join(epochs[at - 1], epoch)
+                    del epochs[at - 1]
+                    continue
+            self._cursor = at + 1
+
+    def _are_small(self, epoch: Epoch, after: Epoch) -> bool:
+        return (
+            epoch.order is None
+            and len(epoch.log) + len(after.log) <= EPOCH_RECORDS
+            and (epoch.blocks + after.blocks) * EPOCHS_PER_LANE <= self.resident
+            and not epoch.tick <= self.doomed_until < after.tick
+        )
 
     def _join(self, epoch: Epoch, after: Epoch) -> None:
         """Everything last used in `epoch` counts as used at the beginning of `after`."""
