@@ -36,7 +36,10 @@ class Ejector:
         self.trust = Trust.TRUSTED
 
     def failed(self, now: float) -> None:
-        """Writes. A request failed by the worker's fault."""
+        """Writes. A request failed by the worker's fault. Once it is ejected, those that were already on
+        their way tell nothing new: an engine that dies with a hundred streams has failed once."""
+        if self.trust is Trust.EJECTED:
+            return
         self._failures += 1
         if self.trust is not Trust.TRUSTED or self._failures >= self._failures_max:
             self.trust = Trust.EJECTED
