@@ -12,7 +12,7 @@ from math import inf
 import msgspec
 
 from warmroute_policies.answers import Answered, Answers
-from warmroute_policies.blocks import BLOCK_BYTES, PromptBlocks
+from warmroute_policies.blocks import BLOCK_BYTES, NO_BLOCKS, PromptBlocks
 from warmroute_policies.capacity import CapacityBelief, Lesson
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
@@ -35,6 +35,11 @@ from warmroute_policies.types import (
 # How much index upkeep one tick may do; a step is well under a microsecond, so this is under 1 ms.
 _MAINTENANCE_STEPS = 500
 
+
+# Blocks of the shortest prompt that is looked up and remembered. An engine's step has a floor, 7 ms for an
+# 8B model on an H100, in which some 200 tokens are computed for nothing: less than a kilobyte is not worth
+# a detour.
+_LEAST_BLOCKS = 2
 
 # A shorter answer does not fill one page of an engine's cache.
 _ANSWER_TOKENS_MIN = 16
@@ -91,6 +96,8 @@ class Balancer:
         self.answers = Answers(self.config.sessions_max)
         self.ratio = TokenRatio(self.config.bytes_per_token)
         self._in_flight: dict[int, _InFlight] = {}
+        self._no_match = self.index.match(NO_BLOCKS)
+        self._policy_learns = getattr(policy, "learns", True)
         self._rebuild_pools()
 
     # --- a request's way ----------------------------------------------------------------------
@@ -101,11 +108,11 @@ class Balancer:
         Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow. Raises
         ValueError when a request of that id is in flight: booking it twice would leak the first.
         """
-        request_id = request.request_id
-        if request_id in self._in_flight:
+        request_id, flights = request.request_id, self._in_flight
+        if request_id in flights:
             raise ValueError(f"request {request_id} is already in flight")
         view, match = self._view(request, ())
-        flight = self._in_flight[request_id] = self._dispatch(request, view, match, (), now)
+        flight = flights[request_id] = self._dispatch(request, view, match, (), now)
         return flight.decision
 
     def reroute(self, request_id: int, now: float) -> Decision:
@@ -145,6 +152,11 @@ class Balancer:
                     self._learn(flight, usage)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
+        if self._policy_learns:
+            self._tell_policy(flight, outcome, usage, now)
+
+    def _tell_policy(self, flight: _InFlight, outcome: Outcome, usage: Usage | None, now: float) -> None:
+        """Writes. The policy learns how the request went."""
         decision = flight.decision
         self.policy.observe(
             Completed(
@@ -175,11 +187,11 @@ class Balancer:
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         blocks = request.blocks
-        match = self.index.match(blocks)
+        match = self.index.match(blocks) if blocks.count >= _LEAST_BLOCKS else self._no_match
         prompt_tokens = request.prompt_tokens
         block_tokens = blocks.tokens_per_block
         if block_tokens is None:
-            bytes_per_token = self.ratio.bytes_per_token(request.model)
+            bytes_per_token = self.ratio.known.get(request.model, self.ratio.first_guess)
             block_tokens = BLOCK_BYTES / bytes_per_token
             if prompt_tokens is None:
                 prompt_tokens = int(blocks.bytes_len / bytes_per_token)
@@ -222,7 +234,7 @@ class Balancer:
         request_id, blocks = request.request_id, request.blocks
         settled = fleet.queued_prefill_s[slot] == 0.0
         fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
-        insertion = self.index.insert(slot, blocks, match) if blocks.count else None
+        insertion = self.index.insert(slot, blocks, match) if blocks.count >= _LEAST_BLOCKS else None
         worker = fleet.ids[slot]
         if request.session is not None:
             self.sessions.seen(request.session, worker, prompt_tokens, now)
@@ -236,7 +248,8 @@ class Balancer:
             max(hits.values()) if hits else 0,
             len(failed),
         )
-        self.policy.observe(Dispatched(request, slot, hit_tokens), now)
+        if self._policy_learns:
+            self.policy.observe(Dispatched(request, slot, hit_tokens), now)
         return _InFlight(request, decision, now, insertion, settled, failed)
 
     def _unbook(self, flight: _InFlight, now: float) -> None:

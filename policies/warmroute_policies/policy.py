@@ -71,7 +71,11 @@ PolicyEvent = Dispatched | Completed | FleetChanged
 
 
 class Policy(Protocol):
-    """A routing rule. One instance serves one balancer."""
+    """A routing rule. One instance serves one balancer.
+
+    A rule that remembers nothing may say `learns = False` and is then not told of requests, which saves
+    a twentieth of a decision.
+    """
 
     name: str
 

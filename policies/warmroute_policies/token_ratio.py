@@ -21,22 +21,24 @@ class TokenRatio:
     """State: two decayed sums, of bytes and of tokens, per model."""
 
     def __init__(self, bytes_per_token: float) -> None:
-        self._first_guess = bytes_per_token
-        self._sums: dict[str, tuple[float, float]] = {}
-        self._ratio: dict[str, float] = {}
+        self.first_guess = bytes_per_token
+        self.known: dict[str, float] = {}
+        """Bytes per token by model, where answers have told."""
+        self._sums: dict[str, list[float]] = {}
 
     def bytes_per_token(self, model: str) -> float:
         """Reads."""
-        return self._ratio.get(model, self._first_guess)
+        return self.known.get(model, self.first_guess)
 
     def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
         """Writes. One answer's count; implausible ones are ignored."""
         if not _LEAST_BYTES * prompt_tokens <= prompt_bytes <= _MOST_BYTES * prompt_tokens:
             return
-        if model not in self._sums and len(self._sums) >= _MODELS_MAX:
-            return
-        total_bytes, total_tokens = self._sums.get(model, (0.0, 0.0))
-        total_bytes = total_bytes * _KEEP + prompt_bytes
-        total_tokens = total_tokens * _KEEP + prompt_tokens
-        self._sums[model] = total_bytes, total_tokens
-        self._ratio[model] = total_bytes / total_tokens
+        sums = self._sums.get(model)
+        if sums is None:
+            if len(self._sums) >= _MODELS_MAX:
+                return
+            sums = self._sums[model] = [0.0, 0.0]
+        total_bytes = sums[0] = sums[0] * _KEEP + prompt_bytes
+        total_tokens = sums[1] = sums[1] * _KEEP + prompt_tokens
+        self.known[model] = total_bytes / total_tokens

@@ -212,7 +212,7 @@ class ClientConnection(asyncio.Protocol):
             self._next()
         elif plan.parse is not None:
             gateway = self._gateway
-            number = gateway.next_number()
+            number = gateway.requests = gateway.requests + 1
             self.exchange = exchange = Exchange(
                 gateway, self, plan, plan.parse, body, monotonic(), number,
                 plan.request_id or b"%b%08x" % (gateway.request_id_prefix, number),

@@ -330,7 +330,9 @@ class Exchange(msgspec.Struct, eq=False):
         gateway = self.gateway
         assert self.decision is not None
         gateway.worker_failed(self._worker, kind)
-        if self.decision.attempt >= gateway.settings.retries or not gateway.retry_budget.take(monotonic()):
+        if self.decision.attempt >= gateway.settings.retries:
+            return False
+        if not gateway.retry_budget.take(monotonic(), gateway.requests):
             return False
         try:
             self.decision = gateway.balancer.reroute(self.number, monotonic())

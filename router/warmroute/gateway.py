@@ -6,7 +6,6 @@ Nothing here awaits. The application around it (`app`) owns the sockets, the tim
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 from time import monotonic
@@ -85,16 +84,12 @@ class Gateway:
         self._access_log = settings.access_log
         self._held_bytes = 0
         self._salts: dict[tuple[str, str], int] = {}
-        self._numbers = itertools.count(1)
+        self.requests = 0
+        """Inference requests so far; the last one's number."""
         self.request_id_prefix = b"req-" + secrets.token_hex(6).encode()
         """Begins the ids of requests whose clients gave none; unique over restarts."""
 
     # --- requests -------------------------------------------------------------------------------
-
-    def next_number(self) -> int:
-        """Writes. A request's number in this router."""
-        self.retry_budget.request()
-        return next(self._numbers)
 
     def salt(self, model: str, cache_salt: str) -> int:
         """Reads. The seed of a prompt's block ids."""

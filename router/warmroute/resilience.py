@@ -106,7 +106,10 @@ _SAVED_S = 10.0
 
 
 class RetryBudget:
-    """State: tokens. Each request adds `ratio`, each second `min_per_s`; a retry takes one."""
+    """State: tokens, and up to when and up to which request they were counted.
+
+    A retry takes one; each second adds `min_per_s`, each request `ratio`.
+    """
 
     def __init__(self, ratio: float, min_per_s: float) -> None:
         self._ratio = ratio
@@ -114,23 +117,19 @@ class RetryBudget:
         self._limit = max(1.0, min_per_s * _SAVED_S)
         self._tokens = self._limit
         self._filled_at = 0.0
+        self._requests = 0
 
-    def request(self) -> None:
-        """Writes. A request was routed."""
-        if self._tokens < self._limit:
-            self._tokens += self._ratio
-
-    @property
-    def tokens(self) -> float:
-        """Reads. Retries that may be made now, as of the last request or retry."""
+    def fill(self, now: float, requests: int) -> float:
+        """Writes. Retries that may be made now; `requests` counts all since the start."""
+        if self._filled_at:
+            earned = (now - self._filled_at) * self._min_per_s + (requests - self._requests) * self._ratio
+            self._tokens = min(self._limit, self._tokens + earned)
+        self._filled_at, self._requests = now, requests
         return self._tokens
 
-    def take(self, now: float) -> bool:
+    def take(self, now: float, requests: int) -> bool:
         """Writes. Whether a retry may be made; then it is paid for."""
-        if self._filled_at:
-            self._tokens = min(self._limit, self._tokens + (now - self._filled_at) * self._min_per_s)
-        self._filled_at = now
-        if self._tokens < 1.0:
+        if self.fill(now, requests) < 1.0:
             return False
         self._tokens -= 1.0
         return True

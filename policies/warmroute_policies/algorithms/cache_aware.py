@@ -36,6 +36,7 @@ class CacheAware:
     """State: none but a copy of what follows from the fleet's prices."""
 
     name = "cache_aware"
+    learns = False
 
     def __init__(self, config: CacheAwareConfig | None = None) -> None:
         self.config = config or CacheAwareConfig()
@@ -89,7 +90,8 @@ class CacheAware:
         theta, phi, d = config.miss_price, config.rent_price, config.decode_s
         linear, quadratic, pressure = fleet.linear_s, fleet.quadratic_s, fleet.pressure
         if self._uniform:
-            rent = phi * linear[view.eligible[0]] * n
+            a = linear[view.eligible[0]]
+            rent = phi * a * n
             cost = [q + d * b + rent * u for q, b, u in zip(fleet.queue_s(now), fleet.inflight, pressure)]  # noqa: B905
         else:
             area = theta * n * n / 2

@@ -50,7 +50,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             "memory": msgspec.to_builtins(gateway.balancer.statistics()),
             "client_connections": len(gateway.clients),
             "held_body_bytes": gateway.held_bytes,
-            "retries_allowed_now": round(gateway.retry_budget.tokens, 3),
+            "retries_allowed_now": round(gateway.retry_budget.fill(monotonic(), gateway.requests), 3),
             "exchanges": {
                 "total": len(gateway.exchanges),
                 "oldest": [_exchange(exchange, now) for exchange in oldest],
