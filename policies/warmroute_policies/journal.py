@@ -18,8 +18,8 @@ from typing import cast
 
 import msgspec
 
-from warmroute_policies.balancer import Balancer
 from warmroute_policies.answers import Answered
+from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import PromptBlocks
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError

@@ -88,7 +88,7 @@ async def _serve(settings: Settings) -> int:
                 journal = stack.enter_context(JournalFile(settings.journal, settings.journal_max_bytes))
             gateway = build(settings, journal)
         except (ConfigError, OSError) as error:
-            log.error("cannot start: %s", error)
+            log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
             return 1
         await first_round(gateway)
         try:
@@ -96,7 +96,7 @@ async def _serve(settings: Settings) -> int:
                 lambda: ClientConnection(gateway), settings.host, settings.port, backlog=_BACKLOG
             )
         except OSError as error:
-            log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)
+            log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)  # noqa: TRY400
             return 1
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,7 +135,7 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
     server.close()
     for client in list(gateway.clients):
         client.close_if_idle()
-    while gateway.exchanges and monotonic() < deadline:
+    while gateway.exchanges and monotonic() < deadline:  # noqa: ASYNC110 -- once in a lifetime
         await asyncio.sleep(_STOP_POLL_S)
     for exchange in list(gateway.exchanges.values()):
         exchange.cancel()

@@ -32,9 +32,9 @@ class ClientConnection(asyncio.Protocol):
     """State: the transport, the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan", "_reading_paused",
-        "_refused", "_reserved",
-        "close_after_reply", "exchange", "paused", "transport", "waiting_since",
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan",
+        "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "transport",
+        "waiting_since",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:

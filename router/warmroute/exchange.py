@@ -255,8 +255,9 @@ class Exchange(msgspec.Struct, eq=False):
 
     def answer_broke(self, why: str) -> None:
         """The connection ended inside the answer, or its bytes are no answer."""
-        connection = self.connection
+        connection, decision = self.connection, self.decision
         assert connection is not None
+        assert decision is not None
         was_stale = connection.used and connection.silent and not self.on_fresh
         connection.close()
         self.connection = None
@@ -268,7 +269,7 @@ class Exchange(msgspec.Struct, eq=False):
         elif was_stale:
             # An idle connection that the worker had just closed: nobody failed, and nothing was computed.
             self.on_fresh = True
-            self._send(self.decision)
+            self._send(decision)
         else:
             self._worker_failed("broken", why)
 
