@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,20 @@ from pathlib import Path
 import pytest
 
 from e2e.engines.vllm import Vllm, vllm_engines
+from live.processes import Router, StartRouter, spawn_router
+
+# One failed check makes a worker unhealthy and one good one brings it back; checks come often, and have
+# time, because engine, router and test share two cores.
+_CHECKS = (
+    "--health-interval-s",
+    "0.5",
+    "--health-timeout-s",
+    "10",
+    "--health-rise",
+    "1",
+    "--health-fall",
+    "1",
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +47,24 @@ def mortal_engines(e2e_home: Path, tmp_path: Path) -> Iterator[list[Vllm]]:
     """Two engines of one test's own, to be killed."""
     with vllm_engines(e2e_home, tmp_path, 2) as running:
         yield running
+
+
+@pytest.fixture
+def start_router(tmp_path: Path) -> Iterator[StartRouter]:
+    """Starts routers with an access log; what still runs at the test's end is killed."""
+    with contextlib.ExitStack() as running:
+
+        def start(*backends: str, flags: tuple[str, ...] = (), tolerant: bool = False) -> Router:
+            log = tmp_path / f"router-{len(list(tmp_path.glob('router-*')))}.log"
+            listed = [word for url in backends for word in ("--backend", url)]
+            router = spawn_router(log, *listed, *_CHECKS, "--access-log", *flags)
+            if not tolerant:
+                running.callback(_no_faults, router)
+            running.callback(router.kill)
+            return router
+
+        yield start
+
+
+def _no_faults(router: Router) -> None:
+    assert not router.faults(), router.text()

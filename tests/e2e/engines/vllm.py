@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +26,27 @@ READY_WITHIN_S = 240.0
 STOPPED_WITHIN_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Vllm:
-    """A vLLM engine: the API server leads a process group that holds the engine's core too."""
+    """A vLLM engine: the API server leads a process group that holds the engine's core too.
+
+    State: its process, which is another one after `start_again`.
+    """
 
     url: str
     model: str
     process: subprocess.Popen[bytes]
     log: Path
+    start: Callable[[], subprocess.Popen[bytes]]
 
     def kill(self) -> None:
         """Kills the whole engine at once (SIGKILL); returns when it is gone."""
         _signal_group(self.process, signal.SIGKILL)
         self.process.wait()
+
+    def start_again(self) -> None:
+        """The engine comes back on the same port, with an empty cache; it has been killed or stopped."""
+        self.process = self.start()
 
     def stop(self) -> None:
         """Ends the engine in its own time, or kills it."""
@@ -107,17 +115,20 @@ def _spawn(home: Path, log: Path, core: int) -> Vllm:
         # `cached_tokens` in answers, and a /load that counts.
         *("--enable-prefix-caching", "--enable-prompt-tokens-details", "--enable-server-load-tracking"),
     ]
-    with log.open("wb") as messages:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=messages,
-            stderr=subprocess.STDOUT,
-            env=_environment(core),
-            cwd=log.parent,
-            start_new_session=True,
-        )
-    return Vllm(f"http://127.0.0.1:{port}", MODEL_NAME, process, log)
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as messages:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=subprocess.STDOUT,
+                env=_environment(core),
+                cwd=log.parent,
+                start_new_session=True,
+            )
+
+    return Vllm(f"http://127.0.0.1:{port}", MODEL_NAME, start(), log, start)
 
 
 @contextmanager
