@@ -1,8 +1,9 @@
 """Which worker is believed to hold which prefix: an approximate radix tree with an LRU per worker.
 
-One tree serves all workers (`radix`), each worker's part is kept in the order of its use (`residency`)
-and evicted leaf-first at that worker's believed capacity, so that the index forgets what the engine
-forgets. A slot's prompt is inserted when it is dispatched, so that followers of a cold prefix meet it.
+One tree serves all workers (`radix`). Each worker comes to hold prompts (`presence`) in an order of use
+(`residency`) by which they are evicted, leaves first, at that worker's believed capacity: the index
+forgets what the engine forgets. A prompt is inserted when it is dispatched, so that followers of a cold
+prefix meet it.
 
 Rules kept. Everything is counted in blocks. `match` reads; a driver inserts right after the match that
 it decided by, nothing in between. No call takes long: each evicts, sweeps or prunes a bounded number of
@@ -17,7 +18,9 @@ import msgspec
 
 from warmroute_policies.audit import check_integrity
 from warmroute_policies.blocks import ID_BYTES, PromptBlocks
-from warmroute_policies.radix import HOLDER_BYTES, Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
+from warmroute_policies.presence import Trail, release, use_known, use_path
+from warmroute_policies.pruning import Pruning
+from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
 from warmroute_policies.residency import Lane
 
 # Evictions in one call: 3 µs each at the most, so that an insert that finds a long backlog (a capacity
@@ -36,11 +39,6 @@ GHOST_BYTES = 110
 LANE_BYTES = 12_000
 
 _id_at = Struct("<Q").unpack_from
-
-
-# For the nodes of a path that a slot held already, deepest first: to which depth, and the tick of the epoch
-# of their last use before.
-Trail = list[tuple[int, int]]
 
 
 class Match(msgspec.Struct, gc=False):
@@ -83,17 +81,6 @@ class Statistics(msgspec.Struct, frozen=True):
     ghosts: int
 
 
-class _Pruning(msgspec.Struct, gc=False):
-    """A `forget` at work: drops what a slot holds below `top`, leaves first, then the end of `top`."""
-
-    slot: int
-    depth: int
-    tick: int
-    """What was used since is a new belief, and stays."""
-    stack: list[tuple[Node, Node | None]]
-    """From `top` down: a node, and the child to look at next."""
-
-
 class PrefixIndex:
     """Owns the tree, one lane per slot, and the work put off (sweeps of lost caches, prunings).
 
@@ -114,7 +101,7 @@ class PrefixIndex:
         """Slots over their capacity or being swept."""
         self._doomed: set[int] = set()
         """Slots being swept: matches leave them out."""
-        self._prunings: list[_Pruning] = []
+        self._prunings: list[Pruning] = []
 
     def __del__(self) -> None:
         self.clear()
@@ -164,7 +151,7 @@ class PrefixIndex:
             extends = depth == end and not node.children and type(hold) is Epoch and hold.slot == slot
             if depth < end:
                 node = tree.split(node, depth)
-            self._use_path(lane, node, depth, not extends, trail)
+            use_path(tree, lane, node, depth, not extends, trail)
             added = len(run) // ID_BYTES
             lane.resident += added
             epoch.blocks += added
@@ -173,68 +160,12 @@ class PrefixIndex:
             else:
                 node = tree.add_leaf(node, blocks, depth, run, epoch)
         elif depth:
-            node = self._use_known(lane, node, depth, trail)
+            node = use_known(tree, lane, node, depth, trail)
         else:
             return Insertion(0, 0, trail)
         lane.used(node, self._tick)
         self._make_room(lane)
         return Insertion(match.depths.get(slot, 0), count, trail)
-
-    def _use_known(self, lane: Lane, node: Node, depth: int, trail: Trail) -> Node:
-        """The slot uses a prompt that ends at a known depth inside the node; returns where it ends now."""
-        slot = lane.slot
-        if depth < node.end and epoch_of(node, slot) is not None and depth_of(node, slot) > depth:
-            node = self._tree.split(node, depth)  # what lies behind was not used
-        self._use_path(lane, node, depth, False, trail)
-        return node
-
-    def _use_path(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> None:
-        """The slot uses the path to `node` up to `depth`, now.
-
-        `gained`: it is about to hold one more child there. Deepest first, so that a node which is an
-        only child can be merged with its parent on the way.
-        """
-        epoch, slot = lane.epochs[-1], lane.slot
-        below: Node | None = None
-        upper = node.parent
-        while upper is not None:
-            hold, size = node.hold, len(node.ids) // ID_BYTES
-            if type(hold) is Epoch and hold.slot == slot:
-                trail.append((node.start + size, hold.tick))
-                gained = False
-                if hold is not epoch:
-                    hold.blocks -= size
-                    epoch.blocks += size
-                    node.hold = epoch
-            else:
-                end = node.start + size
-                gained = self._use_shared(lane, node, min(depth, end), gained, trail)
-            if below is None or node.children > 1 or not self._tree.merge(node, below):
-                below = node
-            node, upper = upper, upper.parent
-
-    def _use_shared(self, lane: Lane, node: Node, depth: int, gained: bool, trail: Trail) -> bool:
-        """The slot, one of several holders, uses the node up to `depth`; returns whether it is a new one."""
-        epoch, slot, hold, start = lane.epochs[-1], lane.slot, node.hold, node.start
-        if type(hold) is not Shared:
-            assert hold is not None
-            hold = self._tree.share(node, hold)
-        before = hold.depths.get(slot, start)
-        if gained:
-            hold.kids[slot] = hold.kids.get(slot, 0) + 1
-        if before > start:
-            last_use = hold.epochs[slot]
-            trail.append((before, last_use.tick))
-            if last_use is epoch and before == depth:
-                return False
-            last_use.blocks -= before - start
-        else:
-            self._tree.bytes += HOLDER_BYTES
-        hold.depths[slot] = depth
-        hold.epochs[slot] = epoch
-        epoch.blocks += depth - start
-        lane.resident += depth - before
-        return before == start
 
     # --- forgetting ---------------------------------------------------------------------------
 
@@ -255,19 +186,19 @@ class PrefixIndex:
         self._forget(slot, blocks, depth, keep_prompt=True)
 
     def _forget(self, slot: int, blocks: PromptBlocks, depth: int, *, keep_prompt: bool) -> None:
-        lane = self._lanes.get(slot)
-        node, known = self._tree.locate(blocks)
+        tree, lane = self._tree, self._lanes.get(slot)
+        node, known = tree.locate(blocks)
         if lane is None or known <= depth:
             return
         tick = lane.epochs[-1].tick
         lane.open_epoch(self._next_tick())
         if keep_prompt:
-            node = self._use_known(lane, node, known, [])
+            node = use_known(tree, lane, node, known, [])
             lane.used(node, self._next_tick())
         while node.start > depth and node.parent is not None:
             node = node.parent
-        pruning = _Pruning(slot, depth, tick, [(node, node.child)])
-        if not self._prune(pruning, FORGET_STEPS):
+        pruning = Pruning(slot, depth, tick, [(node, node.child)])
+        if not pruning.advance(tree, lane, FORGET_STEPS):
             self._prunings.append(pruning)
         self._make_room(lane)
 
@@ -295,12 +226,13 @@ class PrefixIndex:
         if lane.is_full():
             self._backlog.add(slot)
 
-    def maintain(self, max_steps: int = 256) -> int:
-        """Writes. Does work put off, at most 3 µs a step; returns the steps done, 0 when none is left."""
+    def maintain(self, max_steps: int = 128) -> int:
+        """Writes. Does work put off, about 3 µs a step; returns the steps done, 0 when none is left."""
         left = max_steps
         while left > 0 and self._prunings:
             left -= 1
-            if self._prune(self._prunings[-1], 1):
+            pruning = self._prunings[-1]
+            if pruning.advance(self._tree, self._lanes[pruning.slot], 1):
                 self._prunings.pop()
         while left > 0 and self._backlog:
             left -= self._evict(self._lanes[next(iter(self._backlog))], left)
@@ -360,6 +292,7 @@ class PrefixIndex:
         for lane in self._lanes.values():
             lane.clear()
         self._lanes.clear()
+        self._prunings.clear()
 
     # --- making room --------------------------------------------------------------------------
 
@@ -409,7 +342,7 @@ class PrefixIndex:
         if leave_ghost:
             self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])
         self._evicted += covered - floor
-        self._release(lane, node, floor)
+        release(self._tree, lane, node, floor)
         order[node] = None  # what is left of it, or its parent, is next
 
     def _fit_budget(self, max_steps: int) -> int:
@@ -426,64 +359,6 @@ class PrefixIndex:
                 # No ghost: this says nothing about the engine.
                 self._evict_one(lane, epoch, float("inf"), leave_ghost=False)
         return steps
-
-    def _prune(self, pruning: _Pruning, max_steps: int) -> bool:
-        """Goes on with a pruning; returns whether it is done."""
-        slot, stack = pruning.slot, pruning.stack
-        lane = self._lanes[slot]
-        for _ in range(max_steps):
-            if not stack:
-                break
-            node, child = stack[-1]
-            epoch = epoch_of(node, slot)
-            if epoch is None:
-                stack.pop()
-            elif child is not None and kids_of(node, slot):
-                if child.hold is None or child.parent is not node:
-                    child = node.child  # evicted or split since the last call: look again
-                    assert child is not None
-                stack[-1] = (node, child.after)
-                if epoch_of(child, slot) is not None:
-                    stack.append((child, child.child))
-            else:
-                stack.pop()
-                if epoch.tick <= pruning.tick and not kids_of(node, slot):
-                    depth = node.start if stack else max(pruning.depth, node.start)
-                    if depth < depth_of(node, slot):
-                        epoch.reopen()
-                        self._release(lane, node, depth)
-        return not stack
-
-    def _release(self, lane: Lane, node: Node, depth: int) -> None:
-        """The slot, which holds none of the node's children, holds the node only up to `depth`."""
-        tree, slot, hold, parent = self._tree, lane.slot, node.hold, node.parent
-        assert parent is not None
-        if type(hold) is Epoch:
-            lost = node.end - depth
-            hold.blocks -= lost
-            if depth > node.start:
-                tree.cut(node, depth)
-            else:
-                tree.unlink(node)
-        else:
-            assert type(hold) is Shared
-            lost = hold.depths[slot] - depth
-            hold.epochs[slot].blocks -= lost
-            if depth > node.start:
-                hold.depths[slot] = depth
-            else:
-                del hold.depths[slot], hold.epochs[slot]
-                tree.bytes -= HOLDER_BYTES
-            tree.unshare(node)
-        lane.resident -= lost
-        if depth == node.start:
-            above = parent.hold
-            if type(above) is Shared:
-                kids = above.kids[slot] - 1
-                if kids:
-                    above.kids[slot] = kids
-                else:
-                    del above.kids[slot]
 
     # --- small helpers ------------------------------------------------------------------------
 
