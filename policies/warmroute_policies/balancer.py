@@ -32,8 +32,8 @@ from warmroute_policies.types import (
     WorkerSpec,
 )
 
-# How much index upkeep one tick may do; a step is well under a microsecond, so this is under 1 ms.
-_MAINTENANCE_STEPS = 500
+# How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
+_MAINTENANCE_STEPS = 200
 
 
 # Blocks of the shortest prompt that is looked up and remembered. An engine's step has a floor, 7 ms for an
