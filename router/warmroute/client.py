@@ -194,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_FULL, plan)
         elif chunks.complete:
             self._backlog = rest
-            body = b"".join(chunks.pieces)
+            body = bytes(chunks.data)
             self._forget_body()
             self._request(plan, body)
 

@@ -108,8 +108,12 @@ class WorkerConnection(asyncio.Protocol):
             self._held = data
             return
         head, length, end = found
-        if head.status >= 500 and exchange.declines(head.status):
-            return
+        if not 200 <= head.status < 500:
+            if head.status < 200:
+                self._pass_interim(exchange, head, data[end:])
+                return
+            if exchange.declines(head.status):
+                return
         if length == len(data) - end and head.keep_alive:
             self.exchange = None
             self.pool.give_back(self)
@@ -119,6 +123,25 @@ class WorkerConnection(asyncio.Protocol):
         self._body = body = body_of(head, length, payload=exchange.plan.http_10)
         exchange.take_head(head, data[:end])
         self._take_body(exchange, body, data[end:])
+
+    def _pass_interim(self, exchange: Exchange, head: AnswerHead, data: bytes) -> None:
+        """Drops interim answers (1xx): what clients may ask of them, the router does itself."""
+        self.used = False  # whatever happens from here on: the worker had the request
+        try:
+            while head.status < 200:
+                if head.status == 101:
+                    raise BadAnswer("the worker changes to a protocol that nobody asked for")
+                found = self.pool.heads.read(data)
+                if found is None:
+                    self._held = data
+                    return
+                head, _, end = found
+                if head.status < 200:
+                    data = data[end:]
+        except BadAnswer as error:
+            exchange.answer_broke(str(error))
+        else:
+            self._take_head(exchange, data)
 
     def _take_body(self, exchange: Exchange, body: Body, data: bytes) -> None:
         try:
@@ -144,7 +167,7 @@ class WorkerConnection(asyncio.Protocol):
     def _free(self, head: AnswerHead) -> None:
         """The answer ended. Only a connection with nothing left over may carry another one."""
         self.exchange = self._body = None
-        if head.keep_alive and not self._surplus and head.status != 101:
+        if head.keep_alive and not self._surplus:
             self.pool.give_back(self)
         else:
             self.close()

@@ -17,9 +17,17 @@ HEAD_BYTES_MAX = 64 * 1024
 # Heads of a second's dates from many workers; when full, all are forgotten.
 _REMEMBERED_MAX = 1024
 
+# Longer heads are read anew each time, so that those remembered have a bound.
+_REMEMBERED_BYTES_MAX = 4096
+
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})\r\n")
 
-_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\r\n\0]*)?")
+
+# No line ends inside, no space before the colon, no line that continues the one before it.
+_FIELD = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
+
+_LENGTH_DIGITS_MAX = 15
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -27,7 +35,8 @@ _BODILESS = (204, 304)
 
 _HEX = b"0123456789abcdefABCDEF"
 
-# A chunk's size line: 16 hex digits and room for an extension.
+# A chunk's size line: 64 bits in hex digits, and room for an extension.
+_SIZE_DIGITS_MAX = 16
 _SIZE_LINE_MAX = 1024
 
 
@@ -40,7 +49,7 @@ class AnswerHead(msgspec.Struct, frozen=True, gc=False):
 
     status: int
     line: bytes
-    """The status line, without its end."""
+    """The status line, without its end. Its version is the router's own."""
     has_length: bool
     chunked: bool
     keep_alive: bool
@@ -64,10 +73,10 @@ class AnswerHeads:
         self._known: dict[bytes, AnswerHead] = {}
 
     def read(self, data: bytes) -> tuple[AnswerHead, int, int] | None:
-        """The final head at the start of `data`, the length of its body, and where the body begins.
+        """The head at the start of `data`, the length of its body, and where the body begins.
 
-        Interim answers (1xx) are passed over; a length of -1 is none. None: the head is not complete.
-        Raises BadAnswer.
+        A length of -1 is none. An interim answer (1xx) has a length of 0: it has no body, and the final
+        head comes behind it. None: the head is not complete. Raises BadAnswer.
         """
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
@@ -82,41 +91,56 @@ class AnswerHeads:
             length, key = int(data[digits:digits_end]), data[:digits] + data[digits_end:end]
         head = self._known.get(key)
         if head is None:
+            if end > HEAD_BYTES_MAX:
+                raise BadAnswer("the head is too long")
             head = _parse(data[:end])
-            if head.status < 200 and head.status != 101:
-                behind = self.read(data[end:])
-                return None if behind is None else (behind[0], behind[1], behind[2] + end)
             if len(self._known) >= _REMEMBERED_MAX:
                 self._known.clear()
-            self._known[key] = head
-        return head, 0 if head.bodiless else length, end
+            if end <= _REMEMBERED_BYTES_MAX:
+                self._known[key] = head
+        if head.bodiless:
+            return head, 0, end
+        if found is None and head.has_length:
+            length = _odd_length(data[:end])
+        return head, length, end
+
+
+def _odd_length(head: bytes) -> int:
+    """A length that is written in a way the pattern does not know; the head has been checked."""
+    fields = (line.partition(b":") for line in head.split(b"\r\n"))
+    return next(int(value) for name, _, value in fields if name.lower() == b"content-length")
 
 
 def _parse(data: bytes) -> AnswerHead:
-    if not data.startswith(_VERSIONS) or not data[9:12].isdigit():
-        raise BadAnswer(f"not a status line: {data[:32]!r}")
-    status = int(data[9:12])
+    """A whole head. What two readers could take for two different things is refused."""
     line, *lines = data[:-4].split(b"\r\n")
+    if _STATUS_LINE.fullmatch(line) is None:
+        raise BadAnswer(f"not a status line: {line[:32]!r}")
+    status = int(line[9:12])
     fields: dict[bytes, bytes] = {}
     for text in lines:
-        name, _, value = text.partition(b":")
-        name = name.lower()
-        if name in _FRAMING and name in fields:
-            raise BadAnswer(f"two fields {name.decode()}")
-        fields[name] = value.strip().lower()
+        match = _FIELD.fullmatch(text)
+        if match is None:
+            raise BadAnswer(f"not a header field: {text[:32]!r}")
+        name, value = match[1].lower(), match[2].strip().lower()
+        if name in fields:
+            if name in _FRAMING:
+                raise BadAnswer(f"two fields {name.decode()}")
+            value = fields[name] + b"," + value
+        fields[name] = value
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
-    if length is not None and not length.isdigit():
+    if length is not None and (not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX):
         raise BadAnswer("the length is not a number")
     if coding is not None and (coding != b"chunked" or length is not None):
         raise BadAnswer("the body's framing is ambiguous")
-    connection = fields.get(b"connection")
+    connection = {token.strip() for token in fields.get(b"connection", b"").split(b",")}
     return AnswerHead(
         status=status,
-        line=line,
+        line=b"HTTP/1.1" + line[8:],
         has_length=length is not None,
         chunked=coding is not None,
-        keep_alive=data[7:8] == b"1" if connection is None else b"close" not in connection,
-        bodiless=status in _BODILESS,
+        keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
+        bodiless=status < 200 or status in _BODILESS,
     )
 
 
@@ -199,9 +223,9 @@ class ChunkedBody:
                 at = eol + 2
                 continue
             digits = data[at:eol]
-            if digits.strip(_HEX) or not digits:
+            if digits.strip(_HEX) or not 0 < eol - at <= _SIZE_DIGITS_MAX:
                 digits = digits.partition(b";")[0].strip(b" \t")
-                if digits.strip(_HEX) or not digits:
+                if digits.strip(_HEX) or not 0 < len(digits) <= _SIZE_DIGITS_MAX:
                     raise BadAnswer(f"not a chunk size: {data[at:eol][:32]!r}")
             length = int(digits, 16)
             if length == 0:
