@@ -17,8 +17,11 @@ import httptools
 # nginx allows four buffers of 8 KB, uvicorn and Node 64 KB: agents send long tokens and baggage.
 HEAD_BYTES_MAX = 64 * 1024
 
-# One per kind of client is enough; each holds a few kilobytes. When full, all are forgotten.
+# One per kind of client is enough. When full, all are forgotten.
 _REMEMBERED_MAX = 1024
+
+# Longer heads are read anew each time: what strangers can make the router remember has a bound.
+_REMEMBERED_BYTES_MAX = 8192
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *([0-9]{1,15})\r\n")
 
@@ -104,9 +107,17 @@ def read_head(data: bytes) -> Head:
     if not collector.complete:
         raise BadHead("the head is not complete")
     head = Head(parser.get_method().decode(), collector.target, collector.fields)
-    head.http_10 = parser.get_http_version() == "1.0"
+    version = parser.get_http_version()
+    head.http_10 = version == "1.0"
+    if version not in ("1.0", "1.1"):
+        raise BadHead(f"HTTP/{version}")
     if not head.http_10 and head.get(b"host") is None:
         raise BadHead("an HTTP/1.1 request needs a Host field")
+    if head.chunked and (
+        head.http_10 or (head.get(b"transfer-encoding") or b"").strip().lower() != b"chunked"
+    ):
+        # Only chunks are taken apart; the worker would get a body whose coding nobody told it.
+        raise BadHead("a transfer coding other than chunked")
     head.keep_alive = parser.should_keep_alive()
     head.upgrade = parser.should_upgrade()
     return head
@@ -137,7 +148,8 @@ class HeadCache(Generic[Plan]):
             plan = self._plan(read_head(data))
             if len(self._known) >= _REMEMBERED_MAX:
                 self._known.clear()
-            self._known[key] = plan
+            if len(key) <= _REMEMBERED_BYTES_MAX:
+                self._known[key] = plan
         return plan, int(data[start:end])
 
     def forget(self) -> None:
