@@ -8,6 +8,7 @@ searched. A quote inside generated text is escaped there, so text cannot look li
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -20,20 +21,28 @@ TAIL_BYTES = 4096
 _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 
 
+# An engine may pass a text through chunks of its own cut: their framing may stand inside the object. JSON
+# has no bare line ends within its texts.
+_CHUNK_CUT = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
+
+# What is no count of tokens is no report.
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None
+
+
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: _Count = None
 
 
 class _Counts(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
     prompt_tokens_details: _Details | None = None
-    cached_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    cached_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
     input_tokens_details: _Details | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
 
 
 _DECODE = msgspec.json.Decoder(_Counts).decode
@@ -51,9 +60,9 @@ def find_usage(tail: bytes, head: bytes = b"") -> Usage | None:
         details = counts.prompt_tokens_details
         cached = counts.cached_tokens if details is None else details.cached_tokens
         return Usage(counts.prompt_tokens, counts.completion_tokens, cached)
-    if counts.input_tokens is None and head:
-        first = _last(head, b'"usage"')
-        if first is not None:
+    if head and counts.cache_read_input_tokens is None:
+        first = _first(head)
+        if first is not None and (counts.input_tokens is None or first.cache_read_input_tokens is not None):
             return _input_output(first, counts.output_tokens)
     return _input_output(counts, counts.output_tokens)
 
@@ -70,15 +79,29 @@ def _input_output(counts: _Counts, output_tokens: int | None) -> Usage:
     return Usage(prompt, output_tokens, cached)
 
 
+def _first(data: bytes) -> _Counts | None:
+    """The first object behind `usage`: a short stream may be here as a whole."""
+    at = data.find(b'"usage"')
+    return None if at < 0 else _counts(data, at + len(b'"usage"'))
+
+
 def _last(data: bytes, key: bytes) -> _Counts | None:
     """The last object behind `key`; chunks that say `null` are passed over."""
     at = data.rfind(key)
     while at >= 0:
-        found = _OBJECT.match(data, at + len(key))
-        if found is not None:
-            try:
-                return _DECODE(found[1])
-            except msgspec.DecodeError:
-                pass  # a key of that name elsewhere in the answer
+        counts = _counts(data, at + len(key))
+        if counts is not None:
+            return counts
         at = data.rfind(key, 0, at)
     return None
+
+
+def _counts(data: bytes, at: int) -> _Counts | None:
+    """The object that begins at `at`, if it is one; a key of that name may stand elsewhere in the answer."""
+    found = _OBJECT.match(data, at)
+    if found is None:
+        return None
+    try:
+        return _DECODE(_CHUNK_CUT.sub(b"", found[1]) if b"\r\n" in found[1] else found[1])
+    except msgspec.DecodeError:
+        return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import EMPTY, UNREADABLE, ParsedRequest, decode, material, number, text
 
 
 class _Common(msgspec.Struct, gc=False):
@@ -77,14 +77,14 @@ def chat(body: bytes) -> ParsedRequest:
     """`/v1/chat/completions`. Raises BadRequest."""
     try:
         fields = _STRICT_CHAT(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _odd_chat(body)
     return ParsedRequest(
         fields.model,
         b"".join((fields.tools, fields.messages)),
         fields.stream is True,
         fields.max_completion_tokens or fields.max_tokens,
-        fields.prompt_cache_key or fields.session_id or fields.user,
+        fields.prompt_cache_key or fields.session_id or fields.user or None,
         fields.cache_salt or "",
         fields.priority or 0,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import ParsedRequest, text
+from warmroute.dialects.request import UNREADABLE, ParsedRequest, text
 
 
 class _Other(msgspec.Struct, gc=False):
@@ -21,6 +21,6 @@ def post(body: bytes) -> ParsedRequest:
     """Never refuses: the body need not be JSON."""
     try:
         fields = _OTHER.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ParsedRequest(has_prompt=False)
     return ParsedRequest(text(fields.model), stream=fields.stream is True, has_prompt=False)

@@ -9,6 +9,10 @@ import msgspec
 EMPTY = msgspec.Raw(b"")
 
 
+# What decoding raises: text that is not UTF-8 and nesting without end have errors of their own.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class BadRequest(Exception):
     """The body is not a JSON object; the message says where it stops being one."""
 
@@ -35,7 +39,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decodes a body. Raises BadRequest."""
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:  # ValidationError, "not an object", is one too
+    except UNREADABLE as error:
         raise BadRequest(str(error)) from error
 
 
