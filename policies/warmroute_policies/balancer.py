@@ -202,14 +202,10 @@ class Balancer:
             limit = prompt_tokens - 1  # engines always compute at least one token
             page = pool.engine_block_tokens
             tokens_at: dict[int, int] = {}  # workers that share a system prompt share its depth
-            for slot, depth in match.depths.items():
-                hit = tokens_at.get(depth)
-                if hit is None:
-                    tokens = int(depth * block_tokens)
-                    if tokens > limit:
-                        tokens = limit
-                    hit = tokens_at[depth] = tokens - tokens % page
-                hits[slot] = hit
+            for depth in set(match.depths.values()):
+                tokens = min(int(depth * block_tokens), limit)
+                tokens_at[depth] = tokens - tokens % page
+            hits = {slot: tokens_at[depth] for slot, depth in match.depths.items()}
             answered = self.answers.get(match.last_id)
             if answered is not None and match.depths.get(answered.slot) == match.depth:
                 self._credit_answer(blocks, answered, hits, limit)

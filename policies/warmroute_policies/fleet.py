@@ -71,6 +71,11 @@ class Fleet:
         """Grows whenever prices change: what is derived from them may be kept that long."""
         self._share: list[float] = []
         """What one token is of the KV capacity."""
+        self.ready_at: list[float] = []
+        """When the prefills that wait would be done, if nothing held them up; `-inf` where none waits.
+        The queue at a moment is `max(ready_at - now, least_queue_s)`, see `queue_s`."""
+        self.least_queue_s: list[float] = []
+        """What time alone does not bring the queue below: somebody must see a first token."""
         self._ticked_at = 0.0
         self._head_since: list[float] = []
         self._prefills: dict[int, dict[int, tuple[float, int, bool]]] = {}
@@ -105,6 +110,8 @@ class Fleet:
         self.believe_capacity(slot, inf if known is None else float(known))
         self.pressure[slot] = 0.0
         self._head_since[slot] = now
+        self.ready_at[slot] = -inf
+        self.least_queue_s[slot] = 0.0
         self._reprice(slot)
         return slot
 
@@ -160,7 +167,7 @@ class Fleet:
         return (
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.pressure, self._share, self._head_since,
+            self.kv_capacity_tokens, self.pressure, self.ready_at, self.least_queue_s, self._share, self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -171,14 +178,7 @@ class Fleet:
         return missing_tokens * (self.linear_s[slot] + quadratic)
 
     def book(
-        self,
-        slot: int,
-        request_id: int,
-        prompt_tokens: int,
-        missing_tokens: int,
-        now: float,
-        *,
-        seen: bool = True,
+        self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float, *, seen: bool = True
     ) -> None:
         """Writes. A request was dispatched to the slot. `seen`: its first token will be reported; else
         its prefill is taken to be done when it should be."""
@@ -189,8 +189,11 @@ class Fleet:
         if prefills is None:
             self._prefills[slot] = {request_id: (prefill_s, missing_tokens, seen)}
             self._head_since[slot] = now
+            self.ready_at[slot] = now + prefill_s
+            self.least_queue_s[slot] = prefill_s * (1.0 - HEAD_DONE_CAP) if seen else 0.0
         else:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
+            self._measure(slot, prefills)
         self.inflight[slot] += 1
         self.queued_tokens[slot] += missing_tokens
         self.queued_prefill_s[slot] += prefill_s
@@ -200,16 +203,19 @@ class Fleet:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
         prefills = self._prefills.get(slot)
         work = None if prefills is None else prefills.pop(request_id, None)
-        if work is None:
+        if prefills is None or work is None:
             return
         if prefills:
             self._head_since[slot] = now
             self.queued_tokens[slot] -= work[1]
             self.queued_prefill_s[slot] -= work[0]
+            self._measure(slot, prefills)
         else:
             del self._prefills[slot]
             self.queued_tokens[slot] = 0
             self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
+            self.ready_at[slot] = -inf
+            self.least_queue_s[slot] = 0.0
 
     def release(self, slot: int, request_id: int, now: float) -> None:
         """Writes. A request booked on the slot ended."""
@@ -218,22 +224,25 @@ class Fleet:
             self.prefill_done(slot, request_id, now)
 
     def queue_s(self, now: float) -> list[float]:
-        """Reads. By slot: seconds of prefill before a new request, the head's progress taken off.
+        """Reads. By slot: seconds of prefill before a new request, progress taken off.
 
-        A new list, the caller's to change. The head is credited the time since it became the head,
-        at most `HEAD_DONE_CAP` of its work; those behind it have not begun. A head whose first token
-        nobody will see makes way for the next one when its time is over.
+        A new list, the caller's to change. The head is credited the time since it became the head, at
+        most `HEAD_DONE_CAP` of its work; those behind it have not begun. A head whose first token nobody
+        will see makes way for the next one when its time is over.
         """
-        queue = self.queued_prefill_s[:]
-        for slot, prefills in self._prefills.items():
-            elapsed = now - self._head_since[slot]
-            for prefill_s, _, seen in prefills.values():
-                if seen or elapsed < prefill_s:
-                    queue[slot] -= min(HEAD_DONE_CAP * prefill_s, max(0.0, elapsed))
-                    break
-                queue[slot] -= prefill_s
-                elapsed -= prefill_s
-        return queue
+        return [max(ready - now, least) for ready, least in zip(self.ready_at, self.least_queue_s, strict=True)]
+
+    def _measure(self, slot: int, prefills: dict[int, tuple[float, int, bool]]) -> None:
+        """Writes. When the queue would be empty, and how far time alone can bring it down."""
+        queued = done = 0.0
+        waits = False
+        for prefill_s, _, seen in prefills.values():
+            queued += prefill_s
+            if not waits:
+                done += prefill_s * HEAD_DONE_CAP if seen else prefill_s
+                waits = seen
+        self.ready_at[slot] = self._head_since[slot] + queued
+        self.least_queue_s[slot] = queued - done
 
     def tick(self, now: float) -> None:
         """Writes. Lets pressure fade, and unseen prefills pass; to be called about once a second.

@@ -79,20 +79,26 @@ class CacheAware:
         return rows
 
     def _costs(self, view: View, now: float) -> list[float]:
-        """J by slot, `inf` where the request may not go; in a uniform fleet less what is equal for all.
+        """J by slot, `inf` where the request may not go, less what is equal for all.
 
-        First every worker is priced as if it held nothing, in one comprehension; then the few that hold
-        something are given their saving back: W(n) − W(n − h) = a·h + b·h²/2, and the rent of h.
+        First every worker is priced as if it held what all of them hold (a common system prompt, or
+        nothing), in one comprehension; then those that hold more are given their saving back:
+        W(n) − W(n − h) = a·h + b·h²/2, and the rent of h.
         """
-        fleet, n, config = view.fleet, view.prompt_tokens, self.config
+        fleet, hits, config = view.fleet, view.hits, self.config
         if fleet.revision != self._revision:
             self._follow(fleet)
-        theta, phi, d = config.miss_price, config.rent_price, config.decode_s
+        theta, phi, d, n = config.miss_price, config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, pressure = fleet.linear_s, fleet.quadratic_s, fleet.pressure
+        common = 0
         if self._uniform:
-            a = linear[view.eligible[0]]
-            rent = phi * a * n
-            cost = [q + d * b + rent * u for q, b, u in zip(fleet.queue_s(now), fleet.inflight, pressure)]  # noqa: B905
+            if len(hits) == len(view.eligible) > 1:
+                common = min(hits.values())
+            rent = phi * linear[view.eligible[0]] * (n - common)
+            cost = [
+                (ready - now if ready - now > least else least) + d * b + rent * u
+                for ready, least, b, u in zip(fleet.ready_at, fleet.least_queue_s, fleet.inflight, pressure)  # noqa: B905
+            ]
         else:
             area = theta * n * n / 2
             cost = [
@@ -101,9 +107,11 @@ class CacheAware:
                     fleet.queue_s(now), fleet.inflight, pressure, linear, quadratic, fleet.rtt_s, strict=True
                 )
             ]
-        for slot, hit in view.hits.items():
-            a = linear[slot]
-            cost[slot] -= hit * (theta * (a + quadratic[slot] * hit / 2) + phi * a * pressure[slot])
+        for slot, hit in hits.items():
+            if hit > common:
+                a = linear[slot]
+                saved = theta * (a * (hit - common) + quadratic[slot] * (hit * hit - common * common) / 2)
+                cost[slot] -= saved + phi * a * pressure[slot] * (hit - common)
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
