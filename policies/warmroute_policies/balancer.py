@@ -17,6 +17,7 @@ from warmroute_policies.capacity import CapacityBelief, Lesson
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.hits import NO_HITS, Hits
 from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
@@ -197,27 +198,27 @@ class Balancer:
                 prompt_tokens = int(blocks.bytes_len / bytes_per_token)
         elif prompt_tokens is None:
             prompt_tokens = int(blocks.count * block_tokens)
-        hits: dict[int, int] = {}
+        hits = NO_HITS
         if match.depths:
             limit = prompt_tokens - 1  # engines always compute at least one token
             page = pool.engine_block_tokens
-            tokens_at: dict[int, int] = {}  # workers that share a system prompt share its depth
+            tokens_at: dict[int, int] = {}
             for depth in set(match.depths.values()):
                 tokens = min(int(depth * block_tokens), limit)
                 tokens_at[depth] = tokens - tokens % page
-            hits = {slot: tokens_at[depth] for slot, depth in match.depths.items()}
+            hits = Hits(match.depths, tokens_at)
             answered = self.answers.get(match.last_id)
             if answered is not None and match.depths.get(answered.slot) == match.depth:
-                self._credit_answer(blocks, answered, hits, limit)
+                hits = self._credit_answer(blocks, answered, hits, limit)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match
 
-    def _credit_answer(
-        self, blocks: PromptBlocks, answered: Answered, hits: dict[int, int], limit: int
-    ) -> None:
-        """Adds the former answer to what the worker that wrote it holds of this prompt."""
-        if blocks.continues(answered.end):
-            hits[answered.slot] = max(hits[answered.slot], min(answered.total_tokens, limit))
+    def _credit_answer(self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int) -> Hits:
+        """Reads. Adds the former answer to what the worker that wrote it holds of this prompt."""
+        tokens = min(answered.total_tokens, limit)
+        if tokens > hits[answered.slot] and blocks.continues(answered.end):
+            return hits.credited(answered.slot, tokens)
+        return hits
 
     def _dispatch(
         self, request: RoutingRequest, view: View, match: Match, failed: tuple[WorkerId, ...], now: float
@@ -241,7 +242,7 @@ class Balancer:
             choice.reason,
             prompt_tokens,
             hit_tokens,
-            max(hits.values()) if hits else 0,
+            hits.best(),
             len(failed),
         )
         if self._policy_learns:

@@ -41,6 +41,7 @@ from warmroute_policies.events import (
     WorkerRemoved,
     WorkerUpdated,
 )
+from warmroute_policies.hits import Hits
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import MakePolicy, make_policy
@@ -186,12 +187,10 @@ class RecordedBalancer(Balancer):
         super().tick(now)
         self._write(Ticked(now))
 
-    def _credit_answer(
-        self, blocks: PromptBlocks, answered: Answered, hits: dict[int, int], limit: int
-    ) -> None:
-        before = hits.copy()
-        super()._credit_answer(blocks, answered, hits, limit)
-        self._continued = hits != before
+    def _credit_answer(self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int) -> Hits:
+        credited = super()._credit_answer(blocks, answered, hits, limit)
+        self._continued = credited is not hits
+        return credited
 
 
 def _renamed(request: RoutingRequest) -> RoutingRequest:

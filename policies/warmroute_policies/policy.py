@@ -8,12 +8,13 @@ seeded `random.Random` is handed to it when it is made).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.hits import Hits
 from warmroute_policies.sessions import Session
 from warmroute_policies.types import CostShares, RoutingRequest, Usage, WorkerId
 
@@ -26,7 +27,7 @@ class View(msgspec.Struct, gc=False):
     """Slots that may take the request, ascending, never empty."""
     gate_s: list[float]
     """By slot: 0.0 for an eligible slot, `inf` for any other. Added to a column of costs it excludes."""
-    hits: Mapping[int, int]
+    hits: Hits
     """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing."""
     prompt_tokens: int
     session: Session | None

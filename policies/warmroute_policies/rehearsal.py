@@ -12,6 +12,7 @@ from math import inf, isnan
 
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.hits import Hits
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
 from warmroute_policies.policy import Choice, Completed, Dispatched, FleetChanged, Policy, PolicyEvent, View
 from warmroute_policies.sessions import Sessions
@@ -94,7 +95,7 @@ class World:
             gate_s[slot] = 0.0
         tokens = max(1, request.blocks.bytes_len // 4)
         session = None if request.session is None else self.sessions.get(request.session)
-        return View(self.fleet, eligible, gate_s, dict(hits or {}), tokens, session)
+        return View(self.fleet, eligible, gate_s, Hits.of(hits or {}), tokens, session)
 
     def decide(self, request: RoutingRequest, hits: dict[int, int] | None = None) -> Choice:
         """Reads. One decision, checked."""

@@ -123,8 +123,7 @@ class BooksItself(Good):
 
 class DropsHits(Good):
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
-        assert isinstance(view.hits, dict)
-        view.hits.clear()
+        view.hits.depths.clear()
         return super().decide(request, view, now)
 
 

@@ -52,7 +52,7 @@ class CacheAware:
         slot = cost.index(least)
         hits = view.hits
         if hits:
-            return Choice(slot, _WARM if hits.get(slot, 0) >= max(hits.values()) else _SPILL)
+            return Choice(slot, _WARM if hits.get(slot, 0) >= hits.best() else _SPILL)
         if cost.count(least) > 1:  # an idle fleet: each in turn, not always the first
             slot = pick_least(cost, request.request_id)
         return Choice(slot, _COLD)
@@ -90,13 +90,13 @@ class CacheAware:
             self._follow(fleet)
         theta, phi, d, n = config.miss_price, config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, pressure = fleet.linear_s, fleet.quadratic_s, fleet.pressure
-        common = 0
+        depths, tokens_at, common = hits.depths, hits.tokens_at, 0
         if self._uniform:
-            if len(hits) == len(view.eligible) > 1:
-                common = min(hits.values())
+            if len(depths) == len(view.eligible) > 1:
+                common = min(tokens_at.values())
             rent = phi * linear[view.eligible[0]] * (n - common)
             cost = [
-                (ready - now if ready - now > least else least) + d * b + rent * u
+                (q if (q := ready - now) > least else least) + d * b + rent * u
                 for ready, least, b, u in zip(fleet.ready_at, fleet.least_queue_s, fleet.inflight, pressure)  # noqa: B905
             ]
         else:
@@ -107,8 +107,10 @@ class CacheAware:
                     fleet.queue_s(now), fleet.inflight, pressure, linear, quadratic, fleet.rtt_s, strict=True
                 )
             ]
-        for slot, hit in hits.items():
-            if hit > common:
+        for depth, hit in tokens_at.items():
+            if hit == common:
+                continue
+            for slot in [slot for slot, held in depths.items() if held == depth]:
                 a = linear[slot]
                 saved = theta * (a * (hit - common) + quadratic[slot] * (hit * hit - common * common) / 2)
                 cost[slot] -= saved + phi * a * pressure[slot] * (hit - common)

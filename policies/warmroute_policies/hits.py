@@ -1,0 +1,50 @@
+"""What each worker is believed to hold of one prompt, in tokens.
+
+A common system prompt makes holders of a whole fleet, nearly all at one depth. So the mapping keeps
+depths and says once per depth how many tokens that is; 64 holders cost what the index's answer costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+# The depth of a slot whose tokens are known better than by blocks: it wrote the answer that the prompt
+# goes on from.
+CREDITED = -1
+
+
+class Hits(Mapping[int, int]):
+    """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing. Not to be written."""
+
+    __slots__ = ("depths", "tokens_at")
+
+    def __init__(self, depths: dict[int, int], tokens_at: dict[int, int]) -> None:
+        self.depths = depths
+        """Slot to depth; a depth is a number of blocks, or `CREDITED`."""
+        self.tokens_at = tokens_at
+        """Depth to tokens, for every depth that occurs."""
+
+    @classmethod
+    def of(cls, tokens: Mapping[int, int]) -> Hits:
+        """Hits as they are, for tests and rehearsals."""
+        return cls(dict(tokens), {count: count for count in tokens.values()})
+
+    def __getitem__(self, slot: int) -> int:
+        return self.tokens_at[self.depths[slot]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.depths)
+
+    def __len__(self) -> int:
+        return len(self.depths)
+
+    def best(self) -> int:
+        """Reads. The largest hit; 0 when nobody holds anything."""
+        return max(self.tokens_at.values(), default=0)
+
+    def credited(self, slot: int, tokens: int) -> Hits:
+        """Reads. The same hits, with one slot's known exactly."""
+        return Hits({**self.depths, slot: CREDITED}, {**self.tokens_at, CREDITED: tokens})
+
+
+NO_HITS = Hits({}, {})
