@@ -8,6 +8,7 @@ simulator with virtual time, and both run the same code. The map, in the order o
     blocks      a prompt's identity: a chain of block ids at two resolutions
     index       which worker is believed to hold which prefix
     capacity    how much each worker's KV cache is believed to hold, corrected by what engines report
+    hits        what each worker is believed to hold of one prompt, in tokens
     latency     how long a prefill takes; measured presets
     fleet       the worker table and the work in flight on each worker
     balancer    the one object that owns all of this: route, reroute, first_token, finish

@@ -36,7 +36,6 @@ from warmroute_policies.types import (
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
 _MAINTENANCE_STEPS = 200
 
-
 # Blocks of the shortest prompt that is looked up and remembered. An engine's step has a floor, 7 ms for an
 # 8B model on an H100, in which some 200 tokens are computed for nothing: less than a kilobyte is not worth
 # a detour.
@@ -329,10 +328,14 @@ class Balancer:
             self.fleet.healthy[slot] = healthy
             self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
 
-    def tick(self, now: float) -> None:
-        """Writes. Upkeep, to be called about once a second; at most a millisecond of work."""
+    def tick(self, now: float) -> bool:
+        """Writes. Upkeep, to be called about once a second; at most a millisecond of work.
+
+        True when work is left, as after a restart of a worker whose prefixes must be forgotten: the next
+        call should come soon.
+        """
         self.fleet.tick(now)
-        self.index.maintain(_MAINTENANCE_STEPS)
+        return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
 
     def models(self) -> tuple[str, ...]:
         """Reads. Every model that some worker declares, sorted."""

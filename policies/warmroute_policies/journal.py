@@ -182,10 +182,10 @@ class RecordedBalancer(Balancer):
         super().set_health(worker_id, healthy, now)
         self._write(HealthSet(worker_id, healthy, now))
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         """Writes. As the balancer's, one line."""
-        super().tick(now)
         self._write(Ticked(now))
+        return super().tick(now)
 
     def _credit_answer(self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int) -> Hits:
         credited = super()._credit_answer(blocks, answered, hits, limit)

@@ -38,6 +38,9 @@ _BACKLOG = 4096
 # Time-outs are in seconds; this is how late one may be noticed.
 _TICK_S = 1.0
 
+# Between two rounds of upkeep while some is left: 200 steps each 20 ms are a twentieth of the loop's time.
+_UPKEEP_S = 0.02
+
 # How soon a stop notices that the last stream has ended.
 _STOP_POLL_S = 0.05
 
@@ -150,7 +153,9 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
     ticks = 0
     while True:
         due = monotonic() + _TICK_S
-        await asyncio.sleep(_TICK_S)
+        while gateway.balancer.tick(monotonic()) and monotonic() + _UPKEEP_S < due:
+            await asyncio.sleep(_UPKEEP_S)
+        await asyncio.sleep(due - monotonic())
         now = monotonic()
         gateway.metrics.loop_lag_s.observe(max(0.0, now - due))
         gateway.tick(now)

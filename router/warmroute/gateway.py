@@ -239,7 +239,7 @@ class Gateway:
     # --- time -------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Writes. Once a second: time-outs, idle connections, probes, the core's upkeep."""
+        """Writes. Once a second: time-outs, idle connections, probes."""
         for exchange in list(self.exchanges.values()):
             exchange.check_time(now)
         for client in list(self.clients):
@@ -249,4 +249,3 @@ class Gateway:
             if worker.ejector.probe_due(now):
                 self._probe_next(worker)
                 self._update_health(worker_id, worker)
-        self.balancer.tick(now)
