@@ -55,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
         self._backlog = b""
         self._reading_paused = False
         self.paused = False
-        """The client does not read: its answer waits here."""
+        """The client does not read: its answer waits here, and its next request is not begun."""
         self.close_after_reply = False
         self.waiting_since = monotonic()
         """When the state last changed: idle, head, body, or answering."""
@@ -71,7 +71,12 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(RouterError(503, "too_many_connections", "the router has as many clients as it may"))
 
     def data_received(self, data: bytes) -> None:
-        if self.exchange is not None or (self._control is not None and self._control.busy):
+        if (
+            self.exchange is not None
+            or self._backlog  # what came before these bytes is still to be read
+            or self.paused
+            or (self._control is not None and self._control.busy)
+        ):
             self._backlog += data
             if len(self._backlog) > _BACKLOG_BYTES_MAX and not self._reading_paused:
                 self._reading_paused = True
@@ -108,6 +113,8 @@ class ClientConnection(asyncio.Protocol):
             self._control.resume_writing()
         if self.exchange is not None:
             self.exchange.resume()
+        elif not self._refused:
+            self._read_on()
 
     # --- one request ----------------------------------------------------------------------------
 
@@ -272,7 +279,10 @@ class ClientConnection(asyncio.Protocol):
         self.waiting_since = monotonic()
         if self.close_after_reply:
             self.transport.close()
-            return
+        elif not self.paused:
+            self._read_on()
+
+    def _read_on(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
             self.transport.resume_reading()
