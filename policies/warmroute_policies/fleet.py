@@ -178,7 +178,14 @@ class Fleet:
         return missing_tokens * (self.linear_s[slot] + quadratic)
 
     def book(
-        self, slot: int, request_id: int, prompt_tokens: int, missing_tokens: int, now: float, *, seen: bool = True
+        self,
+        slot: int,
+        request_id: int,
+        prompt_tokens: int,
+        missing_tokens: int,
+        now: float,
+        *,
+        seen: bool = True,
     ) -> None:
         """Writes. A request was dispatched to the slot. `seen`: its first token will be reported; else
         its prefill is taken to be done when it should be."""
@@ -230,7 +237,9 @@ class Fleet:
         most `HEAD_DONE_CAP` of its work; those behind it have not begun. A head whose first token nobody
         will see makes way for the next one when its time is over.
         """
-        return [max(ready - now, least) for ready, least in zip(self.ready_at, self.least_queue_s, strict=True)]
+        return [
+            max(ready - now, least) for ready, least in zip(self.ready_at, self.least_queue_s, strict=True)
+        ]
 
     def _measure(self, slot: int, prefills: dict[int, tuple[float, int, bool]]) -> None:
         """Writes. When the queue would be empty, and how far time alone can bring it down."""
