@@ -153,7 +153,7 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
     ticks = 0
     while True:
         due = monotonic() + _TICK_S
-        while gateway.balancer.tick(monotonic()) and monotonic() + _UPKEEP_S < due:
+        while gateway.balancer.tick(monotonic()) and monotonic() + _UPKEEP_S < due:  # noqa: ASYNC110
             await asyncio.sleep(_UPKEEP_S)
         await asyncio.sleep(due - monotonic())
         now = monotonic()
