@@ -22,8 +22,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 		echo "setup: Python 3.11 or newer is needed (python3.11 or python3 on PATH)" >&2; exit 1; fi; \
 	"$$python" -m venv $(VENV) || { \
 		echo "setup: '$$python -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "setup: installing the locked dependencies into $(VENV); once, about half a minute"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(INSTALLED) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
