@@ -50,7 +50,7 @@ class ClientConnection(asyncio.Protocol):
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reserved = 0
-        """Bytes of the body that count against the router's buffer."""
+        """Bytes of the body that count against the router's buffer, until the answer begins."""
         self._refused = False
         self._backlog = b""
         self._reading_paused = False
@@ -122,9 +122,12 @@ class ClientConnection(asyncio.Protocol):
         if data.startswith(b"\r\n"):  # an empty line before a request is forgiven (RFC 9112 section 2.2)
             data = data.lstrip(b"\r\n")
         end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
+        if end < 4 or end > HEAD_BYTES_MAX:
             if len(data) > HEAD_BYTES_MAX:
                 self._refuse(RouterError(431, "head_too_large", "the request's head is too large"))
+                return
+            if b"\n\n" in data:  # its end, as the client sees it
+                self._refuse(RouterError(400, "bad_request", "not an HTTP/1.1 request: bare line feeds"))
                 return
             if not self._held:
                 self.waiting_since = monotonic()
@@ -137,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(RouterError(400, "bad_request", f"not an HTTP/1.1 request: {error}"))
             return
         size = len(data) - end
-        if size >= length <= self._gateway.settings.max_body_bytes and not plan.chunked:
+        if size >= length <= self._gateway.small_body_bytes and not plan.chunked:
             body = data[end : end + length]
             if size > length:
                 self._backlog = data[end + length :]
@@ -146,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
             self._expect_body(plan, length, data[end:])
 
     def _expect_body(self, plan: Plan, length: int, begun: bytes) -> None:
-        """A body that is not here yet, or that comes in chunks."""
+        """A body that is large, not here yet, or comes in chunks."""
         gateway = self._gateway
         if plan.refusal is not None:
             self._refuse(plan.refusal, plan)
@@ -154,14 +157,14 @@ class ClientConnection(asyncio.Protocol):
         if length > gateway.settings.max_body_bytes:
             self._refuse(too_large(gateway.settings.max_body_bytes), plan)
             return
+        self._left = self._reserved = length
         if not gateway.hold(length):
             self._refuse(_FULL, plan)
             return
-        if plan.expects_continue and not begun:
+        if plan.expects_continue and not begun and not plan.http_10:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.waiting_since = monotonic()
         self._plan = plan
-        self._left = self._reserved = length
         self._chunks = ChunkedBody() if plan.chunked else None
         if begun:
             self._take_body(begun)
@@ -180,10 +183,12 @@ class ClientConnection(asyncio.Protocol):
         if size > self._left:
             self._backlog = data[self._left :]
             data = data[: self._left]
-        self._pieces.append(data)
-        body = b"".join(self._pieces)
-        self._forget_body()
-        self._request(plan, body)
+        if self._pieces:
+            self._pieces.append(data)
+            data = b"".join(self._pieces)
+            self._pieces = []
+        self._plan = None
+        self._request(plan, data)
 
     def _take_chunks(self, plan: Plan, chunks: ChunkedBody, data: bytes) -> None:
         gateway = self._gateway
@@ -201,20 +206,24 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_FULL, plan)
         elif chunks.complete:
             self._backlog = rest
-            body = bytes(chunks.data)
-            self._forget_body()
-            self._request(plan, body)
+            self._plan = self._chunks = None
+            self._request(plan, bytes(chunks.data))
 
     def _forget_body(self) -> None:
         self._plan = self._chunks = None
         self._pieces = []
+        self.body_dropped()
+
+    def body_dropped(self) -> None:
+        """The request's body is not held any longer."""
         self._gateway.release(self._reserved)
         self._reserved = 0
 
     def _request(self, plan: Plan, body: bytes) -> None:
         """A whole request."""
-        self.close_after_reply = not plan.keep_alive
+        self.close_after_reply = not plan.keep_alive or self._gateway.stopping
         if plan.refusal is not None:
+            self._gateway.metrics.refused(plan.refusal)
             self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic)
             self._next()
         elif plan.parse is not None:
@@ -268,7 +277,11 @@ class ClientConnection(asyncio.Protocol):
             if waited_s > settings.head_timeout_s:
                 self._refuse(RouterError(408, "head_timeout", "the request's head came too slowly"))
         elif waited_s > settings.keepalive_timeout_s:
-            self.transport.close()
+            if self.transport.is_closing():  # it does not even take the rest of its last answer
+                self.transport.abort()
+            else:
+                self.transport.close()
+                self.waiting_since = now
 
     def _control_done(self) -> None:
         """The control plane has answered."""
@@ -277,6 +290,8 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         """The connection is free: close it, or go on with what the client has pipelined."""
         self.waiting_since = monotonic()
+        if self._reserved:
+            self.body_dropped()
         if self.close_after_reply:
             self.transport.close()
         elif not self.paused:
@@ -304,6 +319,7 @@ class ClientConnection(asyncio.Protocol):
         self._refused = True
         self.waiting_since = monotonic()
         anthropic = plan is not None and plan.anthropic
+        self._gateway.metrics.refused(error)
         self.reply(error, None if plan is None else plan.request_id, anthropic=anthropic)
         if self.transport.can_write_eof():
             self.transport.write_eof()

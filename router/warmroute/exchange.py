@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # passed on as it is.
 _RETRIED_STATUS = frozenset((500, 502, 503, 504))
 
+# A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
+_STALE_WITHIN_S = 1.0
+
 # About the time after which an ejected worker is tried again.
 _RETRY_AFTER_S = 5
 
@@ -85,6 +88,7 @@ class Exchange(msgspec.Struct, eq=False):
     connecting: asyncio.Task[None] | None = None
     on_fresh: bool = False
     """The warm connection turned out to be closed: a new one was made."""
+    rerouted_at: float = 0.0
     reply_head: bytes = b""
     """The answer's head, which waits for the first byte behind it."""
     status: int = 0
@@ -135,12 +139,15 @@ class Exchange(msgspec.Struct, eq=False):
         """To a warm connection of the chosen worker; else connects, the only thing that awaits."""
         pool = self.gateway.pools[decision.slot]
         if pool.probe:
-            self.gateway.probe_sent(pool.worker_id)
-        connection = None if self.on_fresh else pool.take()
+            self.gateway.probe_sent(pool.worker_id, self.number)
+        connection = pool.take()
         if connection is None:
-            self.connecting = asyncio.get_running_loop().create_task(self._connect(pool))
+            self._connect_to(pool)
         else:
             self._send_on(connection, pool)
+
+    def _connect_to(self, pool: WorkerPool) -> None:
+        self.connecting = asyncio.get_running_loop().create_task(self._connect(pool))
 
     async def _connect(self, pool: WorkerPool) -> None:
         try:
@@ -193,8 +200,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _closing(self, head: AnswerHead, data: bytes) -> tuple[bytes, bytes]:
         """What the client's side of the connection makes different: its end, and old clients."""
         plan = self.plan
-        if not head.keep_alive or plan.http_10:
-            data = drop_connection_fields(data, chunks_too=plan.http_10)
+        data = drop_connection_fields(data, chunks_too=plan.http_10)
         if plan.keep_alive and not plan.http_10 and not head.until_close:
             return b"", data
         self.client.close_after_reply = True
@@ -220,6 +226,7 @@ class Exchange(msgspec.Struct, eq=False):
             if self.plan.anthropic and self.parsed.stream:
                 self.first_piece = data[:TAIL_BYTES]
         self.body = b""
+        self.client.body_dropped()
         self.client.transport.write(self.reply_head + data)
         self.reply_head = b""
 
@@ -227,7 +234,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Head and body at once, as a plain answer comes; the body begins at `end`."""
         self.pieces = 1
         self.status = head.status
-        if self.plan.http_10:
+        if not self.plan.plain:
             data = self._reply_of(head, data[:end]) + data[end:]
         else:
             data = self._reply_of(head, data)
@@ -241,6 +248,8 @@ class Exchange(msgspec.Struct, eq=False):
         self._ended(b"".join(self.tail or ()))
 
     def _ended(self, tail: bytes) -> None:
+        if self.client.paused:
+            self.resume()  # the next request on this connection may be another client's
         self.connection = None
         status = self.status
         if status < 400:
@@ -255,10 +264,14 @@ class Exchange(msgspec.Struct, eq=False):
 
     def answer_broke(self, why: str) -> None:
         """The connection ended inside the answer, or its bytes are no answer."""
-        connection, decision = self.connection, self.decision
+        connection = self.connection
         assert connection is not None
-        assert decision is not None
-        was_stale = connection.used and connection.silent and not self.on_fresh
+        was_stale = (
+            connection.used
+            and connection.silent
+            and not self.on_fresh
+            and monotonic() - max(self.began_at, self.rerouted_at) < _STALE_WITHIN_S
+        )
         connection.close()
         self.connection = None
         if self.pieces:
@@ -269,7 +282,7 @@ class Exchange(msgspec.Struct, eq=False):
         elif was_stale:
             # An idle connection that the worker had just closed: nobody failed, and nothing was computed.
             self.on_fresh = True
-            self._send(decision)
+            self._connect_to(connection.pool)
         else:
             self._worker_failed("broken", why)
 
@@ -277,6 +290,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def client_gone(self) -> None:
         """The client closed its connection: the worker stops computing at once."""
+        if self.decision is None:
+            return  # a policy raised: nothing is booked
         self._let_go()
         self._finish(Outcome.CLIENT_GONE, None)
 
@@ -298,6 +313,10 @@ class Exchange(msgspec.Struct, eq=False):
                 self._timed_out(f"the worker did not answer within {settings.first_byte_timeout_s:g} s")
         elif now - self.quiet_since > settings.idle_timeout_s:
             self._timed_out(f"no byte for {settings.idle_timeout_s:g} s")
+
+    def streams_since(self, now: float) -> float:
+        """Reads. Seconds since the first byte of an answer that is no error; 0.0 before."""
+        return now - self.first_byte_at if self.first_byte_at and self.status < 400 else 0.0
 
     def pause(self) -> None:
         """The client reads more slowly than the worker writes."""
@@ -342,6 +361,7 @@ class Exchange(msgspec.Struct, eq=False):
         gateway.metrics.retried(kind)
         self._let_go()
         self.on_fresh = False
+        self.rerouted_at = monotonic()
         self._send(self.decision)
         return True
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("warmroute")
 
+# Smaller bodies that came whole are not counted against `max_buffered_bytes`: counting costs more than they
+# do, and those of 16,384 clients are 256 MB.
+_SMALL_BODY_BYTES = 16 * 1024
+
 # Salts by model and tenant; clients make tenants up, so the memory of them is bounded.
 _SALTS_MAX = 4096
 
@@ -48,6 +52,8 @@ class Worker:
         self.checks = checks
         self.checks_passed = True
         """What the active checks say."""
+        self.probe = 0
+        """Number of the request that was sent last to find out whether the worker is well again."""
         self.contacted = asyncio.Event()
         """Set once the first check has an answer, good or bad."""
 
@@ -83,6 +89,8 @@ class Gateway:
         """Workers that failed since they last answered."""
         self._access_log = settings.access_log
         self._held_bytes = 0
+        self.small_body_bytes = min(_SMALL_BODY_BYTES, settings.max_body_bytes)
+        """A body up to this that came whole is neither counted nor too large."""
         self._salts: dict[tuple[str, str], int] = {}
         self.requests = 0
         """Inference requests so far; the last one's number."""
@@ -119,7 +127,7 @@ class Gateway:
         decision = exchange.decision
         assert decision is not None
         if self._suspects:
-            self._judge(decision.worker, outcome)
+            self._judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self._access_log:
             log.info(
@@ -136,7 +144,7 @@ class Gateway:
                     "predicted_hit_tokens": decision.predicted_hit_tokens,
                     "cached_tokens": None if usage is None else usage.cached_tokens,
                     "ttft_s": round(exchange.first_byte_at - exchange.began_at, 6)
-                    if exchange.pieces
+                    if exchange.first_byte_at
                     else None,
                     "duration_s": round(now - exchange.began_at, 6),
                 },
@@ -178,17 +186,19 @@ class Gateway:
 
     def remove_worker(self, worker_id: WorkerId) -> None:
         """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
+        del self.pools[self.balancer.fleet.slot_of[worker_id]]
         self.balancer.remove_worker(worker_id, monotonic())
-        self.workers.pop(worker_id).pool.close_idle()
+        self.workers.pop(worker_id).pool.retire()
         self._suspects.discard(worker_id)
         self.metrics.forget_worker(worker_id)
         self.workers_changed.set()
 
     def worker_failed(self, worker_id: WorkerId, kind: str) -> None:
         """Writes. A request failed by the worker's fault."""
-        self.metrics.worker_failed(worker_id, kind)
         worker = self.workers.get(worker_id)
         if worker is not None:
+            self.metrics.worker_failed(worker_id, kind)
+            worker.pool.probe = False
             self._suspects.add(worker_id)
             before = worker.ejector.trust
             worker.ejector.failed(monotonic())
@@ -196,24 +206,32 @@ class Gateway:
                 log.warning("worker ejected", extra={"worker": worker_id, "kind": kind})
             self._update_health(worker_id, worker)
 
-    def probe_sent(self, worker_id: WorkerId) -> None:
+    def probe_sent(self, worker_id: WorkerId, number: int) -> None:
         """Writes. The one request that finds out whether an ejected worker is well again is on its way."""
         worker = self.workers[worker_id]
         worker.pool.probe = False
+        worker.probe = number
         worker.ejector.trust = Trust.PROBING
         self._update_health(worker_id, worker)
 
-    def _judge(self, worker_id: WorkerId, outcome: Outcome) -> None:
+    def _judge(self, worker_id: WorkerId, number: int, outcome: Outcome) -> None:
         """A request ended while some worker is under suspicion; if it is this one, it may be cleared.
         A refusal of the client's request is an answer too."""
         worker = self.workers.get(worker_id)
         if worker is None or worker_id not in self._suspects:
             return
         if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
-            worker.ejector.succeeded()
-            self._suspects.discard(worker_id)
-        elif worker.ejector.trust is Trust.PROBING:
+            self._clear(worker_id, worker)
+        elif worker.ejector.trust is Trust.PROBING and worker.probe == number:
             self._probe_next(worker)  # the client left before the worker could show itself
+            self._update_health(worker_id, worker)
+
+    def _clear(self, worker_id: WorkerId, worker: Worker) -> None:
+        if not worker.ejector.accepts:
+            log.info("worker trusted again", extra={"worker": worker_id})
+        worker.ejector.succeeded()
+        worker.pool.probe = False
+        self._suspects.discard(worker_id)
         self._update_health(worker_id, worker)
 
     def _probe_next(self, worker: Worker) -> None:
@@ -249,3 +267,7 @@ class Gateway:
             if worker.ejector.probe_due(now):
                 self._probe_next(worker)
                 self._update_health(worker_id, worker)
+            elif worker.ejector.trust is Trust.PROBING:
+                probe = self.exchanges.get(worker.probe)
+                if probe is not None and probe.streams_since(now) > self.settings.eject_for_s:
+                    self._clear(worker_id, worker)  # a long answer is not waited for to its end

@@ -111,7 +111,8 @@ class Metrics:
         self.decisions[decision.reason] += 1
         if not parsed.material and parsed.has_prompt:
             self.without_prefix += 1
-        streams = parsed.stream and exchange.pieces
+        # A refusal may come at once, and is no token; `first_byte_at` is not set for what came whole.
+        streams = parsed.stream and exchange.first_byte_at and exchange.status < 400
         if streams:
             series.ttft_s.observe(exchange.first_byte_at - exchange.began_at)
         if usage is None:

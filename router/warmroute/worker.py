@@ -66,7 +66,7 @@ class WorkerConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        if type(self._body) is UntilCloseBody:
+        if type(self._body) is UntilCloseBody and exc is None:  # a reset is no end
             self.exchange = self._body = None
             exchange.answer_ended()
         else:
@@ -197,8 +197,9 @@ class WorkerPool:
 
     def give_back(self, connection: WorkerConnection) -> None:
         """Writes. An idle connection; closed when there are enough."""
-        if len(self._idle) >= self._idle_max or connection.transport.is_closing():
-            connection.close()
+        transport = connection.transport
+        if len(self._idle) >= self._idle_max or transport.is_closing() or transport.get_write_buffer_size():
+            connection.close()  # the worker may have answered before it had read the request
             return
         connection.idle_since = monotonic()
         self._idle[connection] = None
@@ -209,8 +210,14 @@ class WorkerPool:
 
     async def connect(self) -> WorkerConnection:
         """Writes. A new connection. Raises OSError."""
+        connection = WorkerConnection(self)
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: WorkerConnection(self), self.host, self.port)
+        try:
+            await loop.create_connection(lambda: connection, self.host, self.port)
+        except asyncio.CancelledError:
+            if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
+                connection.transport.abort()
+            raise
         return connection
 
     def idle(self) -> int:
@@ -222,6 +229,12 @@ class WorkerPool:
         when a request is on its way."""
         for connection in [c for c in self._idle if c.idle_since < moment]:
             connection.close()
+
+    def retire(self) -> None:
+        """Writes. The worker is gone: what still carries an answer is closed after it."""
+        self._idle_max = 0
+        self.probe = False
+        self.close_idle()
 
     def close_idle(self) -> None:
         """Writes. The worker is gone or the router stops."""
