@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from warmroute.dialects import BadRequest, ParsedRequest, Parser
+from warmroute.dialects.images import without_images
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
 from warmroute.wire.replies import RouterError
@@ -111,6 +112,8 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             self.parsed = parsed = self.parse(self.body)
             material, model = parsed.material, parsed.model
+            if model in gateway.balancer.ratio.odd:
+                material = without_images(material)
             self.decision = gateway.balancer.route(
                 RoutingRequest(
                     self.number,

@@ -8,6 +8,7 @@ is not a JSON object at all is refused.
     openai        /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings
     anthropic     /v1/messages
     sglang        /generate
+    images        a prompt without the bytes of its images
     other         any other POST under /v1/: forwarded without prefix knowledge
 """
 
