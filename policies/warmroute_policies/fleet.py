@@ -167,7 +167,8 @@ class Fleet:
         return (
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.pressure, self.ready_at, self.least_queue_s, self._share, self._head_since,
+            self.kv_capacity_tokens, self.pressure, self.ready_at, self.least_queue_s, self._share,
+            self._head_since,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
