@@ -11,6 +11,7 @@ simulator with virtual time, and both run the same code. The map, in the order o
     hits        what each worker is believed to hold of one prompt, in tokens
     latency     how long a prefill takes; measured presets
     fleet       the worker table and the work in flight on each worker
+    pools       which workers serve a model and may take a request now
     balancer    the one object that owns all of this: route, reroute, first_token, finish
     policy      what a policy is; `algorithms` holds those that are built in
     chance      draws that leave no trace, so that `decide` only reads

@@ -21,6 +21,7 @@ from warmroute_policies.hits import NO_HITS, Hits
 from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
+from warmroute_policies.pools import Pools
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.token_ratio import TokenRatio
 from warmroute_policies.types import (
@@ -43,15 +44,6 @@ _LEAST_BLOCKS = 2
 
 # A shorter answer does not fill one page of an engine's cache.
 _ANSWER_TOKENS_MIN = 16
-
-
-class _Pool(msgspec.Struct, gc=False):
-    """The workers that serve one model, and which of them may take a request now."""
-
-    serving: tuple[int, ...]
-    eligible: tuple[int, ...]
-    gate_s: list[float]
-    engine_block_tokens: int
 
 
 class _InFlight(msgspec.Struct, gc=False):
@@ -95,10 +87,10 @@ class Balancer:
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
         self.ratio = TokenRatio(self.config.bytes_per_token)
+        self._pools = Pools(self.fleet)
         self._in_flight: dict[int, _InFlight] = {}
         self._no_match = self.index.match(NO_BLOCKS)
         self._policy_learns = getattr(policy, "learns", True)
-        self._rebuild_pools()
 
     # --- a request's way ----------------------------------------------------------------------
 
@@ -178,7 +170,7 @@ class Balancer:
 
     def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match]:
         """Reads. What the policy may look at: eligible workers and what each holds of the prompt."""
-        pool = self._pools.get(request.model) or self._pool(request.model)
+        pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
         eligible, gate_s = pool.eligible, pool.gate_s
         if failed:
             tried = {self.fleet.slot_of.get(worker) for worker in failed}
@@ -335,11 +327,13 @@ class Balancer:
         call should come soon.
         """
         self.fleet.tick(now)
+        for slot, spec in self.fleet.slots():
+            self.capacity.measure(slot, self._tokens_per_block(spec))
         return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
 
     def models(self) -> tuple[str, ...]:
         """Reads. Every model that some worker declares, sorted."""
-        return tuple(sorted({model for _, spec in self.fleet.slots() for model in spec.models}))
+        return self._pools.models()
 
     def in_flight(self) -> int:
         """Reads. Requests routed and not finished."""
@@ -358,42 +352,13 @@ class Balancer:
 
     def _declare_capacity(self, slot: int, spec: WorkerSpec) -> None:
         """Writes. What the engine tells is the first belief; its answers correct it."""
-        tokens_per_block = BLOCK_BYTES / self.ratio.bytes_per_token(spec.models[0] if spec.models else "")
-        self.capacity.declare(slot, spec.kv_capacity_tokens, tokens_per_block)
+        self.capacity.declare(slot, spec.kv_capacity_tokens, self._tokens_per_block(spec))
         self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
 
-    def _pool(self, model: str) -> _Pool:
-        """Reads. The workers that serve a model; a request that names none may go to any."""
-        pool = self._pools.get(model, self._any_model)
-        if not pool.serving:
-            if self._pools[""].serving:
-                raise UnknownModel(model, self.models())
-            raise NoWorkers(model, 0)
-        return pool
+    def _tokens_per_block(self, spec: WorkerSpec) -> float:
+        """Reads. Of a block of bytes, as the answers to the worker's first model say."""
+        return BLOCK_BYTES / self.ratio.bytes_per_token(spec.models[0] if spec.models else "")
 
     def _fleet_changed(self, slot: int, spec: WorkerSpec, now: float, *, present: bool) -> None:
-        self._rebuild_pools()
+        self._pools.rebuild(self.fleet)
         self.policy.observe(FleetChanged(spec.worker_id, slot, present), now)
-
-    def _rebuild_pools(self) -> None:
-        """Pools are made anew at every change of the fleet, which is rare, so that a request only looks
-        one up. The names are those that workers declare: clients cannot make more of them."""
-        fleet = self.fleet
-        present = dict(fleet.slots())
-        anything = {slot for slot, spec in present.items() if not spec.models}
-
-        def pool(slots: set[int]) -> _Pool:
-            serving = tuple(sorted(slots))
-            eligible = tuple(slot for slot in serving if fleet.healthy[slot] and not fleet.draining[slot])
-            gate_s = [inf] * len(fleet.specs)
-            for slot in eligible:
-                gate_s[slot] = 0.0
-            block_tokens = min((present[slot].engine_block_tokens for slot in serving), default=1)
-            return _Pool(serving, eligible, gate_s, block_tokens)
-
-        self._pools = {
-            model: pool(anything | {slot for slot, spec in present.items() if model in spec.models})
-            for model in self.models()
-        }
-        self._pools[""] = pool(set(present))
-        self._any_model = pool(anything)

@@ -89,6 +89,12 @@ class CapacityBelief:
         belief = self._beliefs[slot] = _Belief(inf if tokens is None else tokens)
         self._index.set_capacity(slot, belief.tokens / tokens_per_block)
 
+    def measure(self, slot: int, tokens_per_block: float) -> None:
+        """Writes. Tells the index the belief in blocks, whose length in tokens changes with the traffic."""
+        belief = self._beliefs.get(slot)
+        if belief is not None and belief.tokens < inf:
+            self._index.set_capacity(slot, belief.tokens / tokens_per_block)
+
     def drop_slot(self, slot: int) -> None:
         """Writes. The worker is gone; the next one in this slot is another."""
         self._beliefs.pop(slot, None)
