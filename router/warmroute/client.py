@@ -8,6 +8,9 @@ until the answer before them has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 # Pipelined bytes that are held behind a running exchange before the client is not read any further.
 _BACKLOG_BYTES_MAX = 64 * 1024
+
+# SO_LINGER for no time at all: closing the socket resets the connection.
+_RESET = struct.pack("ii", 1, 0)
 
 # How long a refused client is listened to, so that the refusal reaches it.
 _LINGER_S = 5.0
@@ -252,8 +258,11 @@ class ClientConnection(asyncio.Protocol):
         self._next()
 
     def cut(self) -> None:
-        """The answer cannot be completed: the client must see that."""
+        """The answer cannot be completed: the client must see that. Closing alone would be the regular end of
+        an answer without length."""
         self.exchange = None
+        with contextlib.suppress(OSError):  # it has just left by itself
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def close_if_idle(self) -> None:

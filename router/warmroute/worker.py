@@ -102,6 +102,7 @@ class WorkerConnection(asyncio.Protocol):
         try:
             found = self.pool.heads.read(data)
         except BadAnswer as error:
+            self.used = False  # no stale connection: it said something
             exchange.answer_broke(str(error))
             return
         if found is None:
