@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _MODELS_MAX = 100
 _OTHER_MODEL = "other"
 
+# Requests that ended after their worker had left are counted together: its own series must not come back.
+_REMOVED_WORKER = "removed"
+
 # From a warm short prompt on an idle worker to a queue that nobody should wait in.
 _TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 # Around the 5 to 100 ms between two tokens of today's engines.
@@ -103,7 +106,8 @@ class Metrics:
         parsed = exchange.parsed
         series = self.series.get((parsed.model, decision.worker))
         if series is None:
-            series = self._new_series(parsed.model, decision.worker)
+            present = decision.worker in exchange.gateway.workers
+            series = self._new_series(parsed.model, decision.worker if present else _REMOVED_WORKER)
         series.outcomes[outcome] += 1
         series.predicted_hit_tokens += decision.predicted_hit_tokens
         series.reusable_tokens += decision.reusable_tokens

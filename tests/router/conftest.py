@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from live.fake_worker import fake_workers
+from live.front import Front
 from live.processes import (
     Engines,
     Process,
@@ -53,6 +55,46 @@ def start_router(tmp_path: Path) -> Iterator[StartRouter]:
         Process.kill(router)
     for router, tolerant in started:
         assert tolerant or not router.faults(), router.text()
+
+
+@pytest.fixture(scope="module")
+def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A router in front of two scripted workers, for all tests of a module that need no flags of their own.
+    It forgives workers everything, so that no test's failures are another one's."""
+    log = tmp_path_factory.mktemp("front") / "router.log"
+    with fake_workers(2) as workers:
+        listed = [word for worker in workers for word in ("--backend", worker.url)]
+        router = spawn_router(
+            log, *listed, *_QUICK, "--no-model-discovery", "--eject-after-failures", "1000000",
+            "--retry-budget-min-per-s", "10000", "--policy", "least_requests",
+        )  # fmt: skip
+        try:
+            yield Front(router, workers)
+        finally:
+            Process.kill(router)
+        assert not router.faults(), router.text()
+
+
+@pytest.fixture
+def front(shared_front: Front) -> Iterator[Front]:
+    """The module's router and workers. Behind every test: all that was routed has been finished."""
+    for worker in shared_front.workers:
+        worker.forget()
+    yield shared_front
+    shared_front.wait_idle()
+
+
+@pytest.fixture
+def start_front(start_router: StartRouter) -> Iterator[Callable[..., Front]]:
+    """A router of the test's own in front of `count` scripted workers."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*flags: str, count: int = 1) -> Front:
+            workers = stack.enter_context(fake_workers(count))
+            urls = [worker.url for worker in workers]
+            return Front(start_router(*urls, flags=("--no-model-discovery", *flags)), workers)
+
+        yield start
 
 
 @pytest.fixture

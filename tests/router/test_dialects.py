@@ -142,7 +142,7 @@ def test_the_limit_of_an_answer_is_read_where_it_is_a_number(
 
 
 # Values of a type that no engine expects; what an engine says to them is its business.
-ODD = (None, True, 7, -1, 1.5, "", "text", [], ["x"], {}, {"a": [1]}, 10**30)
+ODD: tuple[object, ...] = (None, True, 7, -1, 1.5, "", "text", [], ["x"], {}, {"a": [1]}, 10**30)
 
 
 @pytest.mark.parametrize("path", FULL)
