@@ -200,13 +200,17 @@ class Balancer:
             hits = Hits(match.depths, tokens_at)
             answered = self.answers.get(match.last_id)
             if answered is not None and match.depths.get(answered.slot) == match.depth:
-                hits = self._credit_answer(blocks, answered, hits, limit)
+                hits = self._credit_answer(blocks, answered, hits, limit, page)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match
 
-    def _credit_answer(self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int) -> Hits:
-        """Reads. Adds the former answer to what the worker that wrote it holds of this prompt."""
-        tokens = min(answered.total_tokens, limit)
+    def _credit_answer(
+        self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int, page: int
+    ) -> Hits:
+        """Reads. Adds the former answer to what the worker that wrote it holds of this prompt: whole pages,
+        and not its last token, which was sampled and never computed."""
+        tokens = min(answered.total_tokens - 1, limit)
+        tokens -= tokens % page
         if tokens > hits[answered.slot] and blocks.continues(answered.end):
             return hits.credited(answered.slot, tokens)
         return hits

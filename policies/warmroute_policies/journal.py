@@ -187,8 +187,10 @@ class RecordedBalancer(Balancer):
         self._write(Ticked(now))
         return super().tick(now)
 
-    def _credit_answer(self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int) -> Hits:
-        credited = super()._credit_answer(blocks, answered, hits, limit)
+    def _credit_answer(
+        self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int, page: int
+    ) -> Hits:
+        credited = super()._credit_answer(blocks, answered, hits, limit, page)
         self._continued = credited is not hits
         return credited
 

@@ -218,9 +218,9 @@ class ClientConnection(asyncio.Protocol):
     def _forget_body(self) -> None:
         self._plan = self._chunks = None
         self._pieces = []
-        self.body_dropped()
+        self._release_body()
 
-    def body_dropped(self) -> None:
+    def _release_body(self) -> None:
         """The request's body is not held any longer."""
         self._gateway.release(self._reserved)
         self._reserved = 0
@@ -300,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
         """The connection is free: close it, or go on with what the client has pipelined."""
         self.waiting_since = monotonic()
         if self._reserved:
-            self.body_dropped()
+            self._release_body()
         if self.close_after_reply:
             self.transport.close()
         elif not self.paused:

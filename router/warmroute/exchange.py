@@ -229,7 +229,6 @@ class Exchange(msgspec.Struct, eq=False):
             if self.plan.anthropic and self.parsed.stream:
                 self.first_piece = data[:TAIL_BYTES]
         self.body = b""
-        self.client.body_dropped()
         self.client.transport.write(self.reply_head + data)
         self.reply_head = b""
 
