@@ -84,6 +84,12 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
     return stop
 
 
+def dropped_lines() -> int:
+    """Reads. Records that found the queue full since logging was set up."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, BoundedQueueHandler))
+
+
 class BoundedQueueHandler(logging.handlers.QueueHandler):
     """State: the queue, and how many records found it full. Callers never wait."""
 
