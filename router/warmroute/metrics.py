@@ -174,6 +174,7 @@ class Snapshot(NamedTuple):
     retries: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
+    worker_restarts: list[tuple[WorkerId, int]]
     lessons: list[tuple[str, int]]
     workers: list[tuple[WorkerId, tuple[float, ...]]]
     """In the order of `_WORKER_GAUGES`."""
@@ -206,6 +207,7 @@ class RouterCollector(Collector):
             list(metrics.retries.items()),
             list(metrics.refusals.items()),
             list(metrics.worker_failures.items()),
+            list(metrics.worker_restarts.items()),
             [(lesson.value, count) for lesson, count in gateway.balancer.lessons.items()],
             [
                 (
@@ -360,7 +362,7 @@ class RouterCollector(Collector):
             "Times that the worker told another start time than before, so that its cache was forgotten.",
             labels=["worker"],
         )
-        for worker, count in gateway.metrics.worker_restarts.items():
+        for worker, count in snapshot.worker_restarts:
             restarts.add_metric([worker], count)
         yield from families.values()
         yield failures
