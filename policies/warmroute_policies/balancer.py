@@ -53,7 +53,7 @@ class _InFlight(msgspec.Struct, gc=False):
     decision: Decision
     dispatched_at: float
     insertion: Insertion | None
-    """What the index found when the prompt was inserted; None: it has no blocks."""
+    """What the index found when the prompt was inserted; None: it has no blocks, or that cache is gone."""
     settled: bool
     """No prefill was waiting on the slot: what was predicted was cached already."""
     failed: tuple[WorkerId, ...] = ()
@@ -273,6 +273,8 @@ class Balancer:
             if lesson is not Lesson.NOTHING:
                 self.lessons[lesson] += 1
                 self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+            if lesson is Lesson.RESTARTED:
+                self._lose_cache(slot)
         if (usage.completion_tokens or 0) >= _ANSWER_TOKENS_MIN:
             total_tokens = prompt_tokens + (usage.completion_tokens or 0)
             self.answers.add(blocks.id_at(blocks.count - 1), Answered(slot, blocks.end(), total_tokens))
@@ -323,6 +325,26 @@ class Balancer:
         if self.fleet.healthy[slot] is not healthy:
             self.fleet.healthy[slot] = healthy
             self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
+
+    def forget_cache(self, worker_id: WorkerId, now: float) -> None:
+        """Writes. The worker's process began anew, so its KV cache is empty: forgets what it held.
+
+        Its capacity, its books and its health stay. Its requests in flight may still finish; they teach
+        nothing, since they were predicted from the former cache. Raises KeyError when it is not present.
+        """
+        slot = self.fleet.slot_of[worker_id]
+        self.capacity.restarted(slot)
+        self._lose_cache(slot)
+        self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
+
+    def _lose_cache(self, slot: int) -> None:
+        """Writes. What was inserted before is no measure of the new cache: a miss of it is no lack of room,
+        and a rollback would take what came since."""
+        for flight in self._in_flight.values():
+            if flight.decision.slot == slot and flight.booked:
+                flight.insertion = None
+        self.index.drop_slot(slot)
+        self.answers.drop_slot(slot)
 
     def tick(self, now: float) -> bool:
         """Writes. Upkeep, to be called about once a second; at most a millisecond of work.

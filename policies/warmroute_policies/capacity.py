@@ -95,6 +95,12 @@ class CapacityBelief:
         if belief is not None and belief.tokens < inf:
             self._index.set_capacity(slot, belief.tokens / tokens_per_block)
 
+    def restarted(self, slot: int) -> None:
+        """Writes. The worker is known to have restarted: misses so far are explained, the capacity stays."""
+        belief = self._beliefs.get(slot)
+        if belief is not None:
+            belief.recent_misses = 0
+
     def drop_slot(self, slot: int) -> None:
         """Writes. The worker is gone; the next one in this slot is another."""
         self._beliefs.pop(slot, None)

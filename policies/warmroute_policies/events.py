@@ -5,7 +5,7 @@ text, and sessions by pseudonym. A line holds what the balancer was told and wha
 replay can compare. `VERSION` changes whenever an old line would be read differently.
 
     header        made by which policy, parameters, seed and configuration
-    add, update, remove, drain, health, tick        the fleet
+    add, update, remove, drain, health, forget, tick        the fleet
     route, reroute, first_token, finish             a request's way
 """
 
@@ -76,6 +76,13 @@ class HealthSet(Event, frozen=True, tag="health"):
     now: float
 
 
+class CacheForgotten(Event, frozen=True, tag="forget"):
+    """`forget_cache`"""
+
+    worker_id: WorkerId
+    now: float
+
+
 class Ticked(Event, frozen=True, tag="tick"):
     """`tick`"""
 
@@ -143,6 +150,7 @@ Line = (
     | WorkerRemoved
     | WorkerDrained
     | HealthSet
+    | CacheForgotten
     | Ticked
     | Routed
     | Rerouted

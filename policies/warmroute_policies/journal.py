@@ -25,6 +25,7 @@ from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
+    CacheForgotten,
     Event,
     Finished,
     FirstToken,
@@ -182,6 +183,11 @@ class RecordedBalancer(Balancer):
         super().set_health(worker_id, healthy, now)
         self._write(HealthSet(worker_id, healthy, now))
 
+    def forget_cache(self, worker_id: WorkerId, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().forget_cache(worker_id, now)
+        self._write(CacheForgotten(worker_id, now))
+
     def tick(self, now: float) -> bool:
         """Writes. As the balancer's, one line."""
         self._write(Ticked(now))
@@ -302,6 +308,8 @@ def _apply(
             balancer.drain_worker(event.worker_id, event.draining, event.now)
         case HealthSet():
             balancer.set_health(event.worker_id, event.healthy, event.now)
+        case CacheForgotten():
+            balancer.forget_cache(event.worker_id, event.now)
         case Ticked():
             balancer.tick(event.now)
         case Header():

@@ -61,7 +61,7 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
 
 
 class FleetChanged(msgspec.Struct, frozen=True, gc=False):
-    """A worker came, went, or changed its health, weight or drain state."""
+    """A worker came, went, lost its cache, or changed its health, weight or drain state."""
 
     worker: WorkerId
     slot: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import msgspec
@@ -28,6 +29,13 @@ _NAME_CHARS_MAX = 256
 _TOKENS_MAX = 10**12
 
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
+
+# As prometheus_client writes it for its own process: without labels. A page with labels is about others.
+_START = re.compile(r"^process_start_time_seconds (\S+)", re.MULTILINE)
+
+# Nobody starts an engine twice in a second, and some exporters compute the time from a clock that is
+# adjusted.
+_START_TOLERANCE_S = 1.0
 
 _METRIC = re.compile(
     r"^(vllm:cache_config_info|sglang:max_total_num_tokens|sglang:page_size)\{(.*)\} (\S+)", re.MULTILINE
@@ -49,6 +57,8 @@ class Learned(msgspec.Struct, frozen=True):
     models: tuple[dict[str, Any], ...] = ()
     """Model objects as they stand in its `/v1/models`."""
     kv_cache: KvCache | None = None
+    started_at_s: float | None = None
+    """When its process started, by its own clock, seconds since 1970."""
 
 
 def read_models(body: bytes) -> tuple[dict[str, Any], ...]:
@@ -93,6 +103,24 @@ def read_metrics(text: str) -> KvCache | None:
     if tokens:
         return KvCache("sglang", sum(tokens.values()), page_tokens)
     return None
+
+
+def read_start_time(text: str) -> float | None:
+    """When the process behind a Prometheus page started, seconds since 1970; None when it does not tell.
+
+    vLLM's page tells; that of several API servers behind one port does not, nor does SGLang's.
+    """
+    found = _START.search(text)
+    try:
+        started_at_s = float(found[1]) if found else 0.0
+    except ValueError:
+        return None
+    return started_at_s if 0.0 < started_at_s < inf else None
+
+
+def has_restarted(before_s: float | None, now_s: float | None) -> bool:
+    """Whether two start times that a worker told are those of two processes. None tells nothing."""
+    return before_s is not None and now_s is not None and abs(now_s - before_s) > _START_TOLERANCE_S
 
 
 def _vllm_tokens(labels: Mapping[str, str]) -> int | None:

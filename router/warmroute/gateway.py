@@ -180,6 +180,12 @@ class Gateway:
         if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
             self.balancer.update_worker(spec, monotonic())
 
+    def worker_restarted(self, worker_id: WorkerId) -> None:
+        """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
+        self.balancer.forget_cache(worker_id, monotonic())
+        self.metrics.worker_restarted(worker_id)
+        log.warning("worker restarted", extra={"worker": worker_id})
+
     def drain_worker(self, worker_id: WorkerId, draining: bool) -> None:
         """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
         self.balancer.drain_worker(worker_id, draining, monotonic())

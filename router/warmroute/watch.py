@@ -1,8 +1,9 @@
 """The router asks its workers: are you well (active health checks), and what are you (discovery).
 
-One loop per worker. A worker is asked for its models and its KV cache when it is first met, whenever it
-has recovered (it may have come back as something else), and about once a minute. It is not called
-healthy before it has been asked: until its models are known, any request would seem to fit.
+One loop per worker. A worker is asked for its models, its KV cache and its start time when it is first met,
+after any failed check (it may have come back as something else, or with an empty cache), and about once a
+minute. It is not called healthy before it has been asked: until its models are known, any request would
+seem to fit.
 
 Rules kept. Nothing that a worker answers ends its loop; what is odd is logged once and not again until it
 was right in between. Answers are read up to a limit, and one round has one deadline, whatever is slow.
@@ -89,6 +90,8 @@ class _Watch:
         self._client = client
         self._worker_id = worker.pool.worker_id
         self._discovery_due_at = 0.0
+        self._started_at_s: float | None = None
+        """As the metrics page told it in this round."""
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -111,6 +114,7 @@ class _Watch:
             await self._ask(gateway.settings.health_path, deadline)
         except Unanswered as error:
             why = str(error)
+            self._discovery_due_at = 0.0  # it may be restarting, too quickly to be called unhealthy
         was_well = worker.checks.well
         well = worker.checks.seen(why, monotonic())
         if well and why is None and (not was_well or monotonic() >= self._discovery_due_at):
@@ -142,6 +146,7 @@ class _Watch:
     async def _discover(self, deadline: float) -> None:
         """Writes. What the worker is. What it does not tell this time stays as it was told before."""
         gateway, worker = self._gateway, self._worker
+        self._started_at_s = None
         models, cache = await asyncio.gather(self._models(deadline), self._kv_cache(deadline))
         if gateway.workers.get(self._worker_id) is not worker:
             return  # it was removed while it was asked
@@ -150,10 +155,15 @@ class _Watch:
             learned = msgspec.structs.replace(learned, models=models)
         if cache is not None:
             learned = msgspec.structs.replace(learned, kv_cache=cache)
+        restarted = engines.has_restarted(learned.started_at_s, self._started_at_s)
+        if restarted or learned.started_at_s is None:
+            learned = msgspec.structs.replace(learned, started_at_s=self._started_at_s)
         if learned != worker.learned:
             worker.learned = learned
             gateway.describe_worker(self._worker_id, worker.backend, learned)
             log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
+        if restarted:
+            gateway.worker_restarted(self._worker_id)
         self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
 
     async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:
@@ -173,9 +183,7 @@ class _Watch:
     async def _find_kv_cache(self, deadline: float) -> KvCache:
         """Asks where the engine told before, else everywhere. Raises Unanswered."""
         known = self._worker.learned.kv_cache
-        readers: dict[str, Callable[[bytes], KvCache | None]] = {
-            "/metrics": lambda body: engines.read_metrics(body.decode("utf-8", "replace"))
-        }
+        readers: dict[str, Callable[[bytes], KvCache | None]] = {"/metrics": self._read_metrics}
         if known is None or known.engine == "sglang":
             readers["/server_info"] = readers["/get_server_info"] = engines.read_server_info
         failed = []
@@ -188,6 +196,12 @@ class _Watch:
             if cache is not None and cache.capacity_tokens is not None:
                 return cache
         raise Unanswered("; ".join(failed) or "neither /metrics nor /server_info says")
+
+    def _read_metrics(self, body: bytes) -> KvCache | None:
+        """Writes. The start time stands beside the KV cache, and may where no cache is told."""
+        text = body.decode("utf-8", "replace")
+        self._started_at_s = engines.read_start_time(text)
+        return engines.read_metrics(text)
 
     async def _read(self, path: str, reader: Callable[[bytes], T], deadline: float) -> T:
         """Raises Unanswered, where the answer cannot be read too."""

@@ -12,6 +12,7 @@ import pytest
 from traffic import PRICE, Traffic
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
+from warmroute_policies.capacity import RESTART_MISSES, Lesson
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.policy import Choice, Completed, Dispatched, FleetChanged, PolicyEvent, View
 from warmroute_policies.registry import make_policy
@@ -292,12 +293,123 @@ def test_a_removed_worker_leaves_its_slot_clean_to_the_next_one() -> None:
     )
 
 
+# --- a worker restarted ---------------------------------------------------------------------------
+
+
+def swept(balancer: Balancer) -> None:
+    while balancer.tick(50.0):
+        pass
+
+
+def test_a_forgotten_cache_takes_its_prefixes_and_answers_and_leaves_the_rest() -> None:
+    balancer = balancer_of("a", "b", policy="cache_aware", kv_capacity_tokens=100_000)
+    prompt = b"p" * 20_000
+    for i in range(4):
+        balancer.route(request(i, prompt, session="ada"), float(i))
+        balancer.first_token(i, i + 0.1)
+        if i < 3:
+            balancer.finish(i, Outcome.OK, Usage(5_000, 100, None), i + 0.5)
+    warm = balancer.route(request(10, prompt), 5.0)
+    assert warm.predicted_hit_tokens > 0
+    other = {"a": "b", "b": "a"}[warm.worker]
+    balancer.set_health(warm.worker, False, 5.1)
+    balancer.route(request(11, prompt), 5.2)
+    balancer.set_health(warm.worker, True, 5.3)
+    slot, before = warm.slot, books(balancer)
+    assert before[warm.worker][0] == 2
+    assert balancer.statistics().answers == 1
+    balancer.forget_cache(warm.worker, 6.0)
+    _, _, rows = balancer.explain(request(12, prompt), 6.0)
+    hits = {row.worker: row.predicted_hit_tokens for row in rows}
+    assert hits[warm.worker] == 0
+    assert hits[other] > 0, "another worker's cache is its own"
+    assert books(balancer) == before
+    assert balancer.fleet.healthy[slot]
+    assert balancer.fleet.kv_capacity_tokens[slot] == balancer.capacity.tokens(slot) == 100_000
+    assert balancer.statistics().answers == 0
+    assert balancer.statistics().sessions == 1
+    swept(balancer)
+    assert balancer.index.resident(slot) == 0
+    balancer.index.check_integrity()
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+@pytest.mark.parametrize("ends", ["uncached", "cached", "unreported", "error", "gone", "reroute"])
+def test_what_was_in_flight_when_a_cache_was_lost_neither_revives_nor_harms_the_new_one(
+    ends: str, is_swept: bool
+) -> None:
+    balancer = balancer_of("a", "b", policy="cache_aware", kv_capacity_tokens=100_000)
+    warm, cold, both = b"w" * 20_000, b"c" * 20_000, b"b" * 20_000
+    balancer.set_health("b", False, 0.0)
+    balancer.route(request(1, warm), 0.0)
+    balancer.finish(1, Outcome.OK, Usage(5_000, 100, 0), 1.0)
+    for number, prompt in enumerate((warm, cold, both), start=2):
+        balancer.route(request(number, prompt), 2.0)
+    balancer.forget_cache("a", 3.0)
+    if is_swept:
+        swept(balancer)
+    balancer.route(request(5, both), 60.0)
+    balancer.finish(5, Outcome.OK, Usage(5_000, 100, 0), 61.0)
+    balancer.set_health("b", True, 62.0)
+    for number in (2, 3, 4):
+        if ends == "reroute":
+            assert balancer.reroute(number, 63.0).worker == "b"
+            balancer.index.check_integrity()
+            balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), 64.0)
+        elif ends in ("error", "gone"):
+            outcome = Outcome.WORKER_ERROR if ends == "error" else Outcome.CLIENT_GONE
+            balancer.finish(number, outcome, None, 63.0)
+        else:
+            balancer.first_token(number, 62.5)
+            cached = {"uncached": 0, "cached": 4_992, "unreported": None}[ends]
+            balancer.finish(number, Outcome.OK, Usage(5_000, 100, cached), 63.0)
+        balancer.index.check_integrity()
+    swept(balancer)
+    balancer.index.check_integrity()
+    held = {}
+    for prompt in (warm, cold, both):
+        _, _, rows = balancer.explain(request(9, prompt), 70.0)
+        held[prompt] = next(row.predicted_hit_tokens for row in rows if row.worker == "a")
+    assert held[warm] == held[cold] == 0, "the former cache is gone"
+    assert held[both] > 0, "what came after it stays"
+    assert balancer.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 100_000
+    assert sum(balancer.lessons.values()) == 0
+    assert books(balancer) == {"a": (0, 0, 0.0), "b": (0, 0, 0.0)}
+
+
+def test_misses_before_a_known_restart_do_not_count_towards_another() -> None:
+    balancer = balancer_of("a", policy="cache_aware", kv_capacity_tokens=1_000_000)
+    prompts = [bytes([65 + i]) * 20_000 for i in range(20)]
+    ids = itertools.count()
+
+    def answered(prompt: bytes, cached: int) -> None:
+        number = next(ids)
+        balancer.route(request(number, prompt), float(number))
+        balancer.first_token(number, number + 0.1)
+        balancer.finish(number, Outcome.OK, Usage(5_000, 100, cached), number + 0.2)
+
+    def learn_all_and_miss(misses: int) -> None:
+        for prompt in prompts:
+            answered(prompt, 0)
+        for prompt in prompts[-misses:]:
+            answered(prompt, 0)
+
+    learn_all_and_miss(RESTART_MISSES - 1)
+    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES - 1
+    balancer.forget_cache("a", 100.0)
+    swept(balancer)
+    learn_all_and_miss(1)
+    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES
+    assert balancer.lessons[Lesson.RESTARTED] == 0
+
+
 def test_removing_what_is_not_there_is_refused() -> None:
     balancer = balancer_of("a")
     calls: list[Callable[[], None]] = [
         lambda: balancer.remove_worker("b", 1.0),
         lambda: balancer.drain_worker("b", True, 1.0),
         lambda: balancer.set_health("b", False, 1.0),
+        lambda: balancer.forget_cache("b", 1.0),
         lambda: balancer.update_worker(WorkerSpec("b"), 1.0),
     ]
     for call in calls:

@@ -7,6 +7,7 @@ import json
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from live.polling import eventually
 from live.processes import Router, StartEngines, StartRouter
@@ -26,10 +28,12 @@ from warmroute.engines import (
     MODELS_MAX,
     KvCache,
     Learned,
+    has_restarted,
     learned_spec,
     read_metrics,
     read_models,
     read_server_info,
+    read_start_time,
 )
 from warmroute.resilience import Checks
 
@@ -56,6 +60,42 @@ def test_the_pages_of_real_engines_are_read(name: str, expected: KvCache) -> Non
     if not (SAMPLES / name).exists():
         pytest.skip(f"no recorded page at {SAMPLES / name}")
     assert read_metrics(gzip.decompress((SAMPLES / name).read_bytes()).decode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("vllm_metrics.txt.gz", 1_795_145_039.43), ("sglang_metrics.txt.gz", None)]
+)
+def test_vllm_tells_when_its_process_started_and_sglang_does_not(name: str, expected: float | None) -> None:
+    if not (SAMPLES / name).exists():
+        pytest.skip(f"no recorded page at {SAMPLES / name}")
+    assert read_start_time(gzip.decompress((SAMPLES / name).read_bytes()).decode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("process_start_time_seconds 1.79514503943e+09\n", 1_795_145_039.43),
+        ("a 1\nprocess_start_time_seconds 5 1795145039000\nb 2", 5.0),
+        ("# TYPE process_start_time_seconds gauge\n", None),
+        ('process_start_time_seconds{instance="another"} 5\n', None),
+        ("sglang:process_start_time_seconds 5\n", None),
+        *((f"process_start_time_seconds {odd}\n", None) for odd in ("", "0", "-5", "NaN", "+Inf", "noon")),
+    ],
+)
+def test_a_start_time_is_read_where_it_stands_for_the_process_itself(
+    text: str, expected: float | None
+) -> None:
+    assert read_start_time(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("before_s", "now_s", "restarted"),
+    [(50.0, 51.0, False), (50.0, 51.1, True), (50.0, 48.9, True), (None, 50.0, False), (50.0, None, False)],
+)
+def test_two_start_times_more_than_a_second_apart_are_two_processes(
+    before_s: float | None, now_s: float | None, restarted: bool
+) -> None:
+    assert has_restarted(before_s, now_s) is restarted
 
 
 def test_vllm_tells_tokens_or_blocks() -> None:
@@ -117,6 +157,7 @@ def test_no_answer_breaks_a_reader(body: bytes) -> None:
     cache = read_metrics(body.decode("utf-8", "replace"))
     assert cache is None or cache.capacity_tokens is None or cache.capacity_tokens >= 1
     assert read_server_info(body) is None
+    assert read_start_time(body.decode("utf-8", "replace")) is None
     with suppress(ValueError):
         read_models(body)
 
@@ -262,6 +303,77 @@ def test_a_worker_that_came_back_as_another_is_asked_anew(
     worker = eventually(lambda: (seen := worker_of(router))["healthy"] and seen, "it is back")
     assert worker["models"] == ["beta"]
     assert worker["kv_capacity_tokens"] == 16384
+
+
+CHAT = {
+    "model": "llama-3.1-8b",
+    "messages": [{"role": "user", "content": "why is the sky blue? " * 400}],
+    "max_tokens": 4,
+}
+
+
+def predicted_hit_tokens(router: Router) -> int:
+    """Sends the prompt, and says what the router believed of it."""
+    answer = httpx.post(f"{router.url}/v1/chat/completions", json=CHAT, trust_env=False, timeout=20)
+    assert answer.status_code == 200, answer.text
+    return int(answer.headers["x-router-predicted-hit-tokens"])
+
+
+def restarts(router: Router, url: str) -> float:
+    """As its metrics say."""
+    text = httpx.get(f"{router.url}/metrics", trust_env=False).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "router_worker_restarts_total" and sample.labels == {"worker": url}
+    )
+
+
+def test_the_cache_of_an_engine_that_restarted_is_not_believed_in(
+    start_engines: StartEngines, start_router: StartRouter
+) -> None:
+    engines = start_engines()
+    [url] = engines.urls
+    router = start_router(url)
+    assert [predicted_hit_tokens(router) > 0 for _ in range(3)] == [False, True, True]
+    began_s = read_start_time(httpx.get(f"{url}/metrics", trust_env=False).text)
+    assert began_s is not None
+    engines.kill()
+    eventually(lambda: not worker_of(router)["healthy"], "its end is noticed")
+    # Start times within a second are one process.
+    eventually(lambda: time.time() > began_s + 1.1, "the clock goes on")
+    start_engines(port=httpx.URL(url).port or 0)
+    eventually(lambda: worker_of(router)["healthy"], "it is back")
+    assert restarts(router, url) == 1
+    assert predicted_hit_tokens(router) == 0
+    assert router.messages().count("worker restarted") == 1
+    eventually(lambda: predicted_hit_tokens(router) > 0, "its new cache is believed in")
+    assert restarts(router, url) == 1
+
+
+def test_a_check_that_failed_once_is_reason_enough_to_ask_for_the_start_time(
+    start_router: StartRouter,
+) -> None:
+    def metrics(start_s: float) -> Callable[[BaseHTTPRequestHandler], None]:
+        return page(f"process_start_time_seconds {start_s}\n".encode())
+
+    pages = {"/health": page(b""), "/metrics": metrics(1000.0)}
+    with worker_with(pages) as url:
+        router = start_router(url, flags=("--health-fall", "1000000"))
+        pages["/metrics"] = metrics(1000.9)
+        pages["/health"] = page(b"", 503)
+        eventually(lambda: worker_of(router)["last_check"]["why"], "a check failed")
+        pages["/health"] = page(b"")
+        eventually(lambda: worker_of(router)["last_check"]["why"] is None, "a check passed")
+        assert restarts(router, url) == 0, "less than a second apart"
+        pages["/metrics"] = metrics(1060.0)
+        pages["/health"] = page(b"", 503)
+        eventually(lambda: worker_of(router)["last_check"]["why"], "a check failed")
+        pages["/health"] = page(b"")
+        eventually(lambda: restarts(router, url) == 1, "the restart is noticed")
+        assert worker_of(router)["healthy"] is True
+    assert "worker unhealthy" not in router.messages()
 
 
 def test_a_health_check_that_fails_says_why(start_router: StartRouter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -250,6 +251,24 @@ def test_resetting_the_prefix_cache_forgets_every_prompt(served: Served) -> None
         usage = httpx.post(served.urls[1] + "/v1/completions", json=body).json()["usage"]
         cached.append(openai_usage(usage)[1] > 0)
     assert cached == [False, True, False, True, False]
+
+
+def start_time(url: str) -> float | None:
+    """As its metrics page tells it, like prometheus_client's."""
+    families = text_string_to_metric_families(httpx.get(url + "/metrics").text)
+    samples = [s for family in families for s in family.samples if s.name == "process_start_time_seconds"]
+    assert all(not sample.labels for sample in samples)
+    return samples[0].value if samples else None
+
+
+def test_a_reset_of_the_prefix_cache_is_no_restart() -> None:
+    before = time.time()
+    with serving() as fleet:
+        started = start_time(fleet.url)
+        assert started is not None
+        assert before <= started <= time.time()
+        assert httpx.post(fleet.url + "/reset_prefix_cache").status_code == 200
+        assert start_time(fleet.url) == started
 
 
 def test_the_official_openai_client_reads_plain_and_streamed_answers(served: Served) -> None:

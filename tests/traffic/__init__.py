@@ -2,7 +2,8 @@
 
 One seed is one course of events: conversations that grow, prompts that share a head, requests without a
 prompt, answers with and without usage, failures before the first byte, workers that come, go, drain, fall
-ill and get their slot reused. The count is kept per request, by worker id, and knows nothing of columns.
+ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
+nothing of columns.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Traffic:
         for _ in range(count):
             self.now += self.chance.expovariate(20.0)
             if self.chance.random() < 0.03:
-                self.chance.choice([self.add, self.remove, self.update])()
+                self.chance.choice([self.add, self.remove, self.update, self.forget])()
             else:
                 self.chance.choice(moves)()
             yield
@@ -177,6 +178,11 @@ class Traffic:
         for flight in self.flights.values():
             if flight.worker == worker:
                 flight.worker = None
+
+    def forget(self) -> None:
+        worker = self._worker()
+        if worker is not None:
+            self.balancer.forget_cache(worker, self.now)
 
     def health(self) -> None:
         self._mark(self._ill, lambda worker, ill: self.balancer.set_health(worker, not ill, self.now))

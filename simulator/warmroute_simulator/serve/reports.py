@@ -62,6 +62,8 @@ def vllm_metrics(worker: Worker) -> bytes:
         lines.append(f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {count}')
     lines.append("# TYPE vllm:time_to_first_token_seconds histogram")
     lines += worker.ttft.lines("vllm:time_to_first_token_seconds", labels)
+    lines.append("# TYPE process_start_time_seconds gauge")
+    lines.append(f"process_start_time_seconds {worker.started_at_s}")
     return "\n".join(lines).encode() + b"\n"
 
 

@@ -96,6 +96,8 @@ class Worker:
         self.model = settings.model
         self.version = VERSION if settings.kind == "vllm" else SGLANG_VERSION
         self.engine = Engine(settings.engine)
+        self.started_at_s = time.time()
+        """Since 1970. The cache began empty then; a reset is no restart."""
         self.driver = EngineDriver(self.engine, EngineClock(settings.speed), loop)
         self.faults = FaultBox()
         self.ttft = reports.Histogram(reports.TTFT_BUCKETS_S)
