@@ -132,9 +132,13 @@ class FakeWorker:
     def __init__(self) -> None:
         self.script: Script = ok
         self.healthy = True
+        self.eager = b""
+        """Written as soon as a POST's head was read; its body never is."""
         self.calls: list[Call] = []
         self.accepted = 0
         self.stopped = threading.Event()
+        self._may_accept = threading.Event()
+        self._may_accept.set()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -147,7 +151,7 @@ class FakeWorker:
 
     def forget(self) -> None:
         """Behaves again, and remembers nothing."""
-        self.script, self.healthy, self.calls = ok, True, []
+        self.script, self.healthy, self.eager, self.calls = ok, True, b"", []
 
     @property
     def open_connections(self) -> int:
@@ -166,6 +170,23 @@ class FakeWorker:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """For the block's time nothing is accepted and the queue is full: connecting takes for ever."""
+        self._may_accept.clear()
+        self._listener.listen(0)
+        stuffing = []
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", self.port))
+            stuffing.append(one)
+        yield
+        for one in stuffing:
+            one.close()
+        self._listener.listen(1024)
+        self._may_accept.set()
 
     def listen_again(self) -> None:
         """On the same port."""
@@ -186,7 +207,7 @@ class FakeWorker:
 
     def _accept(self) -> None:
         listener = self._listener
-        while True:
+        while self._may_accept.wait():
             try:
                 connection, _ = listener.accept()
             except OSError:
@@ -201,7 +222,7 @@ class FakeWorker:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            for number, (line, headers, body) in enumerate(_requests(connection), 1):
+            for number, (line, headers, body) in enumerate(self._requests(connection), 1):
                 call = Call(self, line, headers, body, connection, number)
                 if line.startswith("GET "):
                     self._tell(call)
@@ -218,36 +239,50 @@ class FakeWorker:
                 self._open.discard(connection)
             connection.close()
 
+    def _requests(self, connection: socket.socket) -> Iterator[tuple[str, dict[str, str], bytes]]:
+        """Requests with a length, as the router writes them, until the connection ends."""
+        ahead = b""
+        while True:
+            while b"\r\n\r\n" not in ahead:
+                data = connection.recv(1 << 16)
+                if not data:
+                    return
+                ahead += data
+            head, _, rest = ahead.partition(b"\r\n\r\n")
+            line, *lines = head.decode("latin-1").split("\r\n")
+            headers = {
+                name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)
+            }
+            if self.eager and line.startswith("POST "):
+                call = Call(self, line, headers, b"", connection, 0)
+                self.calls.append(call)
+                call.write(self.eager)
+                self._wait_dead(connection)
+                return
+            length = int(headers.get("content-length", "0"))
+            pieces, have = [rest], len(rest)
+            while have < length:
+                data = connection.recv(1 << 20)
+                if not data:
+                    return
+                pieces.append(data)
+                have += len(data)
+            whole = b"".join(pieces)
+            ahead = whole[length:]
+            yield line, headers, whole[:length]
+
+    def _wait_dead(self, connection: socket.socket) -> None:
+        """Until the router closes the connection, without reading what is in it."""
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        while not self.stopped.is_set() and not poll.poll(20):
+            pass
+
     def _tell(self, call: Call) -> None:
         """Health and discovery."""
         known = {"/health": 200 if self.healthy else 503}
         call.answer(b"{}", known.get(call.path, 404), "connection: close")
         call.keep = False
-
-
-def _requests(connection: socket.socket) -> Iterator[tuple[str, dict[str, str], bytes]]:
-    """Requests with a length, as the router writes them, until the connection ends."""
-    ahead = b""
-    while True:
-        while b"\r\n\r\n" not in ahead:
-            data = connection.recv(1 << 16)
-            if not data:
-                return
-            ahead += data
-        head, _, rest = ahead.partition(b"\r\n\r\n")
-        line, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)}
-        length = int(headers.get("content-length", "0"))
-        pieces, have = [rest], len(rest)
-        while have < length:
-            data = connection.recv(1 << 20)
-            if not data:
-                return
-            pieces.append(data)
-            have += len(data)
-        whole = b"".join(pieces)
-        ahead = whole[length:]
-        yield line, headers, whole[:length]
 
 
 @contextlib.contextmanager
