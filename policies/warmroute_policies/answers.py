@@ -47,6 +47,6 @@ class Answers:
             known.popitem(last=False)
 
     def drop_slot(self, slot: int) -> None:
-        """Writes. The slot will be another worker's, which wrote none of its answers."""
+        """Writes. The slot's cache is another from now on, which holds none of its answers."""
         for block_id in [block_id for block_id, answered in self._answered.items() if answered.slot == slot]:
             del self._answered[block_id]

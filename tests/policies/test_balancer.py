@@ -403,6 +403,26 @@ def test_misses_before_a_known_restart_do_not_count_towards_another() -> None:
     assert balancer.lessons[Lesson.RESTARTED] == 0
 
 
+def test_a_restart_seen_by_misses_leaves_the_capacity_as_it_was_whatever_is_in_flight() -> None:
+    balancer = balancer_of("a", policy="cache_aware", kv_capacity_tokens=1_000_000)
+    prompts = [bytes([65 + i]) * 20_000 for i in range(50)]
+    late = range(46, 50)
+    for number, prompt in enumerate(prompts):
+        balancer.route(request(number, prompt), float(number))
+        balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), number + 0.5)
+    for number in late:
+        balancer.route(request(number, prompts[number]), 60.0)
+        balancer.first_token(number, 60.1)
+    for number in late:
+        balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), 61.0)
+        swept(balancer)
+    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES - 1
+    assert balancer.lessons[Lesson.RESTARTED] == 1
+    assert balancer.lessons[Lesson.CUT] == 0
+    assert balancer.capacity.tokens(0) == 1_000_000
+    balancer.index.check_integrity()
+
+
 def test_removing_what_is_not_there_is_refused() -> None:
     balancer = balancer_of("a")
     calls: list[Callable[[], None]] = [
