@@ -24,8 +24,6 @@ class TokenRatio:
         self.first_guess = bytes_per_token
         self.known: dict[str, float] = {}
         """Bytes per token by model, where answers have told."""
-        self.odd: set[str] = set()
-        """Models with prompts of far more bytes than text has for its tokens: of images, most likely."""
         self._sums: dict[str, list[float]] = {}
 
     def bytes_per_token(self, model: str) -> float:
@@ -35,8 +33,6 @@ class TokenRatio:
     def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
         """Writes. One answer's count; implausible ones are ignored."""
         if not _LEAST_BYTES * prompt_tokens <= prompt_bytes <= _MOST_BYTES * prompt_tokens:
-            if prompt_bytes > _MOST_BYTES * prompt_tokens and len(self.odd) < _MODELS_MAX:
-                self.odd.add(model)
             return
         sums = self._sums.get(model)
         if sums is None:

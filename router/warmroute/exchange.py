@@ -112,7 +112,7 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             self.parsed = parsed = self.parse(self.body)
             material, model = parsed.material, parsed.model
-            if model in gateway.balancer.ratio.odd:
+            if model in gateway.images.names:
                 material = without_images(material)
             self.decision = gateway.balancer.route(
                 RoutingRequest(

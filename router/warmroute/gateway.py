@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from warmroute.config import Settings
 from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
+from warmroute.dialects.images import ImageModels
 from warmroute.engines import Learned, learned_spec
 from warmroute.metrics import Metrics
 from warmroute.plan import Plan, Planner
@@ -84,6 +85,7 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.exchanges: dict[int, Exchange] = {}
         """Those that were routed and are not finished, by number."""
+        self.images = ImageModels()
         self.stopping = False
         self._suspects: set[WorkerId] = set()
         """Workers that failed since they last answered."""
@@ -129,6 +131,8 @@ class Gateway:
         if self._suspects:
             self._judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
+        if usage is not None and usage.prompt_tokens:
+            self.images.look(exchange.parsed.model, exchange.parsed.material, usage.prompt_tokens)
         if self._access_log:
             log.info(
                 "request",

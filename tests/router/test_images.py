@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from warmroute.dialects.images import without_images
-from warmroute_policies.token_ratio import TokenRatio
+from warmroute.dialects.images import ImageModels, without_images
 
 CAT = b"data:image/png;base64," + b"iVBORw0KGgo" * 4096
 DOG = b"data:image/jpeg;base64," + b"/9j/4AAQSkZ" * 4096
@@ -23,10 +22,18 @@ def test_text_stays_as_it_is() -> None:
     assert without_images(text) == text
 
 
-def test_a_model_is_odd_once_a_prompt_had_far_more_bytes_than_text_has() -> None:
-    ratio = TokenRatio(4.0)
-    ratio.learn("m", 4000, 1000)
-    assert ratio.odd == set()
-    ratio.learn("m", 1_000_000, 900)
-    assert ratio.odd == {"m"}
-    assert ratio.bytes_per_token("m") == 4.0
+def test_a_model_is_known_for_images_once_a_prompt_had_one() -> None:
+    models = ImageModels()
+    models.look("m", b"text " * 800, 1000)
+    models.look("m", b"[%b]" % CAT, 20_000)
+    assert models.names == set()
+    models.look("m", b"[%b]" % CAT, 900)
+    assert models.names == {"m"}
+
+
+def test_an_engine_that_counts_too_few_tokens_is_not_asked_for_ever() -> None:
+    models = ImageModels()
+    for _ in range(8):
+        models.look("m", b"text " * 8000, 100)
+    models.look("m", b"[%b]" % CAT, 100)
+    assert models.names == set()
