@@ -119,8 +119,11 @@ def read_start_time(text: str) -> float | None:
 
 
 def has_restarted(before_s: float | None, now_s: float | None) -> bool:
-    """Whether two start times that a worker told are those of two processes. None tells nothing."""
-    return before_s is not None and now_s is not None and abs(now_s - before_s) > _START_TOLERANCE_S
+    """Whether the second start time that a worker told is that of a later process. None tells nothing.
+
+    An earlier one does not count: behind one URL may be several engines, and the youngest speaks for all.
+    """
+    return before_s is not None and now_s is not None and now_s - before_s > _START_TOLERANCE_S
 
 
 def _vllm_tokens(labels: Mapping[str, str]) -> int | None:

@@ -90,9 +90,9 @@ def test_a_start_time_is_read_where_it_stands_for_the_process_itself(
 
 @pytest.mark.parametrize(
     ("before_s", "now_s", "restarted"),
-    [(50.0, 51.0, False), (50.0, 51.1, True), (50.0, 48.9, True), (None, 50.0, False), (50.0, None, False)],
+    [(50.0, 51.0, False), (50.0, 51.1, True), (50.0, 48.9, False), (None, 50.0, False), (50.0, None, False)],
 )
-def test_two_start_times_more_than_a_second_apart_are_two_processes(
+def test_a_start_time_more_than_a_second_later_is_another_processs(
     before_s: float | None, now_s: float | None, restarted: bool
 ) -> None:
     assert has_restarted(before_s, now_s) is restarted
