@@ -87,7 +87,9 @@ class PromptBlocks:
 
     __slots__ = ("_fine", "_ids", "_material", "_stretches", "bytes_len", "count", "salt", "tokens_per_block")
 
-    def __init__(self, material: bytes, salt: int, tokens_per_block: float | None = None) -> None:
+    def __init__(
+        self, material: bytes | memoryview, salt: int, tokens_per_block: float | None = None
+    ) -> None:
         self.salt = salt
         self.bytes_len = len(material)
         """Length of the material, the ground for estimates of its tokens."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from warmroute.dialects import BadRequest, ParsedRequest, Parser
+from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
@@ -78,7 +78,7 @@ class Exchange(msgspec.Struct, eq=False):
     client: ClientConnection
     plan: Plan
     parse: Parser
-    body: bytes
+    body: Buffer
     """Kept until the client has a part of an answer: another worker may have to be asked."""
     began_at: float
     number: int

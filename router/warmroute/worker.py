@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from warmroute.dialects import Buffer
 from warmroute.wire import answers
 from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, UntilCloseBody, body_of
 from warmroute_policies.types import WorkerId
@@ -74,7 +75,7 @@ class WorkerConnection(asyncio.Protocol):
 
     # --- one exchange ---------------------------------------------------------------------------
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+    def send(self, exchange: Exchange, head: bytes, body: Buffer) -> None:
         """Writes. Starts an exchange on this idle connection."""
         self.exchange = exchange
         self._head = None

@@ -221,7 +221,7 @@ def test_a_grown_conversation_begins_as_the_former_one_did() -> None:
     turns = [{"role": "user" if n % 2 == 0 else "assistant", "content": f"turn {n} " * 50} for n in range(9)]
     before = parsed(CHAT, {"messages": turns[:-2]}).material
     after = parsed(CHAT, {"messages": turns}).material
-    assert after.startswith(before[:-1])  # but for the bracket that closes the list
+    assert bytes(after).startswith(bytes(before[:-1]))  # but for the bracket that closes the list
 
 
 def test_a_prompt_of_token_ids_is_a_prompt() -> None:
@@ -230,7 +230,7 @@ def test_a_prompt_of_token_ids_is_a_prompt() -> None:
     assert parsed(COMPLETIONS, {"prompt": [ids, ids]}).material == compact([ids, ids])
     assert parsed(GENERATE, {"input_ids": ids}).material == compact(ids)
     longer = parsed(COMPLETIONS, {"prompt": [*ids, 7]}).material
-    assert longer.startswith(compact(ids)[:-1])
+    assert bytes(longer).startswith(compact(ids)[:-1])
 
 
 def test_only_inference_paths_have_a_parser() -> None:

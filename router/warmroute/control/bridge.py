@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 if TYPE_CHECKING:
+    from warmroute.dialects import Buffer
     from warmroute.plan import Plan
 
 
@@ -29,7 +30,7 @@ class ControlProtocol(HttpToolsProtocol):
         self.busy = False
         """A request is being answered."""
 
-    def serve(self, plan: Plan, body: bytes) -> None:
+    def serve(self, plan: Plan, body: Buffer) -> None:
         """Writes. Hands over one whole request."""
         self.busy = True
         head = plan.head
@@ -40,7 +41,7 @@ class ControlProtocol(HttpToolsProtocol):
         )
         version = b"1.0" if head.http_10 else b"1.1"
         line = b"%b %b HTTP/%b\r\n" % (head.method.encode(), head.target, version)
-        self.data_received(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, fields, len(body), body))
+        self.data_received(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, fields, len(body), bytes(body)))
 
     def on_response_complete(self) -> None:
         """Called by uvicorn when its answer is written."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from warmroute.dialects import anthropic, openai, other, sglang
-from warmroute.dialects.request import BadRequest, ParsedRequest
+from warmroute.dialects.request import BadRequest, Buffer, ParsedRequest
 
-Parser = Callable[[bytes], ParsedRequest]
+Parser = Callable[[Buffer], ParsedRequest]
 
 PARSERS: dict[str, Parser] = {
     "/v1/chat/completions": openai.chat,
@@ -39,4 +39,4 @@ def parser_for(path: str) -> Parser | None:
     return parser
 
 
-__all__ = ["PARSERS", "BadRequest", "ParsedRequest", "Parser", "parser_for"]
+__all__ = ["PARSERS", "BadRequest", "Buffer", "ParsedRequest", "Parser", "parser_for"]

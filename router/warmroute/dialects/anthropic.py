@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import EMPTY, Buffer, ParsedRequest, decode, material, number, text
 
 
 class _Messages(msgspec.Struct, gc=False):
@@ -22,7 +22,7 @@ class _Messages(msgspec.Struct, gc=False):
 _MESSAGES = msgspec.json.Decoder(_Messages)
 
 
-def messages(body: bytes) -> ParsedRequest:
+def messages(body: Buffer) -> ParsedRequest:
     """`/v1/messages`. Raises BadRequest."""
     fields = decode(_MESSAGES, body)
     user = fields.metadata.get("user_id") if isinstance(fields.metadata, dict) else None

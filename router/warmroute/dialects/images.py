@@ -11,6 +11,8 @@ import re
 
 from xxhash import xxh3_64_intdigest
 
+from warmroute.dialects.request import Buffer
+
 _MARK = b";base64,"
 
 _DATA_URL = re.compile(rb"data:[a-z]+/[A-Za-z0-9.+-]+;base64,[A-Za-z0-9+/=]+")
@@ -26,7 +28,7 @@ _LOOKS_MAX = 8
 _MODELS_MAX = 1000
 
 
-def without_images(material: bytes) -> bytes:
+def without_images(material: Buffer) -> bytes:
     """The material with every data URL replaced by the hash of its content."""
     return _DATA_URL.sub(lambda url: b"image:%016x" % xxh3_64_intdigest(url[0]), material)
 
@@ -38,12 +40,12 @@ class ImageModels:
         self.names: set[str] = set()
         self._looks: dict[str, int] = {}
 
-    def look(self, model: str, material: bytes, prompt_tokens: int) -> None:
+    def look(self, model: str, material: Buffer, prompt_tokens: int) -> None:
         """Writes. A prompt was answered: where it is too long for text of its tokens, is there an image?"""
         if len(material) <= _TEXT_BYTES_PER_TOKEN_MAX * prompt_tokens or model in self.names:
             return
         looks = self._looks.get(model, 0)
         if looks < _LOOKS_MAX and len(self._looks) < _MODELS_MAX:
             self._looks[model] = looks + 1
-            if _MARK in material:
+            if _MARK in bytes(material):
                 self.names.add(model)

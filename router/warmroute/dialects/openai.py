@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, UNREADABLE, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import (
+    EMPTY,
+    UNREADABLE,
+    Buffer,
+    ParsedRequest,
+    decode,
+    material,
+    number,
+    text,
+)
 
 
 class _Common(msgspec.Struct, gc=False):
@@ -18,7 +27,7 @@ class _Common(msgspec.Struct, gc=False):
     cache_salt: Any = None
     priority: Any = None
 
-    def parsed(self, prompt: bytes, max_tokens: int | None, *, has_prompt: bool = True) -> ParsedRequest:
+    def parsed(self, prompt: Buffer, max_tokens: int | None, *, has_prompt: bool = True) -> ParsedRequest:
         return ParsedRequest(
             text(self.model),
             prompt,
@@ -73,7 +82,7 @@ _RESPONSES = msgspec.json.Decoder(_Responses)
 _EMBEDDINGS = msgspec.json.Decoder(_Common)
 
 
-def chat(body: bytes) -> ParsedRequest:
+def chat(body: Buffer) -> ParsedRequest:
     """`/v1/chat/completions`. Raises BadRequest."""
     try:
         fields = _STRICT_CHAT(body)
@@ -81,7 +90,7 @@ def chat(body: bytes) -> ParsedRequest:
         return _odd_chat(body)
     return ParsedRequest(
         fields.model,
-        b"".join((fields.tools, fields.messages)),
+        memoryview(fields.messages) if fields.tools is EMPTY else b"".join((fields.tools, fields.messages)),
         fields.stream is True,
         fields.max_completion_tokens or fields.max_tokens,
         fields.prompt_cache_key or fields.session_id or fields.user or None,
@@ -90,26 +99,26 @@ def chat(body: bytes) -> ParsedRequest:
     )
 
 
-def _odd_chat(body: bytes) -> ParsedRequest:
+def _odd_chat(body: Buffer) -> ParsedRequest:
     """A chat request with a field of another type than usual: what an engine says to it is its business."""
     fields = decode(_CHAT, body)
     limit = number(fields.max_completion_tokens) or number(fields.max_tokens)
     return fields.parsed(material(fields.tools, fields.messages), limit)
 
 
-def completions(body: bytes) -> ParsedRequest:
+def completions(body: Buffer) -> ParsedRequest:
     """`/v1/completions`; the prompt is text or token ids. Raises BadRequest."""
     fields = decode(_COMPLETIONS, body)
     return fields.parsed(material(fields.prompt), number(fields.max_tokens))
 
 
-def responses(body: bytes) -> ParsedRequest:
+def responses(body: Buffer) -> ParsedRequest:
     """`/v1/responses`. Raises BadRequest."""
     fields = decode(_RESPONSES, body)
     prompt = material(fields.tools, fields.instructions, fields.input)
     return fields.parsed(prompt, number(fields.max_output_tokens))
 
 
-def embeddings(body: bytes) -> ParsedRequest:
+def embeddings(body: Buffer) -> ParsedRequest:
     """`/v1/embeddings`: pooling models keep no prefix to come back to. Raises BadRequest."""
     return decode(_EMBEDDINGS, body).parsed(b"", None, has_prompt=False)

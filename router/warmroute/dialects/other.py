@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import UNREADABLE, ParsedRequest, text
+from warmroute.dialects.request import UNREADABLE, Buffer, ParsedRequest, text
 
 
 class _Other(msgspec.Struct, gc=False):
@@ -17,7 +17,7 @@ class _Other(msgspec.Struct, gc=False):
 _OTHER = msgspec.json.Decoder(_Other)
 
 
-def post(body: bytes) -> ParsedRequest:
+def post(body: Buffer) -> ParsedRequest:
     """Never refuses: the body need not be JSON."""
     try:
         fields = _OTHER.decode(body)

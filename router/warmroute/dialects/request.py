@@ -8,6 +8,9 @@ import msgspec
 
 EMPTY = msgspec.Raw(b"")
 
+Buffer = bytes | memoryview
+"""A body, or a part of one. A large body is a view of what the socket gave: 128 KB are not copied."""
+
 
 # What decoding raises: text that is not UTF-8 and nesting without end have errors of their own.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -21,7 +24,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     """One request as the router sees it."""
 
     model: str = ""
-    material: bytes = b""
+    material: Buffer = b""
     """The prompt in the order in which a chat template lays it out; empty: no prefix to look for."""
     stream: bool = False
     max_tokens: int | None = None
@@ -35,7 +38,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
 T = TypeVar("T")
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: Buffer) -> T:
     """Decodes a body. Raises BadRequest."""
     try:
         return decoder.decode(body)
@@ -53,6 +56,7 @@ def number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def material(*parts: msgspec.Raw) -> bytes:
-    """The parts that are present, in order, as one piece of bytes."""
-    return b"".join(parts)
+def material(*parts: msgspec.Raw) -> Buffer:
+    """The parts that are present, in order, as one piece; a single part is not copied."""
+    present = [part for part in parts if part is not EMPTY]
+    return memoryview(present[0]) if len(present) == 1 else b"".join(present)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import EMPTY, Buffer, ParsedRequest, decode, material, number, text
 
 
 class _Generate(msgspec.Struct, gc=False):
@@ -22,7 +22,7 @@ class _Generate(msgspec.Struct, gc=False):
 _GENERATE = msgspec.json.Decoder(_Generate)
 
 
-def generate(body: bytes) -> ParsedRequest:
+def generate(body: Buffer) -> ParsedRequest:
     """`/generate`. Raises BadRequest."""
     fields = decode(_GENERATE, body)
     sampling = fields.sampling_params if isinstance(fields.sampling_params, dict) else {}
