@@ -144,7 +144,7 @@ class FakeWorker:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._threads = [threading.Thread(target=self._accept)]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     # --- what a test does -----------------------------------------------------------------------
@@ -177,26 +177,27 @@ class FakeWorker:
         self._may_accept.clear()
         self._listener.listen(0)
         stuffing = []
-        for _ in range(4):
-            one = socket.socket()
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", self.port))
-            stuffing.append(one)
-        yield
-        for one in stuffing:
-            one.close()
-        self._listener.listen(1024)
-        self._may_accept.set()
+        with contextlib.suppress(TimeoutError):
+            while True:
+                stuffing.append(socket.create_connection(("127.0.0.1", self.port), timeout=0.5))
+        try:
+            yield
+        finally:
+            for one in stuffing:
+                one.close()
+            self._listener.listen(1024)
+            self._may_accept.set()
 
     def listen_again(self) -> None:
         """On the same port."""
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
-        thread = threading.Thread(target=self._accept)
+        thread = threading.Thread(target=self._accept, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def stop(self) -> None:
         self.stopped.set()
+        self._may_accept.set()
         self.stop_listening()
         self.close_connections()
         for thread in self._threads:
@@ -216,7 +217,7 @@ class FakeWorker:
             with self._lock:
                 self._open.add(connection)
                 self.accepted += 1
-            thread = threading.Thread(target=self._serve, args=(connection,))
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -232,7 +233,7 @@ class FakeWorker:
                         self.script(call)
                 if not call.keep or call.gone.is_set() or self.stopped.is_set():
                     return
-        except (OSError, ValueError):  # reset, or closed by a script
+        except (OSError, ValueError, Gone):  # reset, or closed by a script
             pass
         finally:
             with self._lock:
