@@ -186,7 +186,7 @@ class UntilCloseBody:
 class ChunkedBody:
     """A chunked body. Hops from size line to size line; what is between is not looked at."""
 
-    __slots__ = ("_line", "_payload", "_skip", "_trailers", "done")
+    __slots__ = ("_between", "_line", "_payload", "_skip", "_trailers", "done")
 
     def __init__(self, *, payload: bool = False) -> None:
         self.done = False
@@ -195,11 +195,26 @@ class ChunkedBody:
         self._line = b""
         """The beginning of a size line, or of a trailer line, that was cut."""
         self._trailers = False
+        self._between = True
+        """A size line is next, and nothing of it has come."""
         self._payload: list[bytes] | None = [] if payload else None
         """What the chunks carry, for a client that does not know chunks."""
 
     def feed(self, data: bytes) -> int:
         """How many of these bytes belong to the body. Raises BadAnswer."""
+        if self._between and self._payload is None:
+            # One whole chunk, as engines send a token: half the cost of the way below.
+            eol = data.find(b"\r\n", 0, _SIZE_DIGITS_MAX)
+            digits = data[:eol]
+            if eol > 0 and not digits.strip(_HEX) and digits.strip(b"0"):
+                if eol + 4 + int(digits, 16) == len(data):
+                    return len(data)
+        used = self._walk(data)
+        self._between = not (self._skip or self._line or self._trailers or self.done)
+        return used
+
+    def _walk(self, data: bytes) -> int:
+        """From size line to size line."""
         held = len(self._line)
         if held:
             data = self._line + data
