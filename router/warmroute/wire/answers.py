@@ -206,9 +206,9 @@ class ChunkedBody:
             # One whole chunk, as engines send a token: half the cost of the way below.
             eol = data.find(b"\r\n", 0, _SIZE_DIGITS_MAX)
             digits = data[:eol]
-            if eol > 0 and not digits.strip(_HEX) and digits.strip(b"0"):
-                if eol + 4 + int(digits, 16) == len(data):
-                    return len(data)
+            size = int(digits, 16) if eol > 0 and not digits.strip(_HEX) else 0
+            if size and eol + 4 + size == len(data):
+                return len(data)
         used = self._walk(data)
         self._between = not (self._skip or self._line or self._trailers or self.done)
         return used
