@@ -16,12 +16,35 @@ import pytest
 from engines.llamacpp import LlamaCpp
 from live.fake_worker import Call
 from live.front import Front, die, status
-from live.processes import Engines, Router, StartEngines, StartRouter
+from live.processes import Engines, Router, StartEngines, StartRouter, spawn_engines, spawn_router
 
 StartFront = Callable[..., Front]
 
 MODEL = "llama-3.1-8b"
-PROMPT = "The quick brown fox jumps over the lazy dog. " * 60
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """In front of two engines, for all tests of this module: each sends a prompt of its own."""
+    folder = tmp_path_factory.mktemp("clients")
+    engines = spawn_engines(folder / "engines.log", 2, "--speed", "20")
+    try:
+        router = spawn_router(
+            folder / "router.log", *(word for url in engines.urls for word in ("--backend", url))
+        )
+        try:
+            yield router
+        finally:
+            router.kill()
+        assert not router.faults(), router.text()
+    finally:
+        engines.kill()
+
+
+@pytest.fixture
+def prompt(request: pytest.FixtureRequest) -> str:
+    """A prompt that no other test sends."""
+    return f"{request.node.nodeid}: the quick brown fox jumps over the lazy dog. " * 40
 
 
 @pytest.fixture
@@ -40,11 +63,11 @@ def user(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
-def test_openai_chats_and_its_second_turn_is_cached(openai_client: openai.OpenAI) -> None:
+def test_openai_chats_and_its_second_turn_is_cached(openai_client: openai.OpenAI, prompt: str) -> None:
     workers, cached, prompt_tokens = set(), [], 0
     for _ in range(2):
         raw = openai_client.chat.completions.with_raw_response.create(
-            model=MODEL, messages=user(PROMPT), max_tokens=5
+            model=MODEL, messages=user(prompt), max_tokens=5
         )
         workers.add(raw.headers["x-router-worker"])
         usage = raw.parse().usage
@@ -58,21 +81,21 @@ def test_openai_chats_and_its_second_turn_is_cached(openai_client: openai.OpenAI
     assert cached[1] > prompt_tokens * 0.9
 
 
-def test_openai_streams_and_the_usage_comes_last(openai_client: openai.OpenAI) -> None:
+def test_openai_streams_and_the_usage_comes_last(openai_client: openai.OpenAI, prompt: str) -> None:
     stream = openai_client.chat.completions.create(
-        model=MODEL, messages=user(PROMPT), max_tokens=7, stream=True, stream_options={"include_usage": True}
+        model=MODEL, messages=user(prompt), max_tokens=7, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     assert len("".join(c.choices[0].delta.content or "" for c in chunks if c.choices)) == 4 * 7
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 7
-    completion = openai_client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=3, stream=True)
+    completion = openai_client.completions.create(model=MODEL, prompt=prompt, max_tokens=3, stream=True)
     assert len("".join(chunk.choices[0].text for chunk in completion)) == 4 * 3
 
 
-def test_openai_sends_tools_and_uses_the_other_endpoints(openai_client: openai.OpenAI) -> None:
+def test_openai_sends_tools_and_uses_the_other_endpoints(openai_client: openai.OpenAI, prompt: str) -> None:
     tools: Any = [
-        {"type": "function", "function": {"name": f"tool{n}", "description": PROMPT, "parameters": {}}}
+        {"type": "function", "function": {"name": f"tool{n}", "description": prompt, "parameters": {}}}
         for n in range(5)
     ]
     usages = [
@@ -83,19 +106,21 @@ def test_openai_sends_tools_and_uses_the_other_endpoints(openai_client: openai.O
     ]
     assert all(usage is not None and usage.prompt_tokens > 1000 for usage in usages)
     assert [model.id for model in openai_client.models.list()] == [MODEL]
-    answer = openai_client.responses.create(model=MODEL, input=PROMPT, max_output_tokens=4)
+    answer = openai_client.responses.create(model=MODEL, input=prompt, max_output_tokens=4)
     assert len(answer.output_text) == 4 * 4
-    events = openai_client.responses.create(model=MODEL, input=PROMPT, max_output_tokens=4, stream=True)
+    events = openai_client.responses.create(model=MODEL, input=prompt, max_output_tokens=4, stream=True)
     assert [event.type for event in events][-1] == "response.completed"
 
 
-def test_anthropic_chats_streams_and_reads_its_cache(anthropic_client: anthropic.Anthropic) -> None:
+def test_anthropic_chats_streams_and_reads_its_cache(
+    anthropic_client: anthropic.Anthropic, prompt: str
+) -> None:
     first = anthropic_client.messages.create(
-        model=MODEL, messages=user(PROMPT), max_tokens=5, system="be kind"
+        model=MODEL, messages=user(prompt), max_tokens=5, system="be kind"
     )
     assert first.usage.output_tokens == 5
     with anthropic_client.messages.stream(
-        model=MODEL, messages=user(PROMPT), max_tokens=5, system="be kind"
+        model=MODEL, messages=user(prompt), max_tokens=5, system="be kind"
     ) as stream:
         text = "".join(stream.text_stream)
         usage = stream.get_final_message().usage
@@ -104,16 +129,21 @@ def test_anthropic_chats_streams_and_reads_its_cache(anthropic_client: anthropic
 
 
 def test_what_anthropic_streamed_is_counted_with_its_cached_tokens(
-    anthropic_client: anthropic.Anthropic, router: Router
+    anthropic_client: anthropic.Anthropic, router: Router, prompt: str
 ) -> None:
+    before = hit_tokens(router)
     cached: int | None = None
     for _ in range(2):
-        with anthropic_client.messages.stream(model=MODEL, messages=user(PROMPT), max_tokens=5) as stream:
+        with anthropic_client.messages.stream(model=MODEL, messages=user(prompt), max_tokens=5) as stream:
             cached = stream.get_final_message().usage.cache_read_input_tokens
-    page = httpx.get(f"{router.url}/metrics", trust_env=False).text
-    counted = [line for line in page.splitlines() if line.startswith("router_actual_hit_tokens_total{")]
-    assert sum(float(line.rpartition(" ")[2]) for line in counted) == cached
+    assert hit_tokens(router) - before == cached
     assert cached
+
+
+def hit_tokens(router: Router) -> float:
+    page = httpx.get(f"{router.url}/metrics", trust_env=False).text
+    lines = [line for line in page.splitlines() if line.startswith("router_actual_hit_tokens_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 async def test_fifty_requests_at_a_time_are_all_answered(

@@ -299,7 +299,7 @@ def test_a_fast_answer_to_a_client_that_does_not_read_waits_at_the_worker(
     assert body == PIECE * (total // len(PIECE))
 
 
-@pytest.mark.parametrize("start", range(4))
+@pytest.mark.parametrize("start", [0, 2])
 def test_an_answer_that_ends_in_a_full_buffer_holds_up_its_client_and_nobody_else(
     start_front: StartFront, start: int
 ) -> None:

@@ -236,13 +236,13 @@ def test_a_worker_that_refuses_connections_is_blamed_and_another_one_answers(sta
 
 
 def test_a_worker_without_a_word_is_given_up_in_time_and_its_request_with_it(start_front: StartFront) -> None:
-    front = start_front("--first-byte-timeout-s", "1")
+    front = start_front("--first-byte-timeout-s", "0.5")
     front.script(Call.wait_gone)
     began = time.monotonic()
     for body in (CHAT, STREAM):
         answer = front.ask(body)
         assert (answer.status, answer.json()["error"]["code"]) == (504, "worker_timeout")
-    assert time.monotonic() - began >= 2
+    assert time.monotonic() - began >= 1
     eventually(
         lambda: all(call.gone.is_set() for call in front.calls), "the worker sees that it was given up"
     )
@@ -256,13 +256,13 @@ def head_then_silence(call: Call) -> None:
 
 
 def test_a_head_alone_is_no_sign_of_life(start_front: StartFront) -> None:
-    front = start_front("--first-byte-timeout-s", "1")
+    front = start_front("--first-byte-timeout-s", "0.5")
     front.script(head_then_silence)
     assert front.ask(STREAM).status == 504
 
 
 @pytest.mark.parametrize(
-    ("flags", "steady"), [(("--idle-timeout-s", "1"), False), (("--total-timeout-s", "2"), True)]
+    ("flags", "steady"), [(("--idle-timeout-s", "0.5"), False), (("--total-timeout-s", "1"), True)]
 )
 def test_a_stream_that_falls_silent_or_never_ends_is_cut(
     start_front: StartFront, flags: tuple[str, ...], *, steady: bool
@@ -289,6 +289,9 @@ def test_a_stream_that_falls_silent_or_never_ends_is_cut(
 # --- ejection ---------------------------------------------------------------------------------------
 
 _EJECT = ("--eject-after-failures", "3", "--eject-for-s", "1", "--retries", "0")
+
+# For tests that need a worker whose probe is due, and do not look at it before.
+_EJECT_BRIEFLY = ("--eject-after-failures", "3", "--eject-for-s", "0.1", "--retries", "0")
 
 
 def test_a_worker_is_ejected_after_failures_in_a_row_and_one_probe_brings_it_back(
@@ -338,7 +341,7 @@ def test_a_probe_that_fails_ejects_again(start_front: StartFront) -> None:
 
 
 def test_a_probe_whose_client_leaves_is_followed_by_another_probe(start_front: StartFront) -> None:
-    front = start_front(*_EJECT)
+    front = start_front(*_EJECT_BRIEFLY)
     (worker,) = front.workers
     front.script(status(500))
     for _ in range(3):
@@ -356,7 +359,7 @@ def test_a_probe_whose_client_leaves_is_followed_by_another_probe(start_front: S
 
 def test_a_success_of_an_older_request_clears_a_worker_for_good(start_front: StartFront) -> None:
     """While a probe is due: the next request is none any more, and nothing is left in suspense."""
-    front = start_front(*_EJECT)
+    front = start_front(*_EJECT_BRIEFLY)
     (worker,) = front.workers
     may_answer = threading.Event()
 
@@ -384,7 +387,7 @@ def test_a_success_of_an_older_request_clears_a_worker_for_good(start_front: Sta
 def test_an_older_request_that_ends_while_a_probe_runs_lets_no_second_one_go(
     start_front: StartFront,
 ) -> None:
-    front = start_front(*_EJECT)
+    front = start_front(*_EJECT_BRIEFLY)
     (worker,) = front.workers
     never = threading.Event()
     front.script(lambda call: call.hold(never))
@@ -406,7 +409,7 @@ def test_an_older_request_that_ends_while_a_probe_runs_lets_no_second_one_go(
 
 
 def test_a_probe_with_a_long_answer_is_not_waited_for_to_its_end(start_front: StartFront) -> None:
-    front = start_front(*_EJECT)
+    front = start_front(*_EJECT_BRIEFLY)
     (worker,) = front.workers
     front.script(status(500))
     for _ in range(3):
@@ -433,7 +436,7 @@ def test_a_probe_with_a_long_answer_is_not_waited_for_to_its_end(start_front: St
 
 @pytest.mark.parametrize("while_it", ["is due", "is on its way"])
 def test_a_worker_may_be_removed_while_a_probe(start_front: StartFront, while_it: str) -> None:
-    front = start_front(*_EJECT, count=2)
+    front = start_front(*_EJECT_BRIEFLY, count=2)
     gone, other = front.workers
     gone.script = status(500)
     other.script = status(500)
