@@ -250,3 +250,39 @@ def test_the_journal_of_a_live_router_replays_to_the_same_decisions(
     text = journal.read_text()
     assert "question" not in text
     assert "user 1" not in text
+
+
+def test_answers_that_correct_a_workers_believed_cache_are_counted(start_front: StartFront) -> None:
+    front = start_front("--kv-capacity-tokens", "100000")
+    usage = {"prompt_tokens": 2000, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 0}}
+    front.script(lambda call: call.answer(json.dumps({"usage": usage}).encode()))
+    body = message(random.Random(3)) | {"messages": [{"role": "user", "content": "hello " * 1500}]}
+    for _ in range(5):
+        assert front.ask(body).status == 200
+    assert front.counted("router_capacity_lessons_total") > 0
+    assert front.counted("router_capacity_lessons_total", lesson="nothing") == 0
+
+
+def test_a_page_of_metrics_is_made_while_workers_and_models_come_and_go(start_front: StartFront) -> None:
+    front = start_front(count=2)
+    coming = front.workers[1].url
+    done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        with httpx.Client(base_url=front.router.url, trust_env=False, timeout=20) as admin:
+            while not done.is_set():
+                number += 1
+                admin.delete(f"/workers/{coming.removeprefix('http://')}", params={"drain": "false"})
+                front.ask(message(random.Random(number)) | {"model": f"m{number}"})
+                admin.post("/workers", json={"url": coming})
+
+    changing = threading.Thread(target=change, daemon=True)
+    changing.start()
+    try:
+        for _ in range(40):
+            assert front.counted("router_worker_health") >= 1
+    finally:
+        done.set()
+        changing.join(20)
+    assert not changing.is_alive()
