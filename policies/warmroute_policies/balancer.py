@@ -221,7 +221,7 @@ class Balancer:
         """Writes. Decides and books."""
         choice = self.policy.decide(request, view, now)
         slot, hits, prompt_tokens = choice.slot, view.hits, view.prompt_tokens
-        hit_tokens = hits.get(slot, 0)
+        hit_tokens = hits.tokens(slot)
         fleet = self.fleet
         request_id, blocks = request.request_id, request.blocks
         settled = fleet.queued_prefill_s[slot] == 0.0
@@ -237,7 +237,7 @@ class Balancer:
             choice.reason,
             prompt_tokens,
             hit_tokens,
-            hits.best(),
+            hits.best,
             len(failed),
         )
         if self._policy_learns:

@@ -78,6 +78,8 @@ class Fleet:
         """What time alone does not bring the queue below: somebody must see a first token."""
         self._ticked_at = 0.0
         self._head_since: list[float] = []
+        self._seen_waiting: list[int] = []
+        """Of the prefills that wait, how many will show their first token."""
         self._prefills: dict[int, dict[int, tuple[float, int, bool]]] = {}
         """Slot to what waits there in order: request to its seconds, its tokens, and whether its first
         token will be seen. Slots without a prefill are missing."""
@@ -110,6 +112,7 @@ class Fleet:
         self.believe_capacity(slot, inf if known is None else float(known))
         self.pressure[slot] = 0.0
         self._head_since[slot] = now
+        self._seen_waiting[slot] = 0
         self.ready_at[slot] = -inf
         self.least_queue_s[slot] = 0.0
         self._reprice(slot)
@@ -168,7 +171,7 @@ class Fleet:
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
             self.kv_capacity_tokens, self.pressure, self.ready_at, self.least_queue_s, self._share,
-            self._head_since,
+            self._head_since, self._seen_waiting,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -193,6 +196,10 @@ class Fleet:
         prefill_s = missing_tokens * (
             self.linear_s[slot] + self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         )
+        self.inflight[slot] += 1
+        self.queued_tokens[slot] += missing_tokens
+        self.queued_prefill_s[slot] += prefill_s
+        self._seen_waiting[slot] += seen
         prefills = self._prefills.get(slot)
         if prefills is None:
             self._prefills[slot] = {request_id: (prefill_s, missing_tokens, seen)}
@@ -202,9 +209,6 @@ class Fleet:
         else:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
             self._measure(slot, prefills)
-        self.inflight[slot] += 1
-        self.queued_tokens[slot] += missing_tokens
-        self.queued_prefill_s[slot] += prefill_s
         self.pressure[slot] += missing_tokens * self._share[slot]
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
@@ -217,9 +221,11 @@ class Fleet:
             self._head_since[slot] = now
             self.queued_tokens[slot] -= work[1]
             self.queued_prefill_s[slot] -= work[0]
+            self._seen_waiting[slot] -= work[2]
             self._measure(slot, prefills)
         else:
             del self._prefills[slot]
+            self._seen_waiting[slot] = 0
             self.queued_tokens[slot] = 0
             self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
             self.ready_at[slot] = -inf
@@ -244,15 +250,17 @@ class Fleet:
 
     def _measure(self, slot: int, prefills: dict[int, tuple[float, int, bool]]) -> None:
         """Writes. When the queue would be empty, and how far time alone can bring it down."""
-        queued = done = 0.0
-        waits = False
-        for prefill_s, _, seen in prefills.values():
-            queued += prefill_s
-            if not waits:
-                done += prefill_s * HEAD_DONE_CAP if seen else prefill_s
-                waits = seen
+        queued = self.queued_prefill_s[slot]
         self.ready_at[slot] = self._head_since[slot] + queued
-        self.least_queue_s[slot] = queued - done
+        if not self._seen_waiting[slot]:
+            self.least_queue_s[slot] = 0.0
+            return
+        for prefill_s, _, seen in prefills.values():
+            if seen:
+                queued -= prefill_s * HEAD_DONE_CAP
+                break
+            queued -= prefill_s
+        self.least_queue_s[slot] = queued
 
     def tick(self, now: float) -> None:
         """Writes. Lets pressure fade, and unseen prefills pass; to be called about once a second.

@@ -16,18 +16,25 @@ CREDITED = -1
 class Hits(Mapping[int, int]):
     """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing. Not to be written."""
 
-    __slots__ = ("depths", "tokens_at")
+    __slots__ = ("best", "depths", "tokens_at")
 
     def __init__(self, depths: dict[int, int], tokens_at: dict[int, int]) -> None:
         self.depths = depths
         """Slot to depth; a depth is a number of blocks, or `CREDITED`."""
         self.tokens_at = tokens_at
         """Depth to tokens, for every depth that occurs."""
+        self.best = max(tokens_at.values()) if tokens_at else 0
+        """The largest hit; 0 when nobody holds anything."""
 
     @classmethod
     def of(cls, tokens: Mapping[int, int]) -> Hits:
         """Hits as they are, for tests and rehearsals."""
         return cls(dict(tokens), {count: count for count in tokens.values()})
+
+    def tokens(self, slot: int) -> int:
+        """Reads. The slot's hit; 0 when it holds nothing."""
+        depth = self.depths.get(slot)
+        return 0 if depth is None else self.tokens_at[depth]
 
     def __getitem__(self, slot: int) -> int:
         return self.tokens_at[self.depths[slot]]
@@ -37,10 +44,6 @@ class Hits(Mapping[int, int]):
 
     def __len__(self) -> int:
         return len(self.depths)
-
-    def best(self) -> int:
-        """Reads. The largest hit; 0 when nobody holds anything."""
-        return max(self.tokens_at.values(), default=0)
 
     def credited(self, slot: int, tokens: int) -> Hits:
         """Reads. The same hits, with one slot's known exactly."""

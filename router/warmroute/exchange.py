@@ -15,6 +15,7 @@ The callbacks are called by the worker's connection (`take_head`, `take_piece`, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
+log = logging.getLogger("warmroute")
 
 # An answer of these says nothing about the request: another worker may do better. Any other 5xx is
 # passed on as it is.
@@ -132,6 +134,10 @@ class Exchange(msgspec.Struct, eq=False):
             return
         except RoutingError as error:
             self._refuse(routing_error(error))
+            return
+        except Exception:  # the policy may be anybody's: its fault must not cost the client an answer
+            log.exception("the request could not be routed")
+            self._refuse(RouterError(500, "internal_error", "the router could not route this request"))
             return
         gateway.exchanges[self.number] = self
         if not self.number & _TIMED_EVERY_MASK:

@@ -21,7 +21,7 @@ class JournalFile:
         self._path = path
         self._left = max_bytes
         self._lines: list[bytes] = []
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open("wb")
         self._recording = True
 
     def write(self, line: bytes) -> None:
@@ -42,6 +42,7 @@ class JournalFile:
             return
         try:
             self._file.write(b"".join(lines))
+            self._file.flush()
         except OSError as error:
             self._recording = False
             log.warning("journal failed, recording ends: %s", error, extra={"path": str(self._path)})

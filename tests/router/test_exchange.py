@@ -334,3 +334,10 @@ def test_a_router_error_has_the_shape_that_the_clients_api_knows(front: Front) -
     assert anthropic.json()["type"] == "error"
     assert set(anthropic.json()["error"]) == {"type", "message"}
     assert not front.calls
+
+
+def test_a_target_in_absolute_form_reaches_its_endpoint(front: Front) -> None:
+    answer = front.ask(path=f"http://router.example:30000{CHAT_PATH}?x=1")
+    assert answer.status == 200
+    [call] = front.calls
+    assert call.line == f"POST {CHAT_PATH}?x=1 HTTP/1.1"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from live.fake_worker import Call, Script, ok
+from live.fake_worker import Call, Script, fake_workers, ok
 from live.front import CHAT, CHAT_PATH, STREAM, Front, die, die_after, first, in_turn, status
 from live.polling import eventually
+from live.processes import StartRouter
 from live.wire import request
 
 StartFront = Callable[..., Front]
@@ -487,3 +490,18 @@ def test_a_removed_worker_leaves_neither_series_nor_idle_connections(start_front
     assert front.counted("router_requests_total", worker=gone.url) == 0
     assert front.counted("router_requests_total", outcome="ok") == 2
     assert front.counted("router_worker_failures_total", worker=gone.url) == 0
+
+
+def test_a_policy_that_raises_costs_an_answer_and_not_the_connection(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    with fake_workers(1) as workers:
+        flags = ("--no-model-discovery", "--policy", "live.broken_policy:Broken")
+        front = Front(start_router(workers[0].url, flags=flags, tolerant=True), workers)
+        with front.connect() as connection:
+            for _ in range(2):
+                answer = connection.ask("POST", CHAT_PATH, CHAT)
+                assert (answer.status, answer.json()["error"]["code"]) == (500, "internal_error")
+        assert front.state()["exchanges"]["total"] == 0
+        assert "no such shelf" in "".join(str(line) for line in front.router.lines())

@@ -51,8 +51,8 @@ class CacheAware:
         least = min(cost)
         slot = cost.index(least)
         hits = view.hits
-        if hits:
-            return Choice(slot, _WARM if hits.get(slot, 0) >= hits.best() else _SPILL)
+        if hits.best:
+            return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
         if cost.count(least) > 1:  # an idle fleet: each in turn, not always the first
             slot = pick_least(cost, request.request_id)
         return Choice(slot, _COLD)
@@ -66,7 +66,7 @@ class CacheAware:
         queue_s = fleet.queue_s(now)
         rows = []
         for slot, spec in fleet.slots():
-            hit = view.hits.get(slot, 0)
+            hit = view.hits.tokens(slot)
             shares_s = {
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],

@@ -47,7 +47,7 @@ class Head:
 
     def __init__(self, method: str, target: bytes, fields: list[tuple[bytes, bytes]]) -> None:
         self.method = method
-        self.target = target
+        self.target = target = _origin_form(target)
         self.path = target.partition(b"?")[0].decode("latin-1")
         self.fields = fields
         self.http_10 = False
@@ -74,6 +74,14 @@ class Head:
         lines = [self.method.encode() + b" " + self.target + b" HTTP/1.1\r\n"]
         lines += [name + b": " + value + b"\r\n" for name, value in self.fields if name not in dropped]
         return b"".join(lines)
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The target without scheme and host: clients behind a proxy setting send them (RFC 9112 section 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]
 
 
 class _Collector:
