@@ -77,7 +77,7 @@ class Head:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """The target without scheme and host: clients behind a proxy setting send them (RFC 9112 section 3.2.2)."""
+    """The target without scheme and host, which clients with a proxy setting send (RFC 9112, 3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return target
