@@ -57,7 +57,7 @@ class ClientConnection(asyncio.Protocol):
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reserved = 0
-        """Bytes of the body that count against the router's buffer, until the answer begins."""
+        """Bytes of the body that count against the router's buffer, until the answer has ended."""
         self._refused = False
         self._backlog = b""
         self._reading_paused = False

@@ -319,7 +319,11 @@ class RouterCollector(Collector):
             value=metrics.without_prefix,
         )
         for name, text, histogram in (
-            ("router_decision_seconds", "Parsing, identifying and routing one request.", metrics.decision_s),
+            (
+                "router_decision_seconds",
+                "Parsing, identifying and routing a request; one request in 16 is timed.",
+                metrics.decision_s,
+            ),
             ("router_loop_lag_seconds", "How late the event loop ran a timer.", metrics.loop_lag_s),
         ):
             family = HistogramMetricFamily(name, text)

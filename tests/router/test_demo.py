@@ -285,9 +285,11 @@ def test_killed_it_takes_its_processes_with_it(tmp_path: Path, demos: list[Demo]
     demo = Demo(tmp_path / "log", *TINY)
     demos.append(demo)
     demo.until("engines of")
+    eventually(demo.descendants, "it has processes of its own")
     demo.process.kill()
     demo.process.wait()
     eventually(lambda: not demo.descendants(), "its processes end")
+    assert demo.descendants() == []
 
 
 def test_a_port_in_use_is_said_before_anything_is_started(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_a_client_that_goes_away_before_a_plain_answer_aborts_too(served: Served
         sock.sendall(b"POST /v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         eventually(lambda: served.state()["running"] == 1)
     eventually(lambda: served.state()["totals"]["aborted"] == before + 1)
+    state = served.state()
+    assert (state["running"], state["waiting"], state["blocks"]["referenced"]) == (0, 0, 0)
 
 
 def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
