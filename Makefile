@@ -7,14 +7,16 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+READY := $(VENV)/.ready
+COMPILED := $(shell sed -n 's/^ *"\(.*\.py\)",$$/\1/p' pyproject.toml)
 ARGS ?=
 
-.PHONY: help setup demo test lint format typecheck docs bench bench-dataplane e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## Make .venv with the locked dependencies and this project (editable)
+setup: $(READY) ## Make .venv with the locked dependencies and this project (editable, hot modules compiled)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@python=$$(command -v python3.11 || command -v python3 || true); \
@@ -27,11 +29,24 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(INSTALLED) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
+$(READY): $(INSTALLED) $(COMPILED) hatch_build.py
+	@echo "setup: compiling the modules on a request's way; again after each change, about half a minute"
+	@$(BIN)/python hatch_build.py
+	@touch $@
+
+demo: $(READY) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
 	$(BIN)/router demo $(ARGS)
 
-test: $(INSTALLED) ## The test suite. ARGS="-k name" narrows it
+test: $(READY) ## The test suite. ARGS="-k name" narrows it
 	$(BIN)/python -m pytest $(ARGS)
+
+test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the sources as they are, not compiled
+	rm -rf build/interpreted
+	mkdir -p build/interpreted
+	cp -r policies router simulator build/interpreted
+	find build/interpreted -name '*.so' -delete
+	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
+		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py)
 
 lint: $(INSTALLED) ## ruff: formatting and lint rules
 	$(BIN)/ruff format --check .
@@ -47,17 +62,17 @@ typecheck: $(INSTALLED) ## mypy --strict over packages, tests, bench and docs
 docs: $(INSTALLED) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
 
-bench: $(INSTALLED) ## Cost of one routing decision, and memory of the prefix index
+bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)
 	$(BIN)/python bench/index_memory.py $(ARGS)
 
-bench-dataplane: $(INSTALLED) ## CPU per request and per streamed chunk, beside other proxies
+bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside other proxies
 	$(BIN)/python bench/dataplane.py $(ARGS)
 
-e2e: $(INSTALLED) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
+e2e: $(READY) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
 	tests/e2e/engines/run.sh $(ARGS)
 
-load: $(INSTALLED) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 users, unless ARGS says otherwise)
+load: $(READY) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 users, unless ARGS says otherwise)
 	$(BIN)/locust --locustfile tests/load/locustfile.py --host "$${HOST:-http://127.0.0.1:30000}" \
 		--headless --users 20 --spawn-rate 5 --run-time 60s $(ARGS)
 
@@ -72,3 +87,4 @@ lock: ## Resolve requirements.lock again (needs uv on PATH, or UV=/path/to/uv)
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	find policies router -name '*.so' -delete

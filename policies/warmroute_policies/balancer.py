@@ -8,6 +8,7 @@ routed meets exactly one `finish`. Time is an argument; nothing here waits.
 from __future__ import annotations
 
 from math import inf
+from typing import final
 
 import msgspec
 
@@ -46,20 +47,34 @@ _LEAST_BLOCKS = 2
 _ANSWER_TOKENS_MIN = 16
 
 
-class _InFlight(msgspec.Struct, gc=False):
+@final
+class _InFlight:
     """One request between `route` and `finish`."""
 
-    request: RoutingRequest
-    decision: Decision
-    dispatched_at: float
-    insertion: Insertion | None
-    """What the index found when the prompt was inserted; None: it has no blocks, or that cache is gone."""
-    settled: bool
-    """No prefill was waiting on the slot: what was predicted was cached already."""
-    failed: tuple[WorkerId, ...] = ()
-    """Ids and not slots: a slot may meanwhile be another worker's."""
-    first_token_at: float | None = None
-    booked: bool = True
+    __slots__ = (
+        "booked", "decision", "dispatched_at", "failed", "first_token_at", "insertion", "request", "settled"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: RoutingRequest,
+        decision: Decision,
+        dispatched_at: float,
+        insertion: Insertion | None,
+        settled: bool,
+        failed: tuple[WorkerId, ...],
+    ) -> None:
+        self.request = request
+        self.decision = decision
+        self.dispatched_at = dispatched_at
+        self.insertion = insertion
+        """What the index found at the insert; None: the prompt has no blocks, or that cache is gone."""
+        self.settled = settled
+        """No prefill was waiting on the slot: what was predicted was cached already."""
+        self.failed = failed
+        """Ids and not slots: a slot may meanwhile be another worker's."""
+        self.first_token_at: float | None = None
+        self.booked = True
 
 
 class Statistics(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf, isfinite
 
 from warmroute_policies.latency import PrefillPrice
@@ -138,9 +137,9 @@ class Fleet:
         self.revision += 1
         return slot
 
-    def slots(self) -> Iterator[tuple[int, WorkerSpec]]:
+    def slots(self) -> list[tuple[int, WorkerSpec]]:
         """Reads. Slot and spec of every worker present."""
-        return ((slot, spec) for slot, spec in enumerate(self.specs) if spec is not None)
+        return [(slot, spec) for slot, spec in enumerate(self.specs) if spec is not None]
 
     def spec(self, slot: int) -> WorkerSpec:
         """Reads. The worker in a slot that is not empty."""
@@ -165,6 +164,10 @@ class Fleet:
         """Writes. What the slot's KV cache is believed to hold by now."""
         self.kv_capacity_tokens[slot] = tokens
         self._share[slot] = 1.0 / max(1.0, tokens if isfinite(tokens) else ASSUMED_KV_CAPACITY_TOKENS)
+
+    def state(self) -> tuple[object, ...]:
+        """Reads. All that can be written, to compare or to copy."""
+        return (*self._columns(), self.slot_of, self._prefills, self.revision, self._ticked_at)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (

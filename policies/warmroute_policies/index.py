@@ -13,6 +13,7 @@ steps, and what is left over is done by later calls and by `maintain`.
 from __future__ import annotations
 
 from struct import Struct
+from typing import final
 
 import msgspec
 
@@ -41,15 +42,19 @@ LANE_BYTES = 12_000
 _id_at = Struct("<Q").unpack_from
 
 
-class Match(msgspec.Struct, gc=False):
+@final
+class Match:
     """What is known of a prompt. To be read, and handed to `insert`."""
 
-    depths: dict[int, int]
-    """Slot to leading blocks that it is believed to hold; slots that hold none are missing."""
-    depth: int
-    """Leading blocks that any slot holds."""
-    node: Node
-    """Where the known part ends."""
+    __slots__ = ("depth", "depths", "node")
+
+    def __init__(self, depths: dict[int, int], depth: int, node: Node) -> None:
+        self.depths = depths
+        """Slot to leading blocks that it is believed to hold; slots that hold none are missing."""
+        self.depth = depth
+        """Leading blocks that any slot holds."""
+        self.node = node
+        """Where the known part ends."""
 
     @property
     def last_id(self) -> int:
@@ -58,14 +63,18 @@ class Match(msgspec.Struct, gc=False):
         return _id_at(node.ids, (depth - node.start - 1) * ID_BYTES)[0] if depth else 0
 
 
-class Insertion(msgspec.Struct, frozen=True, gc=False):
+@final
+class Insertion:
     """What an insert found, for feedback once the engine has answered."""
 
-    held: int
-    """Leading blocks that the slot was believed to hold before."""
-    count: int
-    """Blocks of the prompt."""
-    trail: Trail
+    __slots__ = ("count", "held", "trail")
+
+    def __init__(self, held: int, count: int, trail: Trail) -> None:
+        self.held = held
+        """Leading blocks that the slot was believed to hold before."""
+        self.count = count
+        """Blocks of the prompt."""
+        self.trail = trail
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -337,8 +346,7 @@ class PrefixIndex:
         if held is not epoch or kids_of(node, slot) or (node is not record and node in order):
             return  # used again since, or its turn comes with a later record
         covered = depth_of(node, slot)
-        floor = max(node.start, covered - excess)
-        floor = int(floor)
+        floor = int(max(float(node.start), covered - excess))
         if leave_ghost:
             self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])
         self._evicted += covered - floor

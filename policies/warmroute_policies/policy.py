@@ -9,7 +9,7 @@ seeded `random.Random` is handed to it when it is made).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, final
 
 import msgspec
 
@@ -19,19 +19,31 @@ from warmroute_policies.sessions import Session
 from warmroute_policies.types import CostShares, RoutingRequest, Usage, WorkerId
 
 
-class View(msgspec.Struct, gc=False):
+@final
+class View:
     """What `decide` may look at for one request. Everything in it is to be read, not written."""
 
-    fleet: Fleet
-    eligible: Sequence[int]
-    """Slots that may take the request, ascending, never empty."""
-    gate_s: list[float]
-    """By slot: 0.0 for an eligible slot, `inf` for any other. Added to a column of costs it excludes."""
-    hits: Hits
-    """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing."""
-    prompt_tokens: int
-    session: Session | None
-    """What is remembered of the session that the request names, if any."""
+    __slots__ = ("eligible", "fleet", "gate_s", "hits", "prompt_tokens", "session")
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        eligible: Sequence[int],
+        gate_s: list[float],
+        hits: Hits,
+        prompt_tokens: int,
+        session: Session | None,
+    ) -> None:
+        self.fleet = fleet
+        self.eligible = eligible
+        """Slots that may take the request, ascending, never empty."""
+        self.gate_s = gate_s
+        """By slot: 0.0 for an eligible slot, `inf` for any other. Added to a column of costs it excludes."""
+        self.hits = hits
+        """Slot to predicted hit tokens; slots that hold nothing of the prompt are missing."""
+        self.prompt_tokens = prompt_tokens
+        self.session = session
+        """What is remembered of the session that the request names, if any."""
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):

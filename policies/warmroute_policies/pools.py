@@ -66,5 +66,5 @@ def _pool(fleet: Fleet, slots: set[int]) -> Pool:
     gate_s = [inf] * len(fleet.specs)
     for slot in eligible:
         gate_s[slot] = 0.0
-    pages = (fleet.spec(slot).engine_block_tokens for slot in serving)
+    pages = [fleet.spec(slot).engine_block_tokens for slot in serving]
     return Pool(serving, eligible, gate_s, min(pages, default=1))

@@ -9,9 +9,9 @@ the whole tree: *landmarks*, the first id of each run (to go from a node to its 
 of each stretch (to jump). The table is split into shards because growing a large dict stops the world:
 5 ms at 100,000 entries.
 
-Rules kept. Nodes are `msgspec.Struct`s without collector support: a fifth smaller than a class with
-slots and made in a third of the time. They refer to each other in cycles that only `unlink`, `merge`
-and `clear` undo. A dead node keeps its `parent`, so that a log that names it can climb.
+Rules kept. Compiled, nodes and epochs are out of the collector's sight (`acyclic`), which spares it a
+million objects. They do refer to each other in cycles; `unlink`, `merge` and `clear` undo those. A dead
+node keeps its `parent`, so that a log that names it can climb.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import final
 
-import msgspec
+from mypy_extensions import mypyc_attr
 
 from warmroute_policies.blocks import ID_BYTES, STRETCH_BLOCKS, PromptBlocks
 
@@ -44,18 +44,22 @@ _first_id = Struct("<Q").unpack_from
 
 
 @final
-class Epoch(msgspec.Struct, gc=False, eq=False):
+@mypyc_attr(acyclic=True)
+class Epoch:
     """A stretch of time in one lane: see `residency`."""
 
-    slot: int
-    tick: int
-    """Number of the request at which it began; unique in its lane, ordered over all lanes."""
-    blocks: int = 0
-    """Blocks of the lane whose last use was in this epoch."""
-    log: list[Node] = []
-    """Where the requests of this epoch ended, oldest first."""
-    order: dict[Node, None] | None = None
-    """The log as it is being evicted, newest first; None until then."""
+    __slots__ = ("blocks", "log", "order", "slot", "tick")
+
+    def __init__(self, slot: int, tick: int) -> None:
+        self.slot = slot
+        self.tick = tick
+        """Number of the request at which it began; unique in its lane, ordered over all lanes."""
+        self.blocks = 0
+        """Blocks of the lane whose last use was in this epoch."""
+        self.log: list[Node] = []
+        """Where the requests of this epoch ended, oldest first."""
+        self.order: dict[Node, None] | None = None
+        """The log as it is being evicted, newest first; None until then."""
 
     def __repr__(self) -> str:
         return f"<Epoch {self.tick} of slot {self.slot}, {self.blocks} blocks>"
@@ -73,31 +77,40 @@ class Epoch(msgspec.Struct, gc=False, eq=False):
 
 
 @final
-class Shared(msgspec.Struct, gc=False, eq=False):
+@mypyc_attr(acyclic=True)
+class Shared:
     """Who holds a node that has several holders, by slot."""
 
-    depths: dict[int, int]
-    """How deep, in blocks from the beginning of the prompt."""
-    epochs: dict[int, Epoch]
-    kids: dict[int, int]
-    """How many of the node's children the slot holds; no zeros."""
+    __slots__ = ("depths", "epochs", "kids")
+
+    def __init__(self, depths: dict[int, int], epochs: dict[int, Epoch], kids: dict[int, int]) -> None:
+        self.depths = depths
+        """How deep, in blocks from the beginning of the prompt."""
+        self.epochs = epochs
+        self.kids = kids
+        """How many of the node's children the slot holds; no zeros."""
 
 
-class Node(msgspec.Struct, gc=False, eq=False):
+@final
+@mypyc_attr(acyclic=True)
+class Node:
     """A run of blocks. The root has no parent and no run."""
 
-    start: int
-    """Blocks before the run."""
-    ids: bytes
-    parent: Node | None
-    hold: Epoch | Shared | None
-    """The epoch of the only holder, which covers the whole run; or who shares it. None: root or dead."""
-    child: Node | None = None
-    """First of the list of children."""
-    after: Node | None = None
-    """Next sibling."""
-    before: Node | None = None
-    children: int = 0
+    __slots__ = ("after", "before", "child", "children", "hold", "ids", "parent", "start")
+
+    def __init__(self, start: int, ids: bytes, parent: Node | None, hold: Epoch | Shared | None) -> None:
+        self.start = start
+        """Blocks before the run."""
+        self.ids = ids
+        self.parent = parent
+        self.hold = hold
+        """The epoch of the only holder, which covers the whole run; or who shares it. None: root or dead."""
+        self.child: Node | None = None
+        """First of the list of children."""
+        self.after: Node | None = None
+        """Next sibling."""
+        self.before: Node | None = None
+        self.children = 0
 
     @property
     def end(self) -> int:
@@ -197,7 +210,8 @@ class Tree:
         The lower part stays the same object: its children and the logs that name it stay right.
         """
         cut = (at - node.start) * ID_BYTES
-        upper = Node(node.start, node.ids[:cut], node.parent, None, child=node, children=1)
+        upper = Node(node.start, node.ids[:cut], node.parent, None)
+        upper.child, upper.children = node, 1
         self._replace(node, upper)
         node.parent, node.after, node.before = upper, None, None
         node.start, node.ids = at, node.ids[cut:]

@@ -173,13 +173,13 @@ class World:
         return list(self._in_flight)
 
     def _observe(self, event: PolicyEvent) -> None:
-        before = copy.deepcopy(vars(self.fleet))
+        before = copy.deepcopy(self.fleet.state())
         self.policy.observe(event, self.now)
-        if vars(self.fleet) != before:
+        if self.fleet.state() != before:
             raise broken("read", f"observe({type(event).__name__}) changed the fleet's columns")
 
 
 def _snapshot(view: View) -> tuple[object, ...]:
     return copy.deepcopy(
-        (vars(view.fleet), tuple(view.eligible), list(view.gate_s), dict(view.hits), view.session)
+        (view.fleet.state(), tuple(view.eligible), list(view.gate_s), dict(view.hits), view.session)
     )

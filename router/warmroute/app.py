@@ -14,6 +14,7 @@ from time import monotonic
 import uvloop
 
 from warmroute.client import ClientConnection
+from warmroute.compiled import is_compiled
 from warmroute.config import Settings
 from warmroute.config.core import balancer_config
 from warmroute.control.api import control_app
@@ -123,6 +124,7 @@ async def _serve(settings: Settings) -> int:
                 "url": _url(server),
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
+                "compiled": is_compiled(),
             },
         )
         await stopping.wait()

@@ -40,7 +40,7 @@ commands:
 {commands}
 
   router COMMAND --help   the options of one command
-  router --version        the version
+  router --version        the version, and whether its hot modules run compiled
 """
 
 PRECEDENCE: Final = """\
@@ -84,7 +84,9 @@ def _dispatch(words: list[str]) -> int:
         print(OVERVIEW.format(commands=commands), end="")
         return OK
     if words and words[0] == "--version":
-        print(f"warmroute {version('warmroute')}")
+        from warmroute.compiled import is_compiled
+
+        print(f"warmroute {version('warmroute')} ({'compiled' if is_compiled() else 'interpreted'})")
         return OK
     command = "serve"
     if words and not words[0].startswith("-"):

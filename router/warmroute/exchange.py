@@ -18,9 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
@@ -70,41 +68,56 @@ class _Words(dict[str, bytes]):
 _WORDS = _Words()
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """State: what came, what was decided, which connection carries it, and how far the answer is.
+@final
+class Exchange:
+    """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
-    A Struct because one is made for every request: 0.2 µs in place of 2 µs.
-    """
+    __slots__ = (
+        "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
+        "first_piece", "gateway", "number", "on_fresh", "parse", "parsed", "pieces", "plan", "quiet_since",
+        "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
+    )  # fmt: skip
 
-    gateway: Gateway
-    client: ClientConnection
-    plan: Plan
-    parse: Parser
-    body: Buffer
-    """Kept until the client has a part of an answer: another worker may have to be asked."""
-    began_at: float
-    number: int
-    request_id: bytes
-    parsed: ParsedRequest = _NOT_PARSED
-    decision: Decision | None = None
-    connection: WorkerConnection | None = None
-    connecting: asyncio.Task[None] | None = None
-    on_fresh: bool = False
-    """The warm connection turned out to be closed: a new one was made."""
-    rerouted_at: float = 0.0
-    reply_head: bytes = b""
-    """The answer's head, which waits for the first byte behind it."""
-    status: int = 0
-    pieces: int = 0
-    first_byte_at: float = 0.0
-    first_piece: bytes = b""
-    """Only of streams that count the prompt's tokens in their first event."""
-    tail: deque[bytes] | None = None
-    """The ends of the last pieces; the usage is in there."""
-    finished: bool = False
-    seen_pieces: int = 0
-    """Pieces at the last look at the clock, and when that number had changed."""
-    quiet_since: float = 0.0
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: ClientConnection,
+        plan: Plan,
+        parse: Parser,
+        body: Buffer,
+        began_at: float,
+        number: int,
+        request_id: bytes,
+    ) -> None:
+        self.gateway = gateway
+        self.client = client
+        self.plan = plan
+        self.parse = parse
+        self.body = body
+        """Kept until the client has a part of an answer: another worker may have to be asked."""
+        self.began_at = began_at
+        self.number = number
+        self.request_id = request_id
+        self.parsed = _NOT_PARSED
+        self.decision: Decision | None = None
+        self.connection: WorkerConnection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.on_fresh = False
+        """The warm connection turned out to be closed: a new one was made."""
+        self.rerouted_at = 0.0
+        self.reply_head = b""
+        """The answer's head, which waits for the first byte behind it."""
+        self.status = 0
+        self.pieces = 0
+        self.first_byte_at = 0.0
+        self.first_piece = b""
+        """Only of streams that count the prompt's tokens in their first event."""
+        self.tail: deque[bytes] | None = None
+        """The ends of the last pieces; the usage is in there."""
+        self.finished = False
+        self.seen_pieces = 0
+        """Pieces at the last look at the clock, and when that number had changed."""
+        self.quiet_since = 0.0
 
     # --- there --------------------------------------------------------------------------------
 

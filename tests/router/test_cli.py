@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from warmroute import cli
+from warmroute.compiled import is_compiled
 from warmroute.config import sglang
 from warmroute.config.flags import GIVEN
 from warmroute.config.settings import FIELDS, flag_of
@@ -149,6 +150,7 @@ def test_the_installed_command_tells_its_version() -> None:
     command = [str(Path(sys.executable).with_name("router")), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()[0]) == (cli.OK, "warmroute")
+    assert done.stdout.endswith("(compiled)\n" if is_compiled() else "(interpreted)\n")
 
 
 def test_config_writes_json_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

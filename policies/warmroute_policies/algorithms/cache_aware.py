@@ -21,6 +21,8 @@ d = 0.02 s is the residual of TTFT per request in flight, 11 to 27 ms for an 8B 
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from warmroute_policies.chance import pick_least
 from warmroute_policies.config import CacheAwareConfig
 from warmroute_policies.fleet import Fleet
@@ -32,6 +34,7 @@ _SPILL = "spill"
 _COLD = "cold"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CacheAware:
     """State: none but a copy of what follows from the fleet's prices."""
 

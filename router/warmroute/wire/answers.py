@@ -107,8 +107,11 @@ class AnswerHeads:
 
 def _odd_length(head: bytes) -> int:
     """A length that is written in a way the pattern does not know; the head has been checked."""
-    fields = (line.partition(b":") for line in head.split(b"\r\n"))
-    return next(int(value) for name, _, value in fields if name.lower() == b"content-length")
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    raise BadAnswer("the head has no length")
 
 
 def _parse(data: bytes) -> AnswerHead:
@@ -149,7 +152,7 @@ def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
     dropped: tuple[bytes, ...] = (b"connection:", b"keep-alive:", b"proxy-connection:")
     if chunks_too:
         dropped += (b"transfer-encoding:",)
-    return b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(dropped))
+    return b"\r\n".join([line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)])
 
 
 class LengthBody:
