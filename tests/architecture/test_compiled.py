@@ -6,6 +6,7 @@ Where modules run interpreted on purpose (no C compiler, `make test-interpreted`
 from __future__ import annotations
 
 import sys
+import sysconfig
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,8 +38,10 @@ def test_a_module_that_is_to_be_compiled_runs_as_the_others_do(source: Path) -> 
 @pytest.mark.skipif(not is_compiled(), reason="modules run interpreted")
 @pytest.mark.parametrize("source", COMPILED, ids=str)
 def test_a_compiled_module_is_of_the_present_source(source: Path) -> None:
-    built = origin_of(source).stat().st_mtime
-    assert built >= (ROOT / source).stat().st_mtime, f"{source} was edited: run `make setup`"
+    extension = (ROOT / source).with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+    assert extension.stat().st_mtime >= (ROOT / source).stat().st_mtime, (
+        f"{source} was edited: run `make setup`"
+    )
 
 
 def test_the_compiled_code_lies_where_it_is_imported_from() -> None:
