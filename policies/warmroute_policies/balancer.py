@@ -8,7 +8,7 @@ routed meets exactly one `finish`. Time is an argument; nothing here waits.
 from __future__ import annotations
 
 from math import inf
-from typing import final
+from typing import Final, final
 
 import msgspec
 
@@ -45,6 +45,9 @@ _LEAST_BLOCKS = 2
 
 # A shorter answer does not fill one page of an engine's cache.
 _ANSWER_TOKENS_MIN = 16
+
+# Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
+_OK: Final = Outcome.OK
 
 
 @final
@@ -154,7 +157,7 @@ class Balancer:
         flight = self._in_flight.pop(request_id)
         if flight.booked:  # else its worker was removed, or it failed everywhere
             self.fleet.release(flight.decision.slot, request_id, now)
-            if outcome is Outcome.OK:
+            if outcome is _OK:
                 if usage is not None:
                     self._learn(flight, usage)
             elif flight.first_token_at is None:
@@ -169,7 +172,7 @@ class Balancer:
             Completed(
                 flight.request,
                 decision.slot,
-                outcome is Outcome.OK,
+                outcome is _OK,
                 None if flight.first_token_at is None else flight.first_token_at - flight.dispatched_at,
                 decision.predicted_hit_tokens,
                 usage,

@@ -25,7 +25,7 @@ def pick_least(costs: Sequence[float], ticket: int) -> int:
     At least one cost must be finite: price what is not eligible at `inf` and it is never picked.
     """
     low = min(costs)
-    if costs.count(low) == 1:
-        return costs.index(low)
-    ties = [slot for slot, cost in enumerate(costs) if cost == low]
-    return ties[ticket % len(ties)]
+    slot = costs.index(low)
+    for _ in range(ticket % costs.count(low)):
+        slot = costs.index(low, slot + 1)
+    return slot

@@ -18,7 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
@@ -55,6 +55,9 @@ _TAIL_PIECES = 4
 _TIMED_EVERY_MASK = 15
 
 _NOT_PARSED = ParsedRequest()
+
+# Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
+_OK: Final = Outcome.OK
 
 
 class _Words(dict[str, bytes]):
@@ -274,7 +277,7 @@ class Exchange:
         self.connection = None
         status = self.status
         if status < 400:
-            self._finish(Outcome.OK, find_usage(tail, self.first_piece))
+            self._finish(_OK, find_usage(tail, self.first_piece))
         elif status < 500:
             self._finish(Outcome.CLIENT_ERROR, None)
         else:

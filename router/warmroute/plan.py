@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-
-import msgspec
+from typing import final
 
 from warmroute.dialects import Parser, parser_for
 from warmroute.wire.heads import Head
@@ -21,24 +20,38 @@ _SESSION_BYTES_MAX = 256
 _REQUEST_ID_BYTES_MAX = 128
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """How a request with a certain head is handled."""
+@final
+class Plan:
+    """How a request with a certain head is handled. Not to be written."""
 
-    head: Head
-    parse: Parser | None
-    """The dialect of an inference endpoint; None: the control plane answers."""
-    forwarded: bytes
-    """The head for the worker, but for host, length and request id."""
-    request_id: bytes | None
-    session: str | None
-    http_10: bool
-    keep_alive: bool
-    plain: bool
-    """HTTP/1.1, and the connection stays: nothing to change in an answer."""
-    chunked: bool
-    expects_continue: bool
-    anthropic: bool
-    refusal: RouterError | None
+    __slots__ = (
+        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "parse",
+        "plain", "refusal", "request_id", "session",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        head: Head,
+        parse: Parser | None,
+        request_id: bytes | None,
+        session: str | None,
+        refusal: RouterError | None,
+    ) -> None:
+        self.head = head
+        self.parse = parse
+        """The dialect of an inference endpoint; None: the control plane answers."""
+        self.forwarded = head.forwarded()
+        """The head for the worker, but for host, length and request id."""
+        self.request_id = request_id
+        self.session = session
+        self.refusal = refusal
+        self.http_10 = head.http_10
+        self.keep_alive = head.keep_alive
+        self.plain = head.keep_alive and not head.http_10
+        """HTTP/1.1, and the connection stays: nothing to change in an answer."""
+        self.chunked = head.chunked
+        self.expects_continue = head.expects_continue
+        self.anthropic = head.path == "/v1/messages"
 
 
 class Planner:
@@ -57,20 +70,9 @@ class Planner:
                 401, "invalid_api_key", "a valid API key is needed: Authorization: Bearer KEY"
             )
         request_id = head.get(b"x-request-id")
-        return Plan(
-            head=head,
-            parse=parse,
-            forwarded=head.forwarded(),
-            request_id=request_id if request_id and len(request_id) <= _REQUEST_ID_BYTES_MAX else None,
-            session=self._session(head),
-            http_10=head.http_10,
-            keep_alive=head.keep_alive,
-            plain=head.keep_alive and not head.http_10,
-            chunked=head.chunked,
-            expects_continue=head.expects_continue,
-            anthropic=head.path == "/v1/messages",
-            refusal=refusal,
-        )
+        if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
+            request_id = None
+        return Plan(head, parse, request_id or None, self._session(head), refusal)
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""

@@ -8,10 +8,10 @@ searched. A quote inside generated text is escaped there, so text cannot look li
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
 import msgspec
 
+from warmroute.counts import Counts
 from warmroute_policies.types import Usage
 
 # Enough for a final chunk with its usage and the end marker, or the end of a plain answer.
@@ -20,32 +20,11 @@ TAIL_BYTES = 4096
 # An object with at most one level of objects inside.
 _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 
-
 # An engine may pass a text through chunks of its own cut: their framing may stand inside the object. JSON
 # has no bare line ends within its texts.
 _CHUNK_CUT = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
 
-# What is no count of tokens is no report.
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: _Count = None
-
-
-class _Counts(msgspec.Struct, gc=False):
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    prompt_tokens_details: _Details | None = None
-    cached_tokens: _Count = None
-    input_tokens: _Count = None
-    output_tokens: _Count = None
-    input_tokens_details: _Details | None = None
-    cache_read_input_tokens: _Count = None
-    cache_creation_input_tokens: _Count = None
-
-
-_DECODE = msgspec.json.Decoder(_Counts).decode
+_DECODE = msgspec.json.Decoder(Counts).decode
 
 
 def find_usage(tail: bytes, head: bytes = b"") -> Usage | None:
@@ -67,7 +46,7 @@ def find_usage(tail: bytes, head: bytes = b"") -> Usage | None:
     return _input_output(counts, counts.output_tokens)
 
 
-def _input_output(counts: _Counts, output_tokens: int | None) -> Usage:
+def _input_output(counts: Counts, output_tokens: int | None) -> Usage:
     """The newer names. Anthropic counts cached tokens beside `input_tokens`, OpenAI among them."""
     if counts.input_tokens is None:
         return Usage(None, output_tokens, None)
@@ -79,13 +58,13 @@ def _input_output(counts: _Counts, output_tokens: int | None) -> Usage:
     return Usage(prompt, output_tokens, cached)
 
 
-def _first(data: bytes) -> _Counts | None:
+def _first(data: bytes) -> Counts | None:
     """The first object behind `usage`: a short stream may be here as a whole."""
     at = data.find(b'"usage"')
     return None if at < 0 else _counts(data, at + len(b'"usage"'))
 
 
-def _last(data: bytes, key: bytes) -> _Counts | None:
+def _last(data: bytes, key: bytes) -> Counts | None:
     """The last object behind `key`; chunks that say `null` are passed over."""
     at = data.rfind(key)
     while at >= 0:
@@ -96,12 +75,15 @@ def _last(data: bytes, key: bytes) -> _Counts | None:
     return None
 
 
-def _counts(data: bytes, at: int) -> _Counts | None:
+def _counts(data: bytes, at: int) -> Counts | None:
     """The object that begins at `at`, if it is one; a key of that name may stand elsewhere in the answer."""
     found = _OBJECT.match(data, at)
     if found is None:
         return None
+    written = found[1]
+    if written.find(b"\r\n") >= 0:  # `in` takes bytes for a number first, and fails at that
+        written = _CHUNK_CUT.sub(b"", written)
     try:
-        return _DECODE(_CHUNK_CUT.sub(b"", found[1]) if b"\r\n" in found[1] else found[1])
+        return _DECODE(written)
     except msgspec.DecodeError:
         return None

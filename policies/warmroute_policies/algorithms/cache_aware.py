@@ -50,15 +50,11 @@ class CacheAware:
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
         the holder is too busy; `cold`: nobody holds any of it."""
-        cost = self._costs(view, now)
-        least = min(cost)
-        slot = cost.index(least)
-        hits = view.hits
-        if hits.best:
-            return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
-        if cost.count(least) > 1:  # an idle fleet: each in turn, not always the first
-            slot = pick_least(cost, request.request_id)
-        return Choice(slot, _COLD)
+        cost, hits = self._costs(view, now), view.hits
+        if not hits.best:  # in an idle fleet each in turn, not always the first
+            return Choice(pick_least(cost, request.request_id), _COLD)
+        slot = cost.index(min(cost))
+        return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
 
     def observe(self, event: PolicyEvent, now: float) -> None:
         """Writes nothing: the fleet's books say all."""

@@ -8,8 +8,7 @@ answer ends. A worker is trusted to speak HTTP/1.1, but not blindly: what is mal
 from __future__ import annotations
 
 import re
-
-import msgspec
+from typing import final
 
 # A worker's head is a few hundred bytes.
 HEAD_BYTES_MAX = 64 * 1024
@@ -22,12 +21,13 @@ _REMEMBERED_BYTES_MAX = 4096
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})\r\n")
 
+# A petabyte; and the sum of two such lengths is far from any overflow.
+_LENGTH_DIGITS_MAX = 15
+
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\r\n\0]*)?")
 
 # No line ends inside, no space before the colon, no line that continues the one before it.
 _FIELD = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
-
-_LENGTH_DIGITS_MAX = 15
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -44,22 +44,25 @@ class BadAnswer(Exception):
     """The worker's bytes are not an HTTP/1.1 answer."""
 
 
-class AnswerHead(msgspec.Struct, frozen=True, gc=False):
-    """What the head of an answer says, but for its length."""
+@final
+class AnswerHead:
+    """What the head of an answer says, but for its length. Not to be written."""
 
-    status: int
-    line: bytes
-    """The status line, without its end. Its version is the router's own."""
-    has_length: bool
-    chunked: bool
-    keep_alive: bool
-    bodiless: bool
-    """The status forbids a body, whatever the fields say."""
+    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "status", "until_close")
 
-    @property
-    def until_close(self) -> bool:
-        """Reads. The body ends with the connection."""
-        return not (self.has_length or self.chunked or self.bodiless)
+    def __init__(
+        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool
+    ) -> None:
+        self.status = status
+        self.line = line
+        """The status line, without its end. Its version is the router's own."""
+        self.has_length = has_length
+        self.chunked = chunked
+        self.keep_alive = keep_alive
+        self.bodiless = status < 200 or status in _BODILESS
+        """The status forbids a body, whatever the fields say."""
+        self.until_close = not (has_length or chunked or self.bodiless)
+        """The body ends with the connection."""
 
 
 class AnswerHeads:
@@ -143,7 +146,6 @@ def _parse(data: bytes) -> AnswerHead:
         has_length=length is not None,
         chunked=coding is not None,
         keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
-        bodiless=status < 200 or status in _BODILESS,
     )
 
 
