@@ -36,15 +36,15 @@ from warmroute_policies.types import (
 )
 
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
-_MAINTENANCE_STEPS = 200
+_MAINTENANCE_STEPS: Final = 200
 
 # Blocks of the shortest prompt that is looked up and remembered. An engine's step has a floor, 7 ms for an
 # 8B model on an H100, in which some 200 tokens are computed for nothing: less than a kilobyte is not worth
 # a detour.
-_LEAST_BLOCKS = 2
+_LEAST_BLOCKS: Final = 2
 
 # A shorter answer does not fill one page of an engine's cache.
-_ANSWER_TOKENS_MIN = 16
+_ANSWER_TOKENS_MIN: Final = 16
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK

@@ -23,31 +23,31 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 # About 128 tokens of English, the size of a few engine pages: 64-byte blocks found no more hits and cost
 # twice the CPU.
-BLOCK_BYTES = 512
+BLOCK_BYTES: Final = 512
 
 # 8 KiB: long enough that hashing is bound by memory speed, short enough that the one stretch which
 # diverges costs 2 µs.
-STRETCH_BLOCKS = 16
+STRETCH_BLOCKS: Final = 16
 
-STRETCH_BYTES = BLOCK_BYTES * STRETCH_BLOCKS
+STRETCH_BYTES: Final = BLOCK_BYTES * STRETCH_BLOCKS
 
-ID_BYTES = 8
-_STRETCH_RUN = STRETCH_BLOCKS * ID_BYTES
+ID_BYTES: Final = 8
+_STRETCH_RUN: Final = STRETCH_BLOCKS * ID_BYTES
 
 # A token id packed as 4 bytes makes a block of 128 tokens, the same grain as a byte block of English.
-TOKEN_BYTES = 4
-TOKENS_PER_BLOCK = BLOCK_BYTES // TOKEN_BYTES
+TOKEN_BYTES: Final = 4
+TOKENS_PER_BLOCK: Final = BLOCK_BYTES // TOKEN_BYTES
 
 # Takes n blocks at once, n below 16: three times as fast as a slice for each block. The last block of a
 # stretch is never asked for, its id is the stretch's.
-_split = [struct.Struct(f"{BLOCK_BYTES}s" * n).unpack_from for n in range(STRETCH_BLOCKS)]
-_pack = [struct.Struct(f"<{n}Q").pack for n in range(STRETCH_BLOCKS + 1)]
+_split: Final = [struct.Struct(f"{BLOCK_BYTES}s" * n).unpack_from for n in range(STRETCH_BLOCKS)]
+_pack: Final = [struct.Struct(f"<{n}Q").pack for n in range(STRETCH_BLOCKS + 1)]
 
 
 def pack_ids(ids: Iterable[int]) -> bytes:
@@ -184,11 +184,10 @@ class PromptBlocks:
     def _hash_stretches(self) -> list[int]:
         if self._ids is not None:
             return list(unpack_ids(self._ids)[STRETCH_BLOCKS - 1 :: STRETCH_BLOCKS])
-        material, seed = memoryview(self._material), self.salt
+        material, seed, hash_of = memoryview(self._material), self.salt, xxh3_64_intdigest
         end = self.count // STRETCH_BLOCKS * STRETCH_BYTES
         return [
-            seed := xxh3_64_intdigest(material[at : at + STRETCH_BYTES], seed)
-            for at in range(0, end, STRETCH_BYTES)
+            seed := hash_of(material[at : at + STRETCH_BYTES], seed) for at in range(0, end, STRETCH_BYTES)
         ]
 
     def _stretch_run(self, stretch: int) -> bytes:
@@ -200,8 +199,8 @@ class PromptBlocks:
         seed = coarse[stretch - 1] if stretch else self.salt
         whole = stretch < len(coarse)
         blocks = STRETCH_BLOCKS - 1 if whole else self.count - stretch * STRETCH_BLOCKS
-        pieces = _split[blocks](material, stretch * STRETCH_BYTES)
-        ids = [seed := xxh3_64_intdigest(piece, seed) for piece in pieces]
+        pieces, hash_of = _split[blocks](material, stretch * STRETCH_BYTES), xxh3_64_intdigest
+        ids = [seed := hash_of(piece, seed) for piece in pieces]
         if whole:
             ids.append(coarse[stretch])
         run = _pack[len(ids)](*ids)
@@ -209,7 +208,7 @@ class PromptBlocks:
         return run
 
 
-NO_BLOCKS = PromptBlocks(b"", 0)
+NO_BLOCKS: Final = PromptBlocks(b"", 0)
 
 
 def _little_endian(numbers: array[int]) -> bytes:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 from math import inf
+from typing import Final
 
 import msgspec
 
@@ -31,25 +32,25 @@ from warmroute_policies.index import Insertion, PrefixIndex
 
 # A surplus or shortfall up to this is rounding: to engine pages, to blocks of bytes, and of the ratio
 # between the two, which is the model's average and not this prompt's.
-TOLERANCE_BLOCKS = 2
-TOLERANCE_SHARE = 0.1
+TOLERANCE_BLOCKS: Final = 2
+TOLERANCE_SHARE: Final = 0.1
 
-GROWTH = 1.08
+GROWTH: Final = 1.08
 
 # One answer cuts to no less than this share. A miss may have other causes (a page that was not full, a
 # prompt that was still being computed), and growth undoes one such cut in two steps.
-CUT_FLOOR = 0.9
+CUT_FLOOR: Final = 0.9
 
 # A block that was used within the last eighth of the capacity is not missing for lack of room, even when
 # the belief is several times too large.
-RECENT_SHARE = 1 / 8
+RECENT_SHARE: Final = 1 / 8
 
 # Misses of recent blocks in a row, no hit between, that mean a restart. One may be a race between two
 # requests of one prefix, two happen when three come together; a false alarm forgets a whole cache.
-RESTART_MISSES = 3
+RESTART_MISSES: Final = 3
 
 # Shorter predictions prove nothing about a restart: a short system prompt is cached again at once.
-RESTART_LEAST_BLOCKS = 4
+RESTART_LEAST_BLOCKS: Final = 4
 
 
 class Lesson(enum.StrEnum):

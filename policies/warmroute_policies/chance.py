@@ -8,10 +8,11 @@ number however often it is asked about, and a replayed journal draws what the li
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-_U64 = (1 << 64) - 1
+_U64: Final = (1 << 64) - 1
 
 
 def draw(seed: int, request_id: int) -> int:

@@ -9,21 +9,22 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 from __future__ import annotations
 
 from math import inf, isfinite
+from typing import Final
 
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerId, WorkerSpec
 
 # The window of the occupancy rent: long enough to span an agent's tool call, short enough to follow
 # a shift of load.
-TOUCH_WINDOW_S = 60.0
+TOUCH_WINDOW_S: Final = 60.0
 
 # The prefill at the head of a queue is never believed more than this share done before its first
 # token was seen: predictions are sometimes too short.
-HEAD_DONE_CAP = 0.95
+HEAD_DONE_CAP: Final = 0.95
 
 # For the rent alone, while an engine's capacity is unknown: about what an 8B model leaves free on an
 # 80 GB GPU (441k tokens). Any finite value makes new material prefer the quieter cache.
-ASSUMED_KV_CAPACITY_TOKENS = 400_000.0
+ASSUMED_KV_CAPACITY_TOKENS: Final = 400_000.0
 
 
 def _check(spec: WorkerSpec) -> None:

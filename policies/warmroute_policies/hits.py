@@ -7,10 +7,11 @@ depths and says once per depth how many tokens that is; 64 holders cost what the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 # The depth of a slot whose tokens are known better than by blocks: it wrote the answer that the prompt
 # goes on from.
-CREDITED = -1
+CREDITED: Final = -1
 
 
 class Hits(Mapping[int, int]):
@@ -50,4 +51,4 @@ class Hits(Mapping[int, int]):
         return Hits({**self.depths, slot: CREDITED}, {**self.tokens_at, CREDITED: tokens})
 
 
-NO_HITS = Hits({}, {})
+NO_HITS: Final = Hits({}, {})

@@ -13,7 +13,7 @@ steps, and what is left over is done by later calls and by `maintain`.
 from __future__ import annotations
 
 from struct import Struct
-from typing import final
+from typing import Final, final
 
 import msgspec
 
@@ -26,20 +26,20 @@ from warmroute_policies.residency import Lane
 
 # Evictions in one call: 3 µs each at the most, so that an insert that finds a long backlog (a capacity
 # was cut, a worker restarted) takes some 0.2 ms.
-INSERT_STEPS = 64
+INSERT_STEPS: Final = 64
 
 # Steps of one `forget`; a step looks at one node.
-FORGET_STEPS = 256
+FORGET_STEPS: Final = 256
 
 # Blocks evicted that a slot remembers having held. 1,024 steps of eviction are about one capacity's
 # worth of short prompts, and 100 KB.
-GHOSTS_PER_SLOT = 1024
+GHOSTS_PER_SLOT: Final = 1024
 
 # For the byte budget: a ghost is an int and its share of a dict; a lane settles at some 60 epochs.
-GHOST_BYTES = 110
-LANE_BYTES = 12_000
+GHOST_BYTES: Final = 110
+LANE_BYTES: Final = 12_000
 
-_id_at = Struct("<Q").unpack_from
+_id_at: Final = Struct("<Q").unpack_from
 
 
 @final

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import final
+from typing import Final, final
 
 from mypy_extensions import mypyc_attr
 
@@ -26,21 +26,21 @@ from warmroute_policies.blocks import ID_BYTES, STRETCH_BLOCKS, PromptBlocks
 
 # Growing a shard stays under 1 ms up to 20,000 entries in each, 5 million prompts in all. The low bits of an
 # id choose the shard and the other 56 are the key in it: an int above 60 bits takes 48 bytes, this one 32.
-SHARD_BITS = 8
-SHARDS = 1 << SHARD_BITS
-_SHARD = SHARDS - 1
+SHARD_BITS: Final = 8
+SHARDS: Final = 1 << SHARD_BITS
+_SHARD: Final = SHARDS - 1
 
 # Bytes on a 64-bit CPython 3.11, for the estimate that the byte budget is kept by; the test of the
 # estimate measures what is really allocated. A run is rounded up to 16; a landmark is an int (32) and its
 # share of a dict that is a third full on average, since dicts grow threefold; a holder of a shared node has
 # an entry in two or three small dicts. All are 5 % up for what the allocator cannot use.
-NODE_BYTES = 84
-RUN_BYTES = 43
-LANDMARK_BYTES = 118
-SHARED_BYTES = 450
-HOLDER_BYTES = 150
+NODE_BYTES: Final = 84
+RUN_BYTES: Final = 43
+LANDMARK_BYTES: Final = 118
+SHARED_BYTES: Final = 450
+HOLDER_BYTES: Final = 150
 
-_first_id = Struct("<Q").unpack_from
+_first_id: Final = Struct("<Q").unpack_from
 
 
 @final

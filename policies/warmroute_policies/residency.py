@@ -16,22 +16,24 @@ gone; a reader climbs from those to the first ancestor still held, which is what
 
 from __future__ import annotations
 
+from typing import Final
+
 from warmroute_policies.radix import Epoch, Node, Shared, epoch_of
 
 # An epoch is closed when it holds this share of the lane's blocks: stack distances are then known to
 # about 3 %, finer than capacity feedback can use.
-EPOCHS_PER_LANE = 32
+EPOCHS_PER_LANE: Final = 32
 
 # ... or this many requests, so that ordering one epoch for eviction takes about 0.1 ms.
-EPOCH_RECORDS = 256
+EPOCH_RECORDS: Final = 256
 
 # An eviction makes room for some more than the prompt at hand: at most this share of the capacity, and at
 # most a 128 KB prompt. The belief is then 0.4 % short on average, far less than it is wrong anyway.
-EVICTION_SLACK = 1 / 128
-EVICTION_SLACK_BLOCKS = 256
+EVICTION_SLACK: Final = 1 / 128
+EVICTION_SLACK_BLOCKS: Final = 256
 
 # Closed epochs looked at when a new one is opened: more go than come while there are too many.
-TIDY_STEPS = 4
+TIDY_STEPS: Final = 4
 
 
 class Ghosts:

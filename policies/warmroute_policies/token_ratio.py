@@ -7,14 +7,17 @@ all of it.
 
 from __future__ import annotations
 
+from typing import Final
+
 # Share of the past that one answer leaves: half of what is believed is younger than about 70 answers.
-_KEEP = 0.99
+_KEEP: Final = 0.99
 
 # No tokenizer in use is outside; a report that is, is an error or a prompt of images.
-_LEAST_BYTES, _MOST_BYTES = 0.5, 32.0
+_LEAST_BYTES: Final = 0.5
+_MOST_BYTES: Final = 32.0
 
 # Model names come from clients when workers accept any: beyond this many the first guess serves.
-_MODELS_MAX = 1024
+_MODELS_MAX: Final = 1024
 
 
 class TokenRatio:

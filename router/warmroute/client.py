@@ -12,7 +12,7 @@ import contextlib
 import socket
 import struct
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from warmroute.plan import Plan
 
 # Pipelined bytes that are held behind a running exchange before the client is not read any further.
-_BACKLOG_BYTES_MAX = 64 * 1024
+_BACKLOG_BYTES_MAX: Final = 64 * 1024
 
 # SO_LINGER for no time at all: closing the socket resets the connection.
-_RESET = struct.pack("ii", 1, 0)
+_RESET: Final = struct.pack("ii", 1, 0)
 
 # How long a refused client is listened to, so that the refusal reaches it.
-_LINGER_S = 5.0
+_LINGER_S: Final = 5.0
 
 
 class ClientConnection(asyncio.Protocol):
@@ -345,4 +345,6 @@ def too_large(limit: int) -> RouterError:
     return RouterError(413, "body_too_large", f"the request's body is larger than {limit} bytes")
 
 
-_FULL = RouterError(503, "buffers_full", "the router holds as many request bodies as it may", retry_after_s=1)
+_FULL: Final = RouterError(
+    503, "buffers_full", "the router holds as many request bodies as it may", retry_after_s=1
+)

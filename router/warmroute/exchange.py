@@ -35,26 +35,26 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
-log = logging.getLogger("warmroute")
+log: Final = logging.getLogger("warmroute")
 
 # An answer of these says nothing about the request: another worker may do better. Any other 5xx is
 # passed on as it is.
-_RETRIED_STATUS = frozenset((500, 502, 503, 504))
+_RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
 
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
-_STALE_WITHIN_S = 1.0
+_STALE_WITHIN_S: Final = 1.0
 
 # About the time after which an ejected worker is tried again.
-_RETRY_AFTER_S = 5
+_RETRY_AFTER_S: Final = 5
 
 # Pieces of an answer whose ends are kept for the usage: an engine sends the counts, the end marker and
 # the last chunk in up to three writes.
-_TAIL_PIECES = 4
+_TAIL_PIECES: Final = 4
 
 # One decision in 16 is timed: the clock and the histogram would cost a twentieth of a decision.
-_TIMED_EVERY_MASK = 15
+_TIMED_EVERY_MASK: Final = 15
 
-_NOT_PARSED = ParsedRequest()
+_NOT_PARSED: Final = ParsedRequest()
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK
@@ -68,7 +68,7 @@ class _Words(dict[str, bytes]):
         return word
 
 
-_WORDS = _Words()
+_WORDS: Final = _Words()
 
 
 @final

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from warmroute.config import Settings
 from warmroute.config.backends import Backend
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from warmroute.control.bridge import ControlPlane
     from warmroute.exchange import Exchange
 
-log = logging.getLogger("warmroute")
+log: Final = logging.getLogger("warmroute")
 
 # Smaller bodies that came whole are not counted against `max_buffered_bytes`: counting costs more than they
 # do, and those of 16,384 clients are 256 MB.
-_SMALL_BODY_BYTES = 16 * 1024
+_SMALL_BODY_BYTES: Final = 16 * 1024
 
 # Salts by model and tenant; clients make tenants up, so the memory of them is bounded.
-_SALTS_MAX = 4096
+_SALTS_MAX: Final = 4096
 
 
 class Worker:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 from warmroute.dialects import Parser, parser_for
 from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
 
 # A session's name longer than this is not a name.
-_SESSION_BYTES_MAX = 256
+_SESSION_BYTES_MAX: Final = 256
 
 # Request ids of clients are echoed into headers and logs.
-_REQUEST_ID_BYTES_MAX = 128
+_REQUEST_ID_BYTES_MAX: Final = 128
 
 
 @final

@@ -8,6 +8,7 @@ searched. A quote inside generated text is escaped there, so text cannot look li
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -15,16 +16,16 @@ from warmroute.counts import Counts
 from warmroute_policies.types import Usage
 
 # Enough for a final chunk with its usage and the end marker, or the end of a plain answer.
-TAIL_BYTES = 4096
+TAIL_BYTES: Final = 4096
 
 # An object with at most one level of objects inside.
-_OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
+_OBJECT: Final = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 
 # An engine may pass a text through chunks of its own cut: their framing may stand inside the object. JSON
 # has no bare line ends within its texts.
-_CHUNK_CUT = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
+_CHUNK_CUT: Final = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
 
-_DECODE = msgspec.json.Decoder(Counts).decode
+_DECODE: Final = msgspec.json.Decoder(Counts).decode
 
 
 def find_usage(tail: bytes, head: bytes = b"") -> Usage | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from warmroute.dialects import Buffer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from warmroute.exchange import Exchange
 
 # Below, joining head and body costs less than a second buffer in the write.
-_JOINED_BYTES_MAX = 16 * 1024
+_JOINED_BYTES_MAX: Final = 16 * 1024
 
 
 class WorkerConnection(asyncio.Protocol):

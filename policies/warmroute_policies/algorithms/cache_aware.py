@@ -21,6 +21,9 @@ d = 0.02 s is the residual of TTFT per request in flight, 11 to 27 ms for an 8B 
 
 from __future__ import annotations
 
+from math import inf
+from typing import Final
+
 from mypy_extensions import mypyc_attr
 
 from warmroute_policies.chance import pick_least
@@ -29,9 +32,9 @@ from warmroute_policies.fleet import Fleet
 from warmroute_policies.policy import Choice, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
-_WARM = "warm"
-_SPILL = "spill"
-_COLD = "cold"
+_WARM: Final = "warm"
+_SPILL: Final = "spill"
+_COLD: Final = "cold"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -53,7 +56,10 @@ class CacheAware:
         cost, hits = self._costs(view, now), view.hits
         if not hits.best:  # in an idle fleet each in turn, not always the first
             return Choice(pick_least(cost, request.request_id), _COLD)
-        slot = cost.index(min(cost))
+        slot, least = 0, inf
+        for candidate, price in enumerate(cost):  # compiled, a third of what `min` and `index` cost
+            if price < least:
+                slot, least = candidate, price
         return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
 
     def observe(self, event: PolicyEvent, now: float) -> None:

@@ -8,36 +8,36 @@ answer ends. A worker is trusted to speak HTTP/1.1, but not blindly: what is mal
 from __future__ import annotations
 
 import re
-from typing import final
+from typing import Final, final
 
 # A worker's head is a few hundred bytes.
-HEAD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
 
 # Heads of a second's dates from many workers; when full, all are forgotten.
-_REMEMBERED_MAX = 1024
+_REMEMBERED_MAX: Final = 1024
 
 # Longer heads are read anew each time, so that those remembered have a bound.
-_REMEMBERED_BYTES_MAX = 4096
+_REMEMBERED_BYTES_MAX: Final = 4096
 
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})\r\n")
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,15})\r\n")
 
 # A petabyte; and the sum of two such lengths is far from any overflow.
-_LENGTH_DIGITS_MAX = 15
+_LENGTH_DIGITS_MAX: Final = 15
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\r\n\0]*)?")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\r\n\0]*)?")
 
 # No line ends inside, no space before the colon, no line that continues the one before it.
-_FIELD = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
+_FIELD: Final = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
 
-_FRAMING = (b"content-length", b"transfer-encoding")
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
-_BODILESS = (204, 304)
+_BODILESS: Final = (204, 304)
 
-_HEX = b"0123456789abcdefABCDEF"
+_HEX: Final = b"0123456789abcdefABCDEF"
 
 # A chunk's size line: 64 bits in hex digits, and room for an extension.
-_SIZE_DIGITS_MAX = 16
-_SIZE_LINE_MAX = 1024
+_SIZE_DIGITS_MAX: Final = 16
+_SIZE_LINE_MAX: Final = 1024
 
 
 class BadAnswer(Exception):

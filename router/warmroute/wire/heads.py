@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import httptools
 
 # nginx allows four buffers of 8 KB, uvicorn and Node 64 KB: agents send long tokens and baggage.
-HEAD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
 
 # One per kind of client is enough. When full, all are forgotten.
-_REMEMBERED_MAX = 1024
+_REMEMBERED_MAX: Final = 1024
 
 # Longer heads are read anew each time: what strangers can make the router remember has a bound.
-_REMEMBERED_BYTES_MAX = 8192
+_REMEMBERED_BYTES_MAX: Final = 8192
 
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *([0-9]{1,15})\r\n")
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *([0-9]{1,15})\r\n")
 
 # Describe one connection, not the message (RFC 9110 section 7.6.1), or are written anew for the worker.
-_NOT_FORWARDED = frozenset(
+_NOT_FORWARDED: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization",
      b"te", b"trailer", b"transfer-encoding", b"upgrade", b"host", b"content-length", b"expect",
      b"x-request-id")
