@@ -88,7 +88,7 @@ def compile_in_place(modules: list[Path]) -> list[Path]:
             ["--config-file", str(ROOT / "pyproject.toml"), *map(str, modules)],
             group_name=GROUP,
             target_dir=folder,
-            opt_level="3",
+            opt_level="2",
             debug_level="0",
         )
         command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
