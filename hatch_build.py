@@ -1,11 +1,12 @@
-"""Compiles the modules on a request's way with mypyc: they stay plain Python, and cost a third of the CPU.
+"""Compiles the modules on a request's way with mypyc: plain Python, at half the CPU.
 
-Wheels are compiled where a C compiler is found; without one the same sources run interpreted, correct and
-slower. In a checkout, `python hatch_build.py` compiles in place (`make setup` does), and
-`python hatch_build.py --remove` goes back to the sources. Which modules: `compiled` in pyproject.toml.
+Wheels are compiled where there is a C compiler; without one the same sources run interpreted. In a
+checkout, `python hatch_build.py` puts the compiled modules beside their sources, which Python then prefers
+(`make setup` does that), and `python hatch_build.py --remove` goes back. Which modules: `compiled` in
+pyproject.toml. Why, and what a compiled module may not do: docs/decisions/0006-compiled-modules.md.
 
-All of them are one unit, so that calls from one to another are C calls. A compiled module is an extension
-beside its source; what they share is the top-level module `warmroute__mypyc`.
+All of them are one unit, so that calls between them are C calls: each becomes a small extension, the code is
+in the top-level module `warmroute__mypyc`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 GROUP = "warmroute"
-SHARED = f"{GROUP}__mypyc"
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
+SHARED = f"{GROUP}__mypyc{SUFFIX}"
+SHARED_ROOT = ROOT / "policies"
+"""The source root that holds the shared code in a checkout: any that is on the path."""
 
 
 class CompileHook(BuildHookInterface):
@@ -31,23 +34,30 @@ class CompileHook(BuildHookInterface):
 
     PLUGIN_NAME = "custom"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.folder = TemporaryDirectory(prefix="warmroute-wheel-")
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return
         if not has_compiler():
-            self.app.display_warning(f"no C compiler ({compiler()}): this wheel will run interpreted")
+            self.app.display_warning(f"no C compiler ({compiler()}): this wheel runs interpreted")
             return
-        compiled = compile_in_place(sources())
+        folder = Path(self.folder.name)
         build_data["infer_tag"] = True
         build_data["pure_python"] = False
-        for path in compiled:
-            build_data["force_include"][str(path)] = in_wheel(path)
+        for extension in compile_into(folder, sources()):
+            build_data["force_include"][str(folder / extension)] = str(extension)
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        self.folder.cleanup()
 
 
 def sources() -> list[Path]:
-    """The modules that are compiled, as files."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return [ROOT / name for name in project["tool"]["warmroute"]["compiled"]]
+    """The modules that are compiled, relative to the root: source root, package, module."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [Path(name) for name in project["tool"]["warmroute"]["compiled"]]
 
 
 def compiler() -> str:
@@ -61,64 +71,62 @@ def has_compiler() -> bool:
     return shutil.which(compiler()) is not None and header.exists()
 
 
-def extension_of(source: Path) -> Path:
-    """Where a module's extension lies."""
-    return source.with_name(source.stem + SUFFIX)
+def compile_into(folder: Path, modules: list[Path]) -> list[Path]:
+    """Compiles the modules; the extensions lie in the folder as in a wheel. Returns their paths in it.
 
-
-def shared_extension() -> Path:
-    """Where the code of all compiled modules lies: in the first source root, which is on the path."""
-    return ROOT / "policies" / (SHARED + SUFFIX)
-
-
-def in_wheel(extension: Path) -> str:
-    """An extension's place in the wheel, where the source roots are one."""
-    return extension.relative_to(ROOT).relative_to(extension.relative_to(ROOT).parts[0]).as_posix()
-
-
-def compile_in_place(modules: list[Path]) -> list[Path]:
-    """Compiles the modules and puts the extensions beside their sources. Raises SystemExit with the
-    compiler's words when a module cannot be compiled."""
+    Ends the process with mypy's or the compiler's words when a module cannot be compiled.
+    """
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    with TemporaryDirectory(prefix="warmroute-build-") as folder:
+    with TemporaryDirectory(prefix="warmroute-build-") as work:
         extensions = mypycify(
-            ["--config-file", str(ROOT / "pyproject.toml"), *map(str, modules)],
+            ["--config-file", str(ROOT / "pyproject.toml"), *(str(ROOT / module) for module in modules)],
             group_name=GROUP,
-            target_dir=folder,
-            opt_level="2",
+            target_dir=work,
+            opt_level="2",  # measured as fast as 3
             debug_level="0",
         )
         command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
-        command.build_lib = command.build_temp = folder
+        command.build_lib, command.build_temp = str(folder), work
         command.ensure_finalized()
         command.run()
+    return [Path(SHARED), *(in_wheel(module) for module in modules)]
+
+
+def in_wheel(module: Path) -> Path:
+    """Where a module's extension lies in a wheel, whose source roots are one."""
+    return Path(*module.parts[1:]).with_suffix(SUFFIX)
+
+
+def compile_in_place() -> None:
+    """Puts every extension beside its source."""
+    with TemporaryDirectory(prefix="warmroute-place-") as name:
+        folder = Path(name)
+        compile_into(folder, sources())
         remove()
-        placed = []
-        for module in modules:
-            place = extension_of(module)
-            shutil.copy2(Path(folder) / in_wheel(place), place)
-            placed.append(place)
-        shutil.copy2(Path(folder) / shared_extension().name, shared_extension())
-    return [*placed, shared_extension()]
+        for module in sources():
+            shutil.copy2(folder / in_wheel(module), (ROOT / module).with_suffix(SUFFIX))
+        shutil.copy2(folder / SHARED, SHARED_ROOT / SHARED)
 
 
 def remove() -> None:
     """Goes back to the sources."""
-    for root in ("policies", "router"):
+    for root in {module.parts[0] for module in sources()}:
         for extension in (ROOT / root).rglob("*.so"):
             extension.unlink()
 
 
 def main() -> None:
     """In a checkout: compiles in place, or goes back to the sources with `--remove`."""
-    if "--remove" in sys.argv[1:] or not has_compiler():
+    if "--remove" in sys.argv[1:]:
         remove()
-        print("setup: modules run interpreted", "" if has_compiler() else f"(no C compiler: {compiler()})")
-        return
-    compile_in_place(sources())
+    elif has_compiler():
+        compile_in_place()
+    else:
+        remove()
+        print(f"no C compiler ({compiler()}) or no Python.h: modules run interpreted, at twice the CPU")
 
 
 if __name__ == "__main__":

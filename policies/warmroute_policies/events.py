@@ -39,6 +39,12 @@ class Header(Event, frozen=True, tag="header"):
     config: BalancerConfig
 
 
+class AnyHeader(msgspec.Struct):
+    """A first line of any version."""
+
+    version: int
+
+
 class WorkerAdded(Event, frozen=True, tag="add"):
     """`add_worker`"""
 

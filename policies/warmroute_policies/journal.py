@@ -25,6 +25,7 @@ from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
+    AnyHeader,
     CacheForgotten,
     Event,
     Finished,
@@ -344,16 +345,12 @@ def _unreadable(number: int, error: msgspec.MsgspecError) -> JournalError:
     return JournalError(number, str(error))
 
 
-class _Version(msgspec.Struct):
-    version: int
-
-
 def _check_version(number: int, line: bytes) -> None:
     """Raises JournalError for a header of another version, before its other fields are judged."""
     if number != 1:
         return
     try:
-        version = msgspec.json.decode(line, type=_Version).version
+        version = msgspec.json.decode(line, type=AnyHeader).version
     except msgspec.MsgspecError:
         return  # no header at all: the caller says so
     if version != VERSION:
