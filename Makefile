@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
-COMPILED := $(shell sed -n 's/^ *"\(.*\.py\)",$$/\1/p' pyproject.toml)
+SOURCES := $(shell find policies/warmroute_policies router/warmroute -name '*.py')
 ARGS ?=
 
 .PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane e2e load presubmit lock clean
@@ -29,10 +29,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(READY): $(INSTALLED) $(COMPILED) hatch_build.py
-	@echo "setup: compiling the modules on a request's way; again after each change, about half a minute"
+# Types of modules that are not compiled are built into those that are: any source may make them stale.
+$(READY): $(INSTALLED) $(SOURCES) hatch_build.py $(if $(wildcard policies/*.so),,FORCE)
+	@echo "setup: compiling the modules on a request's way; again when a source has changed, about half a minute"
 	@$(BIN)/python hatch_build.py
 	@touch $@
+
+FORCE:
 
 demo: $(READY) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
 	$(BIN)/router demo $(ARGS)
@@ -59,7 +62,7 @@ format: $(INSTALLED) ## Rewrite the sources in the house format
 typecheck: $(INSTALLED) ## mypy --strict over packages, tests, bench and docs
 	$(BIN)/mypy
 
-docs: $(INSTALLED) ## Write the generated pages of docs/ again
+docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index

@@ -29,7 +29,7 @@ SHARED_ROOT = ROOT / "policies"
 """The source root that holds the shared code in a checkout: any that is on the path."""
 
 
-class CompileHook(BuildHookInterface):
+class CompileHook(BuildHookInterface[Any]):
     """A wheel with compiled modules. An editable install stays as it is: sources are what is edited there."""
 
     PLUGIN_NAME = "custom"
@@ -41,13 +41,20 @@ class CompileHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return
-        if not has_compiler():
-            self.app.display_warning(f"no C compiler ({compiler()}): this wheel runs interpreted")
-            return
         folder = Path(self.folder.name)
+        try:
+            extensions = compile_into(folder, sources()) if has_compiler() else []
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- any wheel is better than none
+            self.app.display_error(str(error))
+            extensions = []
+        if not extensions:
+            self.app.display_warning(
+                "compiled modules need a C compiler and Python.h: this wheel runs interpreted"
+            )
+            return
         build_data["infer_tag"] = True
         build_data["pure_python"] = False
-        for extension in compile_into(folder, sources()):
+        for extension in extensions:
             build_data["force_include"][str(folder / extension)] = str(extension)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

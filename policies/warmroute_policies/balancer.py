@@ -8,6 +8,7 @@ routed meets exactly one `finish`. Time is an argument; nothing here waits.
 from __future__ import annotations
 
 from math import inf
+from operator import index
 from typing import Final, final
 
 import msgspec
@@ -238,7 +239,7 @@ class Balancer:
     ) -> _InFlight:
         """Writes. Decides and books."""
         choice = self.policy.decide(request, view, now)
-        slot, hits, prompt_tokens = choice.slot, view.hits, view.prompt_tokens
+        slot, hits, prompt_tokens = index(choice.slot), view.hits, view.prompt_tokens
         hit_tokens = hits.tokens(slot)
         fleet = self.fleet
         request_id, blocks = request.request_id, request.blocks

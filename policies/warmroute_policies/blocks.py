@@ -127,6 +127,10 @@ class PromptBlocks:
         """Blocks of 128 token ids, each packed as 4 little-endian bytes. Ids must be below 2**32."""
         return cls(_little_endian(array("I", tokens)), salt, float(TOKENS_PER_BLOCK))
 
+    def __deepcopy__(self, memo: dict[int, object]) -> PromptBlocks:
+        """Reads. Itself: ids never change. For rules that keep copies of the events they are told."""
+        return self
+
     def stretch_ids(self) -> list[int]:
         """Reads. The id at the end of every whole stretch; the list is not the caller's to change."""
         found = self._stretches

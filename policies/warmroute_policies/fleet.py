@@ -9,7 +9,7 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 from __future__ import annotations
 
 from math import inf, isfinite
-from typing import Final
+from typing import Final, SupportsIndex
 
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerId, WorkerSpec
@@ -142,13 +142,13 @@ class Fleet:
         """Reads. Slot and spec of every worker present."""
         return [(slot, spec) for slot, spec in enumerate(self.specs) if spec is not None]
 
-    def spec(self, slot: int) -> WorkerSpec:
+    def spec(self, slot: SupportsIndex) -> WorkerSpec:
         """Reads. The worker in a slot that is not empty."""
         spec = self.specs[slot]
         assert spec is not None, f"slot {slot} is empty"
         return spec
 
-    def worker_id(self, slot: int) -> WorkerId:
+    def worker_id(self, slot: SupportsIndex) -> WorkerId:
         """Reads."""
         return self.spec(slot).worker_id
 
@@ -180,7 +180,7 @@ class Fleet:
 
     # --- work in flight -----------------------------------------------------------------------
 
-    def prefill_seconds(self, slot: int, missing_tokens: int, prompt_tokens: int) -> float:
+    def prefill_seconds(self, slot: SupportsIndex, missing_tokens: int, prompt_tokens: int) -> float:
         """Reads. Predicted prefill time of the missing tokens at the end of the prompt."""
         quadratic = self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         return missing_tokens * (self.linear_s[slot] + quadratic)

@@ -7,7 +7,7 @@ depths and says once per depth how many tokens that is; 64 holders cost what the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 # The depth of a slot whose tokens are known better than by blocks: it wrote the answer that the prompt
 # goes on from.
@@ -32,12 +32,12 @@ class Hits(Mapping[int, int]):
         """Hits as they are, for tests and rehearsals."""
         return cls(dict(tokens), {count: count for count in tokens.values()})
 
-    def tokens(self, slot: int) -> int:
-        """Reads. The slot's hit; 0 when it holds nothing."""
+    def tokens(self, slot: Any) -> int:
+        """Reads. The slot's hit; 0 when it holds nothing. A slot may be any integer, numpy's too."""
         depth = self.depths.get(slot)
         return 0 if depth is None else self.tokens_at[depth]
 
-    def __getitem__(self, slot: int) -> int:
+    def __getitem__(self, slot: Any) -> int:
         return self.tokens_at[self.depths[slot]]
 
     def __iter__(self) -> Iterator[int]:

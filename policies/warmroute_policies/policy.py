@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol, final
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.hits import Hits
@@ -83,6 +84,7 @@ class FleetChanged(msgspec.Struct, frozen=True, gc=False):
 PolicyEvent = Dispatched | Completed | FleetChanged
 
 
+@mypyc_attr(native_class=False)  # so that a rule may derive from it, if only for the reader
 class Policy(Protocol):
     """A routing rule. One instance serves one balancer.
 

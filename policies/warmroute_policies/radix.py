@@ -9,9 +9,9 @@ the whole tree: *landmarks*, the first id of each run (to go from a node to its 
 of each stretch (to jump). The table is split into shards because growing a large dict stops the world:
 5 ms at 100,000 entries.
 
-Rules kept. Compiled, nodes and epochs are out of the collector's sight (`acyclic`), which spares it a
-million objects. They do refer to each other in cycles; `unlink`, `merge` and `clear` undo those. A dead
-node keeps its `parent`, so that a log that names it can climb.
+Rules kept. Nodes refer to each other in cycles, and the router keeps the collector away from a million of
+them: `unlink`, `merge` and `clear` undo the cycles. A dead node keeps its `parent`, so that a log that
+names it can climb.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final, final
-
-from mypy_extensions import mypyc_attr
 
 from warmroute_policies.blocks import ID_BYTES, STRETCH_BLOCKS, PromptBlocks
 
@@ -34,7 +32,7 @@ _SHARD: Final = SHARDS - 1
 # estimate measures what is really allocated. A run is rounded up to 16; a landmark is an int (32) and its
 # share of a dict that is a third full on average, since dicts grow threefold; a holder of a shared node has
 # an entry in two or three small dicts. All are 5 % up for what the allocator cannot use.
-NODE_BYTES: Final = 84
+NODE_BYTES: Final = 110
 RUN_BYTES: Final = 43
 LANDMARK_BYTES: Final = 118
 SHARED_BYTES: Final = 450
@@ -44,7 +42,6 @@ _first_id: Final = Struct("<Q").unpack_from
 
 
 @final
-@mypyc_attr(acyclic=True)
 class Epoch:
     """A stretch of time in one lane: see `residency`."""
 
@@ -77,7 +74,6 @@ class Epoch:
 
 
 @final
-@mypyc_attr(acyclic=True)
 class Shared:
     """Who holds a node that has several holders, by slot."""
 
@@ -92,7 +88,6 @@ class Shared:
 
 
 @final
-@mypyc_attr(acyclic=True)
 class Node:
     """A run of blocks. The root has no parent and no run."""
 
@@ -116,7 +111,7 @@ class Node:
     def end(self) -> int:
         return self.start + len(self.ids) // ID_BYTES
 
-    def __repr__(self) -> str:  # the generated one would print the whole tree
+    def __repr__(self) -> str:
         return f"<Node of blocks {self.start} to {self.end}>"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from math import inf, isnan
+from operator import index
 
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.fleet import Fleet
@@ -142,7 +143,7 @@ class World:
 
     def dispatch(self, request: RoutingRequest, hits: dict[int, int] | None = None) -> int:
         """Writes. Decides and books; the slot."""
-        slot = self.decide(request, hits).slot
+        slot = index(self.decide(request, hits).slot)  # numpy's integers are integers
         view = self.view(request, hits)
         hit = view.hits.get(slot, 0)
         self.fleet.book(

@@ -197,8 +197,8 @@ class Lane:
 
     def _join(self, epoch: Epoch, after: Epoch) -> None:
         """Everything last used in `epoch` counts as used at the beginning of `after`."""
-        slot = self.slot
-        for record in epoch.log:
+        slot, survivors = self.slot, self._surviving(epoch)
+        for record in survivors:
             node: Node | None = record
             while node is not None and epoch_of(node, slot) is epoch:
                 hold = node.hold
@@ -208,5 +208,5 @@ class Lane:
                     hold.epochs[slot] = after
                 node = node.parent
         after.blocks += epoch.blocks
-        after.log[:0] = epoch.log
+        after.log[:0] = reversed(survivors)
         epoch.clear()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping
 from math import nan
 
+import numpy as np
 import pytest
 
 from warmroute_policies.algorithms.least_requests import LeastRequests
@@ -259,3 +261,20 @@ def test_a_policy_that_pins_on_purpose_says_so() -> None:
         spreads = False
 
     check_policy(Pins)
+
+
+def test_a_policy_may_derive_from_the_interface_count_with_numpy_and_keep_copies_of_events() -> None:
+    class Mine(Good, Policy):
+        spreads = False
+
+        def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
+            load = np.array(view.gate_s) + np.array(view.fleet.inflight)
+            slot = np.argmin(load)
+            assert view.hits.get(slot, 0) == view.hits.tokens(slot)  # type: ignore[call-overload]
+            assert view.fleet.worker_id(slot)
+            return Choice(slot, "least")  # type: ignore[arg-type]  # an integer all the same
+
+        def observe(self, event: PolicyEvent, now: float) -> None:
+            self.last = copy.deepcopy(event)
+
+    check_policy(Mine)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from math import inf
@@ -389,3 +392,60 @@ def test_nothing_is_left_of_prompts_that_were_all_evicted() -> None:
         tracemalloc.stop()
     # Dicts keep the room that they once needed.
     assert left < 0.4 * full
+
+
+# --- what forgetting leaves behind --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_forgetting_between_two_tidyings_of_a_lane_leaves_no_contradiction(seed: int) -> None:
+    """Hundreds of conversations, so that the lane has all its epochs and joins them, while answers say again
+    and again that something is gone."""
+    chance, index = random.Random(seed), PrefixIndex()
+    index.set_capacity(0, 3000)
+    system = chance.randbytes(8 * 4)
+    conversations = [system] * 300
+    for operation in range(2500):
+        at = chance.randrange(len(conversations))
+        grown = conversations[at] if len(conversations[at]) < 8 * 60 else system
+        conversations[at] = grown + chance.randbytes(8 * chance.randrange(3))
+        prompt = PromptBlocks.from_ids(conversations[at] + chance.randbytes(8 * chance.randrange(3)))
+        insert(index, 0, prompt)
+        forget = chance.choice([index.forget, index.forget_branches, None, None])
+        if forget is not None and prompt.count > 5:
+            forget(0, prompt, chance.randrange(5, prompt.count))
+        if operation % 20 == 0:
+            index.check_integrity()
+
+
+DEAD_CHAIN = """
+from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.index import PrefixIndex
+
+index, number = PrefixIndex(), 0
+def insert(ids):
+    prompt = PromptBlocks.from_ids(ids)
+    index.insert(0, prompt, index.match(prompt))
+    return prompt
+for _ in range(40):
+    turns = []
+    for turn in range(120):          # each turn ends with something that the next one replaces
+        number += 1
+        turns.append(number)
+        last = insert([*turns, 10**9 + number])
+    index.forget(0, last, 0)
+    for _ in range(100):
+        number += 1
+        insert([10**12 + number])
+    index.set_capacity(0, 50)
+    while index.maintain(1000):
+        pass
+index.check_integrity()
+"""
+
+
+def test_the_nodes_of_a_long_forgotten_conversation_are_freed_without_harm() -> None:
+    """Dead nodes hang in a chain as long as the conversation. The allocator checks what it gets back."""
+    checked = {**os.environ, "PYTHONMALLOC": "debug"}
+    done = subprocess.run([sys.executable, "-c", DEAD_CHAIN], env=checked, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
