@@ -50,10 +50,6 @@ _SWITCH_INTERVAL_S = 0.0005
 # How soon a stop notices that the last stream has ended.
 _STOP_POLL_S = 0.05
 
-# The collector of cycles costs tens of milliseconds once the index has a million blocks, and finds nothing:
-# the request path makes no cycles. Young objects of the control plane are looked through this often.
-_COLLECT_EVERY_TICKS = 10
-
 
 def run(settings: Settings) -> int:
     """Serves until a signal. 0: stopped gracefully; 1: the policy or the port could not be had, or a fault
@@ -164,8 +160,12 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
-    """Time-outs and upkeep, once a second; what the timer is late by is the loop's lag."""
-    ticks = 0
+    """Time-outs and upkeep, once a second; what the timer is late by is the loop's lag.
+
+    The collector of cycles is off: it would cost tens of milliseconds once the index has a million blocks,
+    and the request path makes no cycles. The control plane does: what was made in the last second is looked
+    through here, 0.1 ms for two thousand new prompts.
+    """
     while True:
         due = monotonic() + _TICK_S
         while gateway.balancer.tick(monotonic()) and monotonic() + _UPKEEP_S < due:  # noqa: ASYNC110
@@ -176,9 +176,7 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
         gateway.tick(now)
         if journal is not None:
             journal.flush()
-        ticks += 1
-        if ticks % _COLLECT_EVERY_TICKS == 0:
-            gc.collect(1)
+        gc.collect(1)
 
 
 def _raise_file_limit() -> None:
