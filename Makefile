@@ -49,7 +49,7 @@ test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the so
 	cp -r policies router simulator build/interpreted
 	find build/interpreted -name '*.so' -delete
 	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
-		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py)
+		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py)
 
 lint: $(INSTALLED) ## ruff: formatting and lint rules
 	$(BIN)/ruff format --check .

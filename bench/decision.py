@@ -241,7 +241,7 @@ class Bench:
         """Writes. The next request of a kind."""
         if kind == "warm":
             conversation = self.warm[index % len(self.warm)]
-            if len(conversation.messages) > PROMPT_BYTES * 5 // 4:  # keeps "128 KB" true
+            if len(conversation.messages) > PROMPT_BYTES * 33 // 32:  # keeps "128 KB" true
                 conversation = self.warm[index % len(self.warm)] = self.new_conversation()
                 self.answer(self.route(conversation.body()))
             conversation.add_turn(self.writer)

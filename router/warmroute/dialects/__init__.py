@@ -5,6 +5,7 @@ is read here is read loosely, because refusing an odd value is the engine's busi
 is not a JSON object at all is refused.
 
     request       ParsedRequest, and what all dialects share
+    turns         reading only what a conversation's next turn adds
     openai        /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings
     anthropic     /v1/messages
     sglang        /generate

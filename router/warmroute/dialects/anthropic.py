@@ -6,7 +6,17 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, Buffer, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import (
+    EMPTY,
+    UNREADABLE,
+    BadRequest,
+    Buffer,
+    ParsedRequest,
+    material,
+    number,
+    text,
+)
+from warmroute.dialects.turns import Turns
 
 
 class _Messages(msgspec.Struct, gc=False):
@@ -19,16 +29,19 @@ class _Messages(msgspec.Struct, gc=False):
     messages: msgspec.Raw = EMPTY
 
 
-_MESSAGES = msgspec.json.Decoder(_Messages)
+_MESSAGES = Turns(msgspec.json.Decoder(_Messages).decode).read
 
 
 def messages(body: Buffer) -> ParsedRequest:
     """`/v1/messages`. Raises BadRequest."""
-    fields = decode(_MESSAGES, body)
+    try:
+        fields, said = _MESSAGES(body)
+    except UNREADABLE as error:
+        raise BadRequest(str(error)) from error
     user = fields.metadata.get("user_id") if isinstance(fields.metadata, dict) else None
     return ParsedRequest(
         text(fields.model),
-        material(fields.tools, fields.system, fields.messages),
+        material(fields.tools, fields.system, said),
         fields.stream is True,
         number(fields.max_tokens),
         text(user) or None,

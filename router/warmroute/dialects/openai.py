@@ -16,6 +16,7 @@ from warmroute.dialects.request import (
     number,
     text,
 )
+from warmroute.dialects.turns import Turns
 
 
 class _Common(msgspec.Struct, gc=False):
@@ -75,7 +76,7 @@ class _Responses(_Common, gc=False):
     max_output_tokens: Any = None
 
 
-_STRICT_CHAT = msgspec.json.Decoder(_StrictChat).decode
+_STRICT_CHAT = Turns(msgspec.json.Decoder(_StrictChat).decode).read
 _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETIONS = msgspec.json.Decoder(_Completions)
 _RESPONSES = msgspec.json.Decoder(_Responses)
@@ -85,12 +86,12 @@ _EMBEDDINGS = msgspec.json.Decoder(_Common)
 def chat(body: Buffer) -> ParsedRequest:
     """`/v1/chat/completions`. Raises BadRequest."""
     try:
-        fields = _STRICT_CHAT(body)
+        fields, messages = _STRICT_CHAT(body)
     except UNREADABLE:
         return _odd_chat(body)
     return ParsedRequest(
         fields.model,
-        memoryview(fields.messages) if fields.tools is EMPTY else b"".join((fields.tools, fields.messages)),
+        memoryview(messages) if fields.tools is EMPTY else b"".join((fields.tools, messages)),
         fields.stream is True,
         fields.max_completion_tokens or fields.max_tokens,
         fields.prompt_cache_key or fields.session_id or fields.user or None,

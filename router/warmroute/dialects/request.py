@@ -56,7 +56,7 @@ def number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def material(*parts: msgspec.Raw) -> Buffer:
+def material(*parts: msgspec.Raw | Buffer) -> Buffer:
     """The parts that are present, in order, as one piece; a single part is not copied."""
     present = [part for part in parts if part is not EMPTY]
     return memoryview(present[0]) if len(present) == 1 else b"".join(present)
