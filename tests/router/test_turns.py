@@ -49,6 +49,14 @@ def facts(read: tuple[Body, bytes]) -> tuple[object, ...]:
     return messages, fields.model, fields.stream, bytes(fields.tools), fields.user
 
 
+def outcome(read: Callable[[bytes], tuple[Body, bytes]], body: bytes) -> object:
+    """What is read, or how it is refused."""
+    try:
+        return facts(read(body))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return str(error)
+
+
 def text(chance: random.Random, size: int) -> str:
     """What people and agents write: words, code, JSON inside JSON, quotes, brackets, other alphabets."""
     pieces = [
@@ -138,14 +146,21 @@ def test_an_odd_end_behind_a_known_beginning_is_read_as_anywhere(change: Callabl
     messages = [message(chance) for _ in range(100)]
     reader.read(body_of(chance, messages, 0))
     body = change(body_of(chance, [*messages, message(chance)], 0))
+    assert outcome(reader.read, body) == outcome(whole, body)
 
-    def outcome(read: Callable[[bytes], tuple[Body, bytes]]) -> object:
-        try:
-            return facts(read(body))
-        except msgspec.DecodeError as error:
-            return str(error)
 
-    assert outcome(reader.read) == outcome(whole)
+@pytest.mark.parametrize("text", ["\\u0041", "\\n", '\\"', "\\\\", "\\\\\\n", "é", "你", "🙂"])
+@pytest.mark.parametrize("end", ["41", '"', "n", "\\", "\\u00", "", "}"])
+def test_a_stretch_may_end_inside_an_escape_or_a_letter(text: str, end: str) -> None:
+    """Two bodies that are alike up to every byte of it, and differ behind."""
+    for inside in range(len(text.encode()) + 1):
+        reader = Reader()
+        beginning = b'{"messages":[{"role":"user","content":"'
+        beginning += b"x" * (32_768 - len(beginning) - inside) + text.encode()
+        first = beginning + b"y" * 4000 + b'"}]}'
+        other = beginning[:32_768] + end.encode() + b'z"}]}'
+        for body in (first, other):
+            assert outcome(reader.read, body) == outcome(whole, body)
 
 
 @pytest.mark.parametrize("messages", ["null", "7", '"[]"', '{"a":[{},{}]}', "[]", '["a","b"]'])

@@ -1,15 +1,15 @@
 """Parsing only what a turn adds: the next request of a conversation begins with nearly all of the last one.
 
 Skipping the JSON of 128 KB of messages is two thirds of a decision, and all but the last of those messages
-were skipped when the turn before came. So the hash of what a body begins with is remembered, in stretches,
-with a place in it where one message ends and the next begins. A later body that begins alike is read as if
-everything between its first message and that place were not there.
+were skipped when the turn before came. So what a body begins with is remembered as a hash, in stretches, with
+a place at the end of the stretch: mostly that is inside some text of some message. A later body that begins
+alike is read as if only the text from there on stood in its list of messages, behind the brackets and the
+quote that are open at that place.
 
-Rules kept. The answer is that of reading the whole body: a place is remembered only when a reading from
-there gives the same fields, which holds for every body that begins alike, since what JSON may follow depends
-on what went before and on nothing else. Where a reading from the place fails, the whole body is read, and
-says what is wrong with it. The hashes are seeded anew in each process, so that nobody can prepare two
-beginnings that look alike.
+Rules kept. The answer is that of reading the whole body: what may follow a place depends on what is open
+there and on nothing else, and a place is remembered when reading on from it has led to the known end. Where
+it leads nowhere, the whole body is read, and says what is wrong with it. The hashes are seeded anew in each
+process, so that nobody can prepare two beginnings that look alike.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ _BODY_BYTES_MIN: Final = 3 * _STRETCH
 # Places remembered in each of two generations, about 150 bytes each: conversations of 128 KB leave 16.
 _PLACES_MAX: Final = 16 * 1024
 
-# How far the beginning of the list is looked for (tools may stand before it), and how far before the end of
-# a stretch the last message: nearby first, since a copy of what is searched costs more than the search.
+# How far the beginning of the list is looked for, since tools may stand before it: nearby first.
 _REACHES: Final = (1024, 32 * 1024)
 
-# What looks like two messages may be two parts of one. (In a text the last quote would be escaped.)
-_TRIES: Final = 4
-
 _KEY: Final = b'"messages"'
-_COMPACT: Final = b'},{"'
-_SPACED: Final = b'}, {"'
-_SPACE: Final = 0x20
+
+# What is open inside a text: of a message; of a part of one; of a call's arguments; of a tool's result.
+_OPENINGS: Final = (b'[{"":"', b'[{"":[{"":"', b'[{"":[{"":{"":"', b'[{"":[{"":[{"":"')
+
+_BACKSLASH: Final = 0x5C
+_U: Final = 0x75
+
+# Backslashes in a row that are looked at to tell whether the last of them is itself escaped.
+_ESCAPE_MAX: Final = 64
 
 
 class HasMessages(Protocol):
@@ -58,13 +60,15 @@ Fields = TypeVar("Fields", bound=HasMessages)
 class Place:
     """Where a body may be read on from."""
 
-    __slots__ = ("start", "then")
+    __slots__ = ("opening", "start", "then")
 
-    def __init__(self, start: int, then: int) -> None:
+    def __init__(self, start: int, then: int, opening: bytes) -> None:
         self.start = start
         """Where the list of messages begins."""
         self.then = then
-        """Where one of them begins, behind a comma."""
+        """Somewhere inside a text, not within an escape."""
+        self.opening = opening
+        """What is open there, as the shortest JSON that opens as much."""
 
 
 class Turns(Generic[Fields]):
@@ -91,7 +95,7 @@ class Turns(Generic[Fields]):
                 found = self._read_on(view, place)
                 if found is None:
                     break
-                end = place.then + len(found.messages) - 1
+                end = place.then + len(found.messages) - len(place.opening)
                 if end >= (at + 2) * _STRETCH:
                     self._learn(view, hashes, place.start, end)
                 return found, view[place.start : end]
@@ -110,27 +114,25 @@ class Turns(Generic[Fields]):
     def _read_on(self, view: memoryview, place: Place) -> Fields | None:
         """The fields, with only those messages that stand behind the place. None when nothing can be read
         there, or the messages are not those: a name that comes twice has the value that comes last."""
+        opening = place.opening
         try:
-            fields = self._decode(b"".join((view[: place.start], b"[", view[place.then :])))
+            fields = self._decode(b"".join((view[: place.start], opening, view[place.then :])))
         except UNREADABLE:
             return None
         messages = bytes(fields.messages)
-        stand = bytes(view[place.then : place.then + len(messages) - 1])
-        return fields if messages[:1] == b"[" and messages[1:] == stand else None
+        stand = bytes(view[place.then : place.then + len(messages) - len(opening)])
+        return fields if messages == opening + stand else None
 
     def _learn(self, view: memoryview, hashes: list[int], start: int, end: int) -> None:
         """Remembers a place for bodies that begin like this one, as late in it as can be."""
         at = end // _STRETCH - 1
-        if not 0 <= at < len(hashes):
+        if not start + _ESCAPE_MAX < (at + 1) * _STRETCH < end <= len(view):
             return
-        behind, between = (at + 1) * _STRETCH, _SPACED if view[start - 1] == _SPACE else _COMPACT
-        for _ in range(_TRIES):
-            behind = _last(view, between, start, behind)
-            if behind < 0:
-                return
-            place = Place(start, behind + 2)
+        then = _outside_letter(view, (at + 1) * _STRETCH)
+        for opening in _OPENINGS:
+            place = Place(start, then, opening)
             found = self._read_on(view, place)
-            if found is not None and place.then + len(found.messages) - 1 == end:
+            if found is not None and then + len(found.messages) - len(opening) == end:
                 if len(self._young) >= _PLACES_MAX:
                     self._old = self._young
                     self._young = {}
@@ -148,11 +150,15 @@ def _list_start(view: memoryview) -> int:
     return 0
 
 
-def _last(view: memoryview, wanted: bytes, start: int, end: int) -> int:
-    """Where `wanted` stands last between start and end; -1 when it does not, or is far from the end."""
-    for reach in _REACHES:
-        first = max(start, end - reach)
-        at = bytes(view[first:end]).rfind(wanted)
-        if at >= 0:
-            return first + at
-    return -1
+def _outside_letter(view: memoryview, place: int) -> int:
+    """The place, or where the escape or the letter of several bytes begins in whose midst it is."""
+    while view[place] & 0xC0 == 0x80:
+        place -= 1
+    last = bytes(view[place - 5 : place]).rfind(b"\\")
+    if last < 0:
+        return place
+    at = first = place - 5 + last
+    while view[first - 1] == _BACKSLASH and at - first < _ESCAPE_MAX:
+        first -= 1
+    escapes = (at - first) % 2 == 0  # the last of the row escapes what follows, and is not escaped itself
+    return at if escapes and at + (6 if view[at + 1] == _U else 2) > place else place
