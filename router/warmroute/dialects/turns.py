@@ -29,6 +29,9 @@ _STRETCH: Final = 8 * 1024
 # Reading a shorter body is as fast as looking for its beginning.
 _BODY_BYTES_MIN: Final = 3 * _STRETCH
 
+# Reading on costs a copy and two hashes of what is left: no gain unless that is less than this part of all.
+_WORTH_IT: Final = 3
+
 # Places remembered in each of two generations, about 150 bytes each: conversations of 128 KB leave 16.
 _PLACES_MAX: Final = 16 * 1024
 
@@ -45,6 +48,9 @@ _U: Final = 0x75
 
 # Backslashes in a row that are looked at to tell whether the last of them is itself escaped.
 _ESCAPE_MAX: Final = 64
+
+# Bytes of a letter in UTF-8.
+_LETTER_MAX: Final = 4
 
 
 class HasMessages(Protocol):
@@ -92,6 +98,8 @@ class Turns(Generic[Fields]):
         for at in range(len(hashes) - 1, -1, -1):
             place = self._young.get(hashes[at]) or self._old.get(hashes[at])
             if place is not None:
+                if (len(view) - place.then) * _WORTH_IT > len(view):
+                    break
                 found = self._read_on(view, place)
                 if found is None:
                     break
@@ -119,9 +127,12 @@ class Turns(Generic[Fields]):
             fields = self._decode(b"".join((view[: place.start], opening, view[place.then :])))
         except UNREADABLE:
             return None
-        messages = bytes(fields.messages)
-        stand = bytes(view[place.then : place.then + len(messages) - len(opening)])
-        return fields if messages == opening + stand else None
+        messages = memoryview(fields.messages)
+        if messages[: len(opening)] != opening:
+            return None
+        read = messages[len(opening) :]
+        stand = view[place.then : place.then + len(read)]
+        return fields if xxh3_64_intdigest(read) == xxh3_64_intdigest(stand) else None
 
     def _learn(self, view: memoryview, hashes: list[int], start: int, end: int) -> None:
         """Remembers a place for bodies that begin like this one, as late in it as can be."""
@@ -129,6 +140,8 @@ class Turns(Generic[Fields]):
         if not start + _ESCAPE_MAX < (at + 1) * _STRETCH < end <= len(view):
             return
         then = _outside_letter(view, (at + 1) * _STRETCH)
+        if not then:
+            return
         for opening in _OPENINGS:
             place = Place(start, then, opening)
             found = self._read_on(view, place)
@@ -151,14 +164,21 @@ def _list_start(view: memoryview) -> int:
 
 
 def _outside_letter(view: memoryview, place: int) -> int:
-    """The place, or where the escape or the letter of several bytes begins in whose midst it is."""
-    while view[place] & 0xC0 == 0x80:
+    """The place, or where the escape or the letter of several bytes begins in whose midst it is. 0 when that
+    cannot be told."""
+    for _ in range(_LETTER_MAX):
+        if view[place] & 0xC0 != 0x80:
+            break
         place -= 1
+    else:
+        return 0
     last = bytes(view[place - 5 : place]).rfind(b"\\")
     if last < 0:
         return place
     at = first = place - 5 + last
     while view[first - 1] == _BACKSLASH and at - first < _ESCAPE_MAX:
         first -= 1
+    if at - first == _ESCAPE_MAX:
+        return 0
     escapes = (at - first) % 2 == 0  # the last of the row escapes what follows, and is not escaped itself
     return at if escapes and at + (6 if view[at + 1] == _U else 2) > place else place
