@@ -32,66 +32,13 @@ _OTHER_MODEL: Final = "other"
 _REMOVED_WORKER: Final = "removed"
 
 # From a warm short prompt on an idle worker to a queue that nobody should wait in.
-_TTFT_BOUNDS_S: Final[tuple[float, ...]] = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    25.0,
-    60.0,
-)
+_TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 # Around the 5 to 100 ms between two tokens of today's engines.
-_INTER_TOKEN_BOUNDS_S: Final[tuple[float, ...]] = (
-    0.002,
-    0.005,
-    0.01,
-    0.015,
-    0.02,
-    0.03,
-    0.05,
-    0.075,
-    0.1,
-    0.2,
-    0.5,
-)
-_DURATION_BOUNDS_S: Final[tuple[float, ...]] = (
-    0.01,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    120.0,
-    300.0,
-    600.0,
-)
+_INTER_TOKEN_BOUNDS_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5)
+_DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 # Parsing and deciding: tens of microseconds, a millisecond when something is wrong.
-_DECISION_BOUNDS_S: Final[tuple[float, ...]] = (
-    10e-6,
-    20e-6,
-    35e-6,
-    50e-6,
-    75e-6,
-    100e-6,
-    150e-6,
-    250e-6,
-    500e-6,
-    1e-3,
-    5e-3,
-)
-_LAG_BOUNDS_S: Final[tuple[float, ...]] = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_DECISION_BOUNDS_S = (10e-6, 20e-6, 35e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 5e-3)
+_LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class Histogram:
