@@ -1,4 +1,4 @@
-"""Compiles the modules on a request's way with mypyc: plain Python, at half the CPU.
+"""Compiles the modules on a request's way with mypyc: plain Python, for less CPU.
 
 Wheels are compiled where there is a C compiler; without one the same sources run interpreted. In a
 checkout, `python hatch_build.py` puts the compiled modules beside their sources, which Python then prefers
@@ -133,7 +133,7 @@ def main() -> None:
         compile_in_place()
     else:
         remove()
-        print(f"no C compiler ({compiler()}) or no Python.h: modules run interpreted, at twice the CPU")
+        print(f"no C compiler ({compiler()}) or no Python.h: modules run interpreted, at a higher cost")
 
 
 if __name__ == "__main__":
