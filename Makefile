@@ -83,7 +83,7 @@ presubmit: ## What continuous integration runs
 	.ci/run
 
 lock: ## Resolve requirements.lock again (needs uv on PATH, or UV=/path/to/uv)
-	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --universal --python-version 3.11 \
+	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --extra simulator --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
 		--quiet --output-file requirements.lock
 
