@@ -40,7 +40,8 @@ class Trace:
     else the prompt's own node: nobody ever asks for this answer's KV again."""
     output_tokens: array[int] = field(default_factory=lambda: array("i"))
     arrivals_s: array[float] = field(default_factory=lambda: array("d"))
-    """Open loop: seconds since the trace's beginning. Closed loop: 0."""
+    """Open loop: seconds since the trace's beginning. Closed loop: when the session starts where the trace
+    knows it, the same for all its rows; else 0. A simulation may go by it or decide for itself."""
     sessions: array[int] = field(default_factory=lambda: array("i"))
     """Number of the session, from 0 on without a gap, or NO_SESSION."""
     after: array[int] = field(default_factory=lambda: array("i"))
