@@ -61,7 +61,7 @@ class NaiveCache:
 
 
 def accounts(cache: PagedCache) -> int:
-    return cache.free + cache.partial + cache.referenced + cache.evictable
+    return cache.free + cache.private + cache.referenced + cache.evictable
 
 
 def prompts_that_share(chance: random.Random) -> bytes:
@@ -114,7 +114,7 @@ def test_hits_evictions_and_accounts_equal_a_naive_model_over_10_000_operations(
             cache.clear()
             naive.clear()
         assert accounts(cache) == capacity
-        assert (cache.partial, cache.referenced) == (naive.private, sum(1 for u in naive.users.values() if u))
+        assert (cache.private, cache.referenced) == (naive.private, sum(1 for u in naive.users.values() if u))
         assert cache.evictable == sum(1 for users in naive.users.values() if not users)
     assert cache.evictions > 100
 

@@ -5,20 +5,31 @@ Nothing here reads a clock, waits or does I/O, and nothing is random: the same c
 
     config   what one worker is: latencies, KV capacity, limits; `DEPLOYMENTS`, the presets
     cache    the paged KV cache: references, prefix hits, LRU eviction from the tail
+    tree_cache  the same for prompts that are paths in a trace's tree: nodes instead of thousands of keys
     blocks   block keys: the chained identity of a token sequence
-    events   what an engine tells: FirstToken, Tokens, Finished
+    events   what an engine tells: Admitted, FirstToken, Tokens, Finished
     steps    how long a step takes, and where a run of equal decode steps stands at a given time
     model    the engine: submit, abort, next_event_at, advance
 """
 
 from warmroute_simulator.engine.blocks import block_keys
-from warmroute_simulator.engine.cache import PagedCache
+from warmroute_simulator.engine.cache import KVCache, PagedCache
 from warmroute_simulator.engine.config import DEPLOYMENTS, Deployment, EngineConfig
-from warmroute_simulator.engine.events import EngineRequest, Event, Finished, FinishReason, FirstToken, Tokens
+from warmroute_simulator.engine.events import (
+    Admitted,
+    EngineRequest,
+    Event,
+    Finished,
+    FinishReason,
+    FirstToken,
+    Tokens,
+)
 from warmroute_simulator.engine.model import Engine, EngineTotals
+from warmroute_simulator.engine.tree_cache import TreeCache
 
 __all__ = [
     "DEPLOYMENTS",
+    "Admitted",
     "Deployment",
     "Engine",
     "EngineConfig",
@@ -28,7 +39,9 @@ __all__ = [
     "FinishReason",
     "Finished",
     "FirstToken",
+    "KVCache",
     "PagedCache",
     "Tokens",
+    "TreeCache",
     "block_keys",
 ]

@@ -22,13 +22,23 @@ class EngineRequest(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     output_tokens: int
     """How long the answer will be. 0: only the prefill (an embedding)."""
-    block_keys: Sequence[int]
-    """Chained keys of the whole blocks of prompt and answer together, so that the answer is cached too.
-    Keys may end early; what has no key is never shared."""
+    prompt: Sequence[int]
+    """What the cache knows prompt and answer by: chained keys of the whole blocks of both, or the path to
+    the answer's node in a trace's tree. It may end early; what it does not name is never shared."""
     reason: FinishReason = FinishReason.LENGTH
     token_events: bool = False
     """True: every token is an event (a stream). False: only the first token and the end are, and a run
     of decode steps is one jump."""
+
+
+class Admitted(msgspec.Struct, frozen=True, gc=False):
+    """The request was taken up for the first time, in the step that starts now."""
+
+    request_id: int
+    at: float
+    cached_tokens: int
+    lost_tokens: int
+    """Tokens behind the hit that were cached here before and are no longer, as far as the cache can tell."""
 
 
 class FirstToken(msgspec.Struct, frozen=True, gc=False):
@@ -57,4 +67,4 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int
 
 
-Event = FirstToken | Tokens | Finished
+Event = Admitted | FirstToken | Tokens | Finished

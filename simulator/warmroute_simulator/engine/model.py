@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from warmroute_simulator.engine.cache import PagedCache
+from warmroute_simulator.engine.cache import KVCache, PagedCache
 from warmroute_simulator.engine.config import EngineConfig
-from warmroute_simulator.engine.events import EngineRequest, Event, Finished, FirstToken, Tokens
+from warmroute_simulator.engine.events import Admitted, EngineRequest, Event, Finished, FirstToken, Tokens
 from warmroute_simulator.engine.sequence import Sequence
 from warmroute_simulator.engine.steps import Run, step_seconds
 
@@ -45,6 +45,8 @@ class EngineTotals:
     first_tokens: int = 0
     ttft_sum_s: float = 0.0
     steps: int = 0
+    busy_s: float = 0.0
+    """Time in which steps ran."""
 
 
 class Engine:
@@ -54,9 +56,9 @@ class Engine:
     decreases. An engine that is advanced late catches up: steps start when the step before them ended.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, cache: KVCache | None = None) -> None:
         self.config = config
-        self.cache = PagedCache(config.capacity_blocks)
+        self.cache: KVCache = PagedCache(config.capacity_blocks) if cache is None else cache
         self.totals = EngineTotals()
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -138,7 +140,7 @@ class Engine:
             if run is None:
                 if not (self._running or self._waiting) or self._free_at > now:
                     return events
-                self._run = run = self._schedule(self._free_at)
+                self._run = run = self._schedule(self._free_at, events)
             ended = run.ended_by(now)
             if not ended:
                 return events
@@ -150,7 +152,7 @@ class Engine:
                 run.skip(ended)
                 return events
 
-    def _schedule(self, at: float) -> Run:
+    def _schedule(self, at: float, events: list[Event]) -> Run:
         config, cache = self.config, self.cache
         block_tokens = config.block_tokens
         budget = config.step_tokens
@@ -161,8 +163,8 @@ class Engine:
         while index < len(self._running) and budget > 0:
             sequence = self._running[index]
             tokens = min(sequence.known - sequence.computed, budget)
-            keys = sequence.request.block_keys
-            while not cache.grow(keys, sequence.held, sequence.computed + tokens, block_tokens):
+            prompt = sequence.prompt
+            while not cache.grow(prompt, sequence.held, sequence.computed + tokens, block_tokens):
                 preempted = True
                 if self._preempt_last() is sequence:
                     break
@@ -175,7 +177,7 @@ class Engine:
                     prefill.append((sequence, tokens))
                 index += 1
         if not preempted:
-            self._admit(budget, prefill)
+            self._admit(budget, prefill, at, events)
         context = sum(sequence.held for sequence in decode)
         chunks = [(sequence.computed, tokens) for sequence, tokens in prefill]
         first_s = step_seconds(config.latency, chunks, len(decode), context) + config.step_overhead_s
@@ -185,27 +187,31 @@ class Engine:
             run.steps = self._equal_steps(decode)
         return run
 
-    def _admit(self, budget: int, prefill: list[tuple[Sequence, int]]) -> None:
+    def _admit(
+        self, budget: int, prefill: list[tuple[Sequence, int]], at: float, events: list[Event]
+    ) -> None:
         cache, block_tokens = self.cache, self.config.block_tokens
         while self._waiting and budget > 0 and len(self._running) < self.config.max_num_seqs:
             if self._head_does_not_fit:
                 return
             sequence = self._waiting[0]
-            keys, known = sequence.request.block_keys, sequence.known
-            hit_blocks = cache.match(keys, (known - 1) // block_tokens)
-            if not cache.fits(keys, hit_blocks, -(-known // block_tokens) - hit_blocks):
+            prompt, known = sequence.prompt, sequence.known
+            hit_blocks = cache.match(prompt, (known - 1) // block_tokens)
+            if not cache.fits(prompt, hit_blocks, -(-known // block_tokens) - hit_blocks):
                 self._head_does_not_fit = True
                 return
             self._waiting.popleft()
             self._running.append(sequence)
-            cache.acquire(keys, hit_blocks)
+            cache.acquire(prompt, hit_blocks)
             sequence.computed = sequence.held = hit_blocks * block_tokens
             if sequence.cached_tokens < 0:
                 sequence.cached_tokens = sequence.computed
-                self.totals.prompt_tokens += sequence.request.prompt_tokens
+                self.totals.prompt_tokens += sequence.prompt_tokens
                 self.totals.cached_tokens += sequence.computed
+                lost = cache.lost(prompt, hit_blocks, (known - 1) // block_tokens) * block_tokens
+                events.append(Admitted(sequence.request.request_id, at, sequence.computed, lost))
             tokens = min(known - sequence.computed, budget)
-            cache.grow(keys, sequence.held, sequence.computed + tokens, block_tokens)
+            cache.grow(prompt, sequence.held, sequence.computed + tokens, block_tokens)
             sequence.held = sequence.computed + tokens
             budget -= tokens
             prefill.append((sequence, tokens))
@@ -215,8 +221,8 @@ class Engine:
         admissible = self._waiting and not self._head_does_not_fit
         if admissible and len(self._running) < self.config.max_num_seqs:
             return 1
-        steps = min(sequence.request.output_tokens - sequence.generated for sequence in decode)
-        if any(sequence.request.token_events for sequence in decode):
+        steps = min(sequence.output_tokens - sequence.generated for sequence in decode)
+        if any(sequence.token_events for sequence in decode):
             return 1
         block_tokens, available = self.config.block_tokens, self.cache.available
 
@@ -239,6 +245,7 @@ class Engine:
         """The first `ended` steps of `run` are over: grow, yield tokens, finish what is complete."""
         at = run.end_of(ended)
         self.totals.steps += ended
+        self.totals.busy_s += at - run.started_at
         for sequence, tokens in run.prefill:
             if sequence.alive:
                 sequence.computed += tokens
@@ -253,7 +260,12 @@ class Engine:
 
     def _grow_through(self, decode: list[Sequence], more: int) -> None:
         """Take the blocks of `more` further decode steps, in the order in which single steps would."""
-        block_tokens = self.config.block_tokens
+        block_tokens, cache = self.config.block_tokens, self.cache
+        if all(sequence.held // block_tokens >= cache.known(sequence.prompt) for sequence in decode):
+            for sequence in decode:  # blocks that nobody else can meet: the order does not matter
+                cache.grow(sequence.prompt, sequence.held, sequence.held + more, block_tokens)
+                sequence.held += more
+            return
         changes: list[tuple[int, int]] = []
         for order, sequence in enumerate(decode):
             opens = -sequence.held % block_tokens + 1
@@ -264,7 +276,7 @@ class Engine:
         held = [sequence.held for sequence in decode]
         for step, order in changes:
             sequence = decode[order]
-            self.cache.grow(sequence.request.block_keys, sequence.held, held[order] + step, block_tokens)
+            cache.grow(sequence.prompt, sequence.held, held[order] + step, block_tokens)
             sequence.held = held[order] + step
         for order, sequence in enumerate(decode):
             sequence.held = held[order] + more
@@ -298,6 +310,6 @@ class Engine:
         return sequence
 
     def _release(self, sequence: Sequence) -> None:
-        self.cache.release(sequence.request.block_keys, sequence.held, self.config.block_tokens)
+        self.cache.release(sequence.prompt, sequence.held, self.config.block_tokens)
         sequence.held = 0
         self._head_does_not_fit = False

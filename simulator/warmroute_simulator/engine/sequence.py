@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence as SequenceOf
+from typing import final
 
 from warmroute_simulator.engine.events import EngineRequest
 
 
-@dataclass(slots=True, eq=False)
+@final
 class Sequence:
     """State of one request. A token's KV exists once the token has been the input of a step, so the last
     token of an answer never has any: `computed` ends at prompt + output − 1."""
 
-    request: EngineRequest
-    submitted_at: float
-    computed: int = 0
-    """Tokens whose KV is in the cache or being computed by the step in flight, at settled steps."""
-    held: int = 0
-    """Tokens that the sequence has blocks for: `computed` plus what the step in flight computes."""
-    generated: int = 0
-    cached_tokens: int = -1
-    """Prefix hit at the first admission; −1 before it."""
-    alive: bool = True
+    __slots__ = (
+        "alive", "cached_tokens", "computed", "generated", "held", "output_tokens", "prompt", "prompt_tokens",
+        "request", "submitted_at", "token_events",
+    )  # fmt: skip
+
+    def __init__(self, request: EngineRequest, submitted_at: float) -> None:
+        self.request = request
+        self.submitted_at = submitted_at
+        self.prompt: SequenceOf[int] = request.prompt
+        self.prompt_tokens: int = request.prompt_tokens
+        self.output_tokens: int = request.output_tokens
+        self.token_events: bool = request.token_events
+        self.computed = 0
+        """Tokens whose KV is in the cache or being computed by the step in flight, at settled steps."""
+        self.held = 0
+        """Tokens that the sequence has blocks for: `computed` plus what the step in flight computes."""
+        self.generated = 0
+        self.cached_tokens = -1
+        """Prefix hit at the first admission; −1 before it."""
+        self.alive = True
 
     @property
     def known(self) -> int:
         """Tokens that exist: the prompt and what has been generated."""
-        return self.request.prompt_tokens + self.generated
+        return self.prompt_tokens + self.generated

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import Protocol
 
-from warmroute_simulator.engine import Engine, EngineRequest, Finished, FirstToken
+from warmroute_simulator.engine import Engine, EngineRequest, Finished, FirstToken, Tokens
 from warmroute_simulator.serve.clock import EngineClock
 
 
@@ -75,7 +75,7 @@ class EngineDriver:
                 elif isinstance(event, Finished):
                     del self._sinks[event.request_id]
                     sink.on_finished(event)
-                else:
+                elif isinstance(event, Tokens):
                     sink.on_tokens(event.count)
         finally:
             self._dispatching = False

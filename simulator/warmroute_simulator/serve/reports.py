@@ -123,7 +123,7 @@ def state(worker: Worker) -> dict[str, object]:
         "blocks": {
             "capacity": cache.capacity,
             "free": cache.free,
-            "partial": cache.partial,
+            "private": cache.private,
             "referenced": cache.referenced,
             "cached": cache.evictable,
             "evicted_total": cache.evictions,

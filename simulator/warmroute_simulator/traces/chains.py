@@ -56,7 +56,9 @@ class ChainedPrompts:
         known = bisect_left(range(whole), True, key=lambda block: ids[block] not in serials)
         last = serials[ids[known - 1]] if known else -1
         if known and self._depths[last] != known:
-            raise NotChainedError(f"id {ids[known - 1]} is block {known} here and {self._depths[last]} elsewhere")
+            raise NotChainedError(
+                f"id {ids[known - 1]} is block {known} here and block {self._depths[last]} elsewhere"
+            )
         if known < whole:
             new = ids[known:whole]
             if not serials.keys().isdisjoint(new):
