@@ -1,0 +1,24 @@
+"""The workers of a run: which hardware, how much KV cache, under which names the router prices them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warmroute_policies.latency import PrefillPrice
+from warmroute_simulator.engine import EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One worker of a fleet."""
+
+    worker_id: str
+    engine: EngineConfig
+    worker_class: str
+    """Workers of one class have equal latencies; the preset's name."""
+    weight: float = 1.0
+
+    @property
+    def price(self) -> PrefillPrice:
+        """What a router believes of its speed: the truth."""
+        return self.engine.latency.price

@@ -1,0 +1,437 @@
+"""One run: a trace, a fleet and a policy on virtual time.
+
+A request's way, as in the live router:
+
+    _arrive     the client's request reaches a router, which decides and books
+    _dispatch   it travels to the worker and is queued in its engine
+    _told       the engine takes it up, gives the first token, ends
+    _first_token, _finished     the answer travels back; the router learns, what waited for it may come
+
+Rules kept here. The same trace, configuration and seed give the same records, byte by byte. Chance comes
+from generators that are seeded by name, so one more draw of one kind changes nothing of another kind.
+Every request of the trace ends in one of the outcomes of `records`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import nan
+from random import Random
+
+import msgspec
+
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.plugins import load_policy
+from warmroute_policies.types import CostShares, Decision, RoutingRequest, Usage, WorkerSpec
+from warmroute_policies.types import Outcome as Told
+from warmroute_simulator.engine import Admitted, Event, Finished, FirstToken
+from warmroute_simulator.simulation.arrivals import ArrivalPlan, Arrivals
+from warmroute_simulator.simulation.fleet import WorkerPlan
+from warmroute_simulator.simulation.identity import blocks_of
+from warmroute_simulator.simulation.kernel import Kernel
+from warmroute_simulator.simulation.records import Outcome, Records, Sample
+from warmroute_simulator.simulation.router import Router
+from warmroute_simulator.simulation.scenario import Happening, Kind
+from warmroute_simulator.simulation.worker import SimulatedWorker
+from warmroute_simulator.traces.trace import NO_SESSION, NOTHING, Trace
+
+MODEL = "simulated"
+"""A fleet serves one model; the models that a trace names are not told apart."""
+
+# A restarted worker is found again by the first health check that it answers; the live router's default
+# interval.
+_NOTICE_S = 10.0
+
+# Samples of the fleet that a run keeps at most: enough for a plot as wide as a screen.
+_SAMPLES_MAX = 480
+_SAMPLE_EVERY_S = 1.0
+
+
+class Spread(enum.StrEnum):
+    """How clients choose among router replicas."""
+
+    RANDOM = "random"
+    SESSION = "session"
+    """All requests of a session go to one replica; those without a session at random."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """All that a run is made of, beside the trace."""
+
+    fleet: tuple[WorkerPlan, ...]
+    policy: PolicySpec
+    balancer: BalancerConfig = field(default_factory=BalancerConfig)
+    """Prices of the fleet's worker classes are added to it."""
+    arrivals: ArrivalPlan = field(default_factory=ArrivalPlan)
+    scenario: tuple[Happening, ...] = ()
+    seed: int = 0
+    network_s: float = 0.0
+    """One way between a router and a worker."""
+    feedback_s: float = 0.0
+    """How much later than that a router's books learn of first tokens and ends."""
+    routers: int = 1
+    spread: Spread = Spread.RANDOM
+
+    def __post_init__(self) -> None:
+        if not self.fleet:
+            raise ValueError("a fleet needs at least one worker")
+        if self.network_s < 0 or self.feedback_s < 0:
+            raise ValueError("delays must not be negative")
+        if self.routers < 1:
+            raise ValueError("there must be at least one router")
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a request went where it went: what each worker would have cost at that moment."""
+
+    row: int
+    worker: str
+    reason: str
+    shares: list[CostShares]
+
+
+def simulate(
+    trace: Trace,
+    config: RunConfig,
+    *,
+    progress: Callable[[int], None] | None = None,
+    explain: frozenset[int] = frozenset(),
+) -> tuple[Records, dict[int, Explanation]]:
+    """Runs the trace to its end. Ctrl-C ends it early: records are then marked partial.
+
+    `progress` is told numbers of requests as they end. `explain`: rows whose decisions are explained.
+    Raises ConfigError for a policy that cannot be made, ValueError for a trace that cannot be played so.
+    """
+    simulation = Simulation(trace, config, progress, explain)
+    return simulation.run(), simulation.explanations
+
+
+class _Flight:
+    """A request between its arrival and its end."""
+
+    __slots__ = ("dispatches", "first_token", "path", "prompt_tokens", "router", "row", "worker")
+
+    def __init__(self, row: int, router: Router, path: list[int], prompt_tokens: int) -> None:
+        self.row = row
+        self.router = router
+        self.path = path
+        """Of the answer: the prompt's nodes, and the answer's if somebody goes on from it."""
+        self.prompt_tokens = prompt_tokens
+        self.worker = -1
+        self.dispatches = 0
+        self.first_token = False
+
+
+class Simulation:
+    """State: the routers, the workers, the requests in flight, and the records that grow."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        config: RunConfig,
+        progress: Callable[[int], None] | None,
+        explain: frozenset[int],
+    ) -> None:
+        self.trace = trace
+        self.config = config
+        self.explanations: dict[int, Explanation] = {}
+        self.kernel = Kernel()
+        self.records = Records.of(trace, [plan.worker_id for plan in config.fleet])
+        self._progress = progress
+        self._explain = explain
+        self._numbers = {plan.worker_id: number for number, plan in enumerate(config.fleet)}
+        self.workers = [
+            SimulatedWorker(number, plan.worker_id, plan.engine, trace.tree, self.kernel, self._told)
+            for number, plan in enumerate(config.fleet)
+        ]
+        self._largest = max(worker.capacity_tokens for worker in self.workers)
+        self.arrivals = Arrivals(
+            trace, config.arrivals, Random(f"arrivals {config.seed}"), self.kernel, self._arrive
+        )
+        self._spread_chance = Random(f"routers {config.seed}")
+        self._reasons: dict[str, int] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._every_s = _SAMPLE_EVERY_S
+        self.routers = [self._make_router(number) for number in range(config.routers)]
+
+    def _make_router(self, number: int) -> Router:
+        policy, config = self.config.policy, self.config.balancer
+        prices = dict(config.prices) | {plan.worker_class: plan.price for plan in self.config.fleet}
+        made = load_policy(policy.name, policy.params, policy.seed + number)
+        return Router(Balancer(made, replace(config, prices=prices)), self.kernel)
+
+    def run(self) -> Records:
+        """Writes."""
+        records = self.records
+        self._set_up_fleet()
+        self.arrivals.begin()
+        for number in range(len(self.routers)):
+            self._tick(number)
+        self._sample(0)
+        try:
+            self.kernel.run()
+        except KeyboardInterrupt:
+            records.partial = True
+            for row in self._flights:
+                records.outcome[row] = Outcome.UNFINISHED
+        records.ended_s = self.kernel.now
+        records.totals = [worker.totals() for worker in self.workers]
+        records.reasons = list(self._reasons)
+        records.session_started_s = self.arrivals.session_started_s
+        records.session_ended_s = self.arrivals.session_ended_s
+        return records
+
+    # --- a request's way ------------------------------------------------------------------------
+
+    def _arrive(self, row: int) -> None:
+        trace, records = self.trace, self.records
+        records.arrived_s[row] = self.kernel.now
+        prompt = trace.prompts[row]
+        prompt_tokens, output_tokens = trace.tree.ends[prompt], trace.output_tokens[row]
+        if prompt_tokens + output_tokens > self._largest:
+            self._over(row, Outcome.REFUSED)
+            return
+        router = self._router_for(row)
+        path = trace.tree.path(prompt)
+        session = trace.sessions[row]
+        request = RoutingRequest(
+            row,
+            MODEL,
+            blocks_of(path, trace.tree.ends),
+            prompt_tokens,
+            session=None if session == NO_SESSION else str(session),
+        )
+        if row in self._explain:
+            self._note_explanation(row, router, request)
+        answer = trace.answers[row]
+        flight = _Flight(row, router, path if answer == prompt else [*path, answer], prompt_tokens)
+        decision = router.route(request)
+        if decision is None:
+            self._over(row, Outcome.FAILED)
+            return
+        self._flights[row] = flight
+        self._dispatch(flight, decision)
+
+    def _dispatch(self, flight: _Flight, decision: Decision) -> None:
+        records, row = self.records, flight.row
+        flight.worker = self._numbers[decision.worker]
+        flight.dispatches += 1
+        records.attempts[row] = flight.dispatches
+        records.worker[row] = flight.worker
+        records.reason[row] = self._reasons.setdefault(decision.reason, len(self._reasons))
+        records.predicted_tokens[row] = decision.predicted_hit_tokens
+        records.reusable_tokens[row] = decision.reusable_tokens
+        self._travel(flight, self._queue)
+
+    def _queue(self, flight: _Flight) -> None:
+        row = flight.row
+        worker, output_tokens = self.workers[flight.worker], self.trace.output_tokens[row]
+        if not worker.alive:
+            flight.router.set_health(worker.worker_id, False)
+            self._try_another(flight)
+        elif flight.prompt_tokens + output_tokens > worker.capacity_tokens:
+            self._end(flight, Outcome.REFUSED, Told.CLIENT_ERROR, None)
+        else:
+            worker.submit(row, flight.prompt_tokens, output_tokens, flight.path)
+
+    def _told(self, number: int, events: list[Event]) -> None:
+        for event in events:
+            flight = self._flights.get(event.request_id)
+            if flight is None or flight.worker != number:
+                continue
+            if isinstance(event, Admitted):
+                self._admitted(flight, event)
+            elif isinstance(event, FirstToken):
+                self._travel(flight, self._first_token)
+            elif isinstance(event, Finished):
+                self._travel(flight, self._finished)
+
+    def _admitted(self, flight: _Flight, event: Admitted) -> None:
+        """What was cached when the engine took the request up, and where the rest was."""
+        records, row = self.records, flight.row
+        records.admitted.append(row)
+        records.hit_tokens[row] = event.cached_tokens
+        records.evicted_tokens[row] = event.lost_tokens
+        reached, limit = event.cached_tokens + event.lost_tokens, flight.prompt_tokens - 1
+        if reached < limit:
+            best = max(worker.held_tokens(flight.path, limit) for worker in self.workers)
+            records.elsewhere_tokens[row] = max(0, best - reached)
+
+    def _travel(self, flight: _Flight, arrive: Callable[[_Flight], None]) -> None:
+        """Between router and worker. What is under way when the worker dies never arrives."""
+        if not self.config.network_s:
+            arrive(flight)
+            return
+        dispatch = flight.dispatches
+
+        def arrived(row: int) -> None:
+            if self._flights.get(row) is flight and flight.dispatches == dispatch:
+                arrive(flight)
+
+        self.kernel.at(self.kernel.now + self.config.network_s, arrived, flight.row)
+
+    def _first_token(self, flight: _Flight) -> None:
+        row = flight.row
+        flight.first_token = True
+        self.records.first_token_s[row] = self.kernel.now
+        if self.config.feedback_s:
+            self.kernel.at(self.kernel.now + self.config.feedback_s, flight.router.first_token, row)
+        else:
+            flight.router.first_token(row)
+
+    def _finished(self, flight: _Flight) -> None:
+        row, records = flight.row, self.records
+        records.finished_s[row] = self.kernel.now
+        usage = Usage(flight.prompt_tokens, self.trace.output_tokens[row], records.hit_tokens[row])
+        self._end(flight, Outcome.OK, Told.OK, usage)
+
+    def _end(self, flight: _Flight, outcome: Outcome, told: Told, usage: Usage | None) -> None:
+        """The request is over for its client; the router's books learn of it now or a little later."""
+        del self._flights[flight.row]
+        router, row = flight.router, flight.row
+        if self.config.feedback_s:
+            self.kernel.at(
+                self.kernel.now + self.config.feedback_s, lambda row: router.finish(row, told, usage), row
+            )
+        else:
+            router.finish(row, told, usage)
+        self._over(row, outcome)
+
+    def _over(self, row: int, outcome: Outcome) -> None:
+        self.records.outcome[row] = outcome
+        self.arrivals.ended(row, outcome is Outcome.OK)
+        if self._progress is not None:
+            self._progress(1)
+
+    def _try_another(self, flight: _Flight) -> None:
+        """Its worker failed. Before the first token another one may answer; after it the client has seen it."""
+        if flight.first_token:
+            self.records.first_token_s[flight.row] = nan
+            self._end(flight, Outcome.FAILED, Told.WORKER_ERROR, None)
+            return
+        decision = flight.router.reroute(flight.row)
+        if decision is None:
+            self._end(flight, Outcome.FAILED, Told.CANCELLED, None)
+        else:
+            self._dispatch(flight, decision)
+
+    def _router_for(self, row: int) -> Router:
+        if len(self.routers) == 1:
+            return self.routers[0]
+        session = self.trace.sessions[row]
+        if self.config.spread is Spread.SESSION and session != NO_SESSION:
+            return self.routers[Random(f"session {session}").randrange(len(self.routers))]
+        return self._spread_chance.choice(self.routers)
+
+    def _note_explanation(self, row: int, router: Router, request: RoutingRequest) -> None:
+        worker, reason, shares = router.balancer.explain(request, self.kernel.now)
+        self.explanations[row] = Explanation(row, worker, reason, shares)
+
+    # --- the fleet ------------------------------------------------------------------------------
+
+    def _set_up_fleet(self) -> None:
+        span_s = max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed
+        moments = sorted(self.config.scenario, key=lambda happening: happening.moment(span_s))
+        absent = set()
+        for happening in reversed(moments):
+            if happening.kind is Kind.START:
+                absent.add(happening.worker)
+            else:
+                absent.discard(happening.worker)
+        for number, worker in enumerate(self.workers):
+            if number in absent:
+                worker.die()
+            else:
+                for router in self.routers:
+                    router.add_worker(self._spec(number))
+        for happening in moments:
+            self._plan(happening, happening.moment(span_s))
+
+    def _spec(self, number: int) -> WorkerSpec:
+        plan, worker = self.config.fleet[number], self.workers[number]
+        return WorkerSpec(
+            worker_id=plan.worker_id,
+            weight=plan.weight,
+            kv_capacity_tokens=worker.capacity_tokens,
+            engine_block_tokens=plan.engine.block_tokens,
+            worker_class=plan.worker_class,
+            rtt_s=2 * self.config.network_s,
+        )
+
+    def _plan(self, happening: Happening, at_s: float) -> None:
+        self.kernel.at(at_s, lambda _: self._happen(happening))
+
+    def _happen(self, happening: Happening) -> None:
+        worker = self.workers[happening.worker]
+        match happening.kind:
+            case Kind.DIE:
+                self._die(worker)
+            case Kind.START:
+                self._start(worker)
+            case Kind.SLOW:
+                worker.set_pace(happening.factor)
+            case Kind.FLUSH:
+                if worker.alive:
+                    worker.flush()
+            case Kind.DRAIN | Kind.UNDRAIN:
+                for router in self.routers:
+                    router.drain(worker.worker_id, happening.kind is Kind.DRAIN)
+            case Kind.HEALTHY | Kind.UNHEALTHY:
+                for router in self.routers:
+                    router.set_health(worker.worker_id, happening.kind is Kind.HEALTHY)
+
+    def _die(self, worker: SimulatedWorker) -> None:
+        """Connections break at once; a router with none in flight learns by the next one that it tries."""
+        if not worker.alive:
+            return
+        worker.die()
+        for flight in [flight for flight in self._flights.values() if flight.worker == worker.number]:
+            flight.router.set_health(worker.worker_id, False)
+            self._try_another(flight)
+
+    def _start(self, worker: SimulatedWorker) -> None:
+        if worker.alive:
+            return
+        worker.start()
+        for router in self.routers:
+            if worker.worker_id in router.balancer.fleet.slot_of:
+                self.kernel.at(
+                    self.kernel.now + _NOTICE_S, lambda _, router=router: router.restarted(worker.worker_id)
+                )
+            else:
+                router.add_worker(self._spec(worker.number))
+
+    # --- upkeep ---------------------------------------------------------------------------------
+
+    def _tick(self, number: int) -> None:
+        pause_s = self.routers[number].tick()
+        if self.arrivals.left:
+            self.kernel.at(self.kernel.now + pause_s, self._tick, number)
+
+    def _sample(self, _: int) -> None:
+        samples, kernel = self.records.samples, self.kernel
+        engines = [worker.engine for worker in self.workers]
+        caches = [worker.cache for worker in self.workers]
+        alive = [worker.alive for worker in self.workers]
+        samples.append(
+            Sample(
+                kernel.now,
+                tuple(engine.waiting * up for engine, up in zip(engines, alive, strict=True)),
+                tuple(engine.running * up for engine, up in zip(engines, alive, strict=True)),
+                tuple(cache.in_use / cache.capacity * up for cache, up in zip(caches, alive, strict=True)),
+                tuple(
+                    (cache.capacity - cache.free) / cache.capacity * up
+                    for cache, up in zip(caches, alive, strict=True)
+                ),
+            )
+        )
+        if len(samples) > _SAMPLES_MAX:
+            del samples[1::2]
+            self._every_s *= 2
+        if self.arrivals.left:
+            kernel.at(kernel.now + self._every_s, self._sample)
