@@ -5,15 +5,10 @@ These are the values that tables and pages show. How an interval comes about is 
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from warmroute_simulator.report.latencies import Spread
 from warmroute_simulator.report.model import Report
-
-LESS_IS_BETTER: Final = ("ttft_s", "tpot_s", "e2e_s", "session_s", "imbalance", "evicted_tokens")
-"""The first words of keys whose small values are good."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -96,7 +91,16 @@ def numbers(report: Report) -> dict[str, float]:
         "bounds.single_infinite": report.bounds.single_infinite,
         "bounds.pooled_lru": report.bounds.pooled_lru,
         "bounds.pooled_belady": report.bounds.pooled_belady,
+        "below_bounds_points.single_infinite": report.below_bounds_points.single_infinite,
+        "below_bounds_points.pooled_lru": report.below_bounds_points.pooled_lru,
+        "below_bounds_points.pooled_belady": report.below_bounds_points.pooled_belady,
         "wall_s": report.wall_s,
         "cpu_s": report.cpu_s,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def alone(report: Report) -> Summary:
+    """Reads. A report as the summary of one seed: a mean of everything, an interval of nothing."""
+    intervals = {key: Interval(value, None, None) for key, value in numbers(report).items()}
+    return Summary(report.policy, report.settings, [report.seed], intervals)

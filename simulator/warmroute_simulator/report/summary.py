@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol
 
+from warmroute_simulator.bounds.hits import HitBounds
 from warmroute_simulator.report.latencies import e2e_s, spread, tpot_s, ttft_s
 from warmroute_simulator.report.model import (
     BoundValues,
@@ -18,17 +18,6 @@ from warmroute_simulator.report.model import (
     WorkerReport,
 )
 from warmroute_simulator.simulation.records import Outcome, Records
-
-
-class HitBounds(Protocol):
-    """Hit rates, 0 to 1, of the caches that no router can beat."""
-
-    @property
-    def single_infinite(self) -> float: ...
-    @property
-    def pooled_lru(self) -> float: ...
-    @property
-    def pooled_belady(self) -> float: ...
 
 
 def summarize(

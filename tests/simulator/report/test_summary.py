@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean
 
 import msgspec
 import pytest
 
+from warmroute_simulator.bounds.hits import HitBounds
 from warmroute_simulator.report.latencies import Spread
 from warmroute_simulator.report.model import BoundValues, Goodput, PromptTokens, Report, Slo, decode, encode
 from warmroute_simulator.report.summary import summarize
@@ -18,19 +18,14 @@ from warmroute_simulator.simulation.records import Outcome, Records
 from warmroute_simulator.traces.prompts import PromptTree
 from warmroute_simulator.traces.trace import Trace
 
-
-@dataclass(frozen=True)
-class Bounds:
-    single_infinite: float = 0.5
-    pooled_lru: float = 0.25
-    pooled_belady: float = 0.4
+BOUNDS = HitBounds(single_infinite=0.5, pooled_lru=0.25, pooled_belady=0.4)
 
 
 def report_of(
     records: Records,
     *,
     slo: Slo | None = None,
-    bounds: Bounds | None = None,
+    bounds: HitBounds | None = None,
     wall_s: float = 0.0,
     skip_s: float = 0.0,
     skip_share: float = 0.0,
@@ -102,7 +97,7 @@ def test_imbalance_is_the_busiest_workers_computed_tokens_over_the_mean(records:
 
 
 def test_distances_from_bounds_are_in_points(records: Records) -> None:
-    report = report_of(records, bounds=Bounds())
+    report = report_of(records, bounds=BOUNDS)
     assert report.bounds == BoundValues(0.5, 0.25, 0.4)
     assert report.below_bounds_points.single_infinite == pytest.approx(50 - 28.8)
     assert report.below_bounds_points.pooled_lru == pytest.approx(25 - 28.8)
@@ -149,7 +144,7 @@ def test_a_run_without_a_single_request_has_no_numbers_and_is_written_all_the_sa
 
 
 def test_the_keys_that_others_rely_on_are_all_there(records: Records) -> None:
-    written = json.loads(encode(report_of(records, bounds=Bounds())))
+    written = json.loads(encode(report_of(records, bounds=BOUNDS)))
     promised = [
         "schema",
         "trace",
@@ -204,7 +199,3 @@ def test_totals_agree_with_naive_sums(make_run: Callable[..., Records], seed: in
     assert sum(worker.computed_share or 0 for worker in report.per_worker) == pytest.approx(1)
     assert report.imbalance is not None
     assert report.imbalance >= 1
-
-
-def test_bounds_may_be_any_object_with_three_rates(records: Records) -> None:
-    assert report_of(records, bounds=replace(Bounds(), pooled_lru=0.3)).bounds.pooled_lru == 0.3
