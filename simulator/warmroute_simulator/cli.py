@@ -1,112 +1,55 @@
-"""The `simulator` command. Exit codes: 0 ok, 1 ran and failed, 2 usage."""
+"""The `simulator` command. Exit codes: 0 ok, 1 ran and failed, 2 usage.
+
+Each sub-command is a module of `commands`, imported when it is asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
-from warmroute_simulator.engine import DEPLOYMENTS, EngineConfig
-from warmroute_simulator.engine.config import (
-    DEFAULT_BLOCK_TOKENS,
-    DEFAULT_MAX_NUM_SEQS,
-    DEFAULT_STEP_TOKENS,
-)
-from warmroute_simulator.serve.app import PortTakenError, ServeOptions, serve
-from warmroute_simulator.serve.faults import FAULT_KINDS, parse_fault_flag
-from warmroute_simulator.serve.worker import WorkerSettings
+from warmroute_policies.errors import ConfigError
+from warmroute_simulator.traces.files import TraceError
+
+COMMANDS = {
+    "replay": "play a trace against one policy",
+    "compare": "several policies, loads and seeds, with confidence intervals",
+    "sweep": "raise the load until past the knee: goodput under limits on TTFT and TPOT",
+    "tune": "search a policy's parameters and the size of the fleet",
+    "bounds": "what no router can beat on a trace",
+    "fit": "latency coefficients from what was measured",
+    "generate": "made-up traces: chat, agents, RAG, shared prefixes, mixes",
+    "serve": "engines without GPUs behind HTTP, in real time",
+}
+"""Name to what it does; the module of that name in `commands` does it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="simulator", description="LLM inference engines without GPUs.")
+    arguments_given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="simulator",
+        description="Replay traffic against a routing policy before it is deployed; engines without GPUs.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve_parser = commands.add_parser(
-        "serve",
-        help="HTTP engines with a real prefix cache and simulated latencies, in real time",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    _add_serve_arguments(serve_parser)
-    arguments = parser.parse_args(argv)
+    asked = arguments_given[0] if arguments_given and arguments_given[0] in COMMANDS else None
+    for name, what in COMMANDS.items():
+        sub = commands.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if name == asked:
+            module = importlib.import_module(f"warmroute_simulator.commands.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run, parser=sub)
+    arguments = parser.parse_args(arguments_given)
     try:
-        options = _serve_options(arguments)
-    except ValueError as error:
-        serve_parser.error(str(error))
-    try:
-        serve(options)
-    except (PortTakenError, OSError) as error:
-        print(f"simulator serve: {error}", file=sys.stderr)
+        return int(arguments.run(arguments))
+    except (TraceError, ConfigError, ValueError) as error:
+        # What the user gave is wrong: the message says what was expected.
+        print(f"simulator {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"simulator {arguments.command}: {error}", file=sys.stderr)
         return 1
-    return 0
-
-
-def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--workers", type=int, default=4, metavar="N", help="how many engines; ports P, P+1, …")
-    add("--port", type=int, default=9001, metavar="P", help="port of the first engine; 0: free ports")
-    add("--host", default="127.0.0.1", help="address to listen on")
-    add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, metavar="NAME",
-        help=f"model and GPU: {', '.join(sorted(PRESETS))}")  # fmt: skip
-    add("--engine", choices=("vllm", "sglang"), default="vllm", help="whose operator endpoints to offer")
-    add("--speed", type=float, default=1.0, metavar="X", help="X times as fast as the real hardware")
-    add("--model", metavar="NAME", help="model name to answer to (default: the preset's)")
-    add("--kv-tokens", type=int, metavar="N", help="KV cache capacity (default: the preset's)")
-    add("--max-model-len", type=int, metavar="N", help="longest prompt plus answer (default: the preset's)")
-    add("--block-tokens", type=int, default=DEFAULT_BLOCK_TOKENS, metavar="N", help="tokens per KV block")
-    add(
-        "--max-num-seqs",
-        type=int,
-        default=DEFAULT_MAX_NUM_SEQS,
-        metavar="N",
-        help="sequences that run at once",
-    )
-    add("--max-num-batched-tokens", type=int, default=DEFAULT_STEP_TOKENS, metavar="N",
-        help="tokens that one step may compute")  # fmt: skip
-    add("--step-overhead-ms", type=float, default=0.0, metavar="MS", help="host time added to every step")
-    add("--api-key", action="append", default=[], metavar="KEY", help="required on /v1/; may be repeated")
-    add("--seed", type=int, default=0, help="of the answers' words and lengths")
-    add("--fault", action="append", default=[], metavar="WORKER:KIND[:COUNT]",
-        help=f"break something at the start; KIND: {', '.join(FAULT_KINDS)}")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write totals there at the end")
-
-
-def _serve_options(arguments: argparse.Namespace) -> ServeOptions:
-    """Raises ValueError with a message for the user."""
-    if not 1 <= arguments.workers <= 256:
-        raise ValueError("--workers must be 1 to 256")
-    if not 0 <= arguments.port <= 65_535 - (arguments.workers - 1 if arguments.port else 0):
-        raise ValueError("--port must leave room for all workers below 65536")
-    if arguments.speed <= 0:
-        raise ValueError("--speed must be positive")
-    if arguments.seed < 0:
-        raise ValueError("--seed must not be negative")
-    faults = tuple(parse_fault_flag(text) for text in arguments.fault)
-    for fault in faults:
-        if (fault.worker or 0) >= arguments.workers:
-            raise ValueError(f"--fault names worker {fault.worker}, but there are {arguments.workers}")
-    deployment = DEPLOYMENTS[arguments.preset]
-    engine = EngineConfig(
-        latency=PRESETS[arguments.preset],
-        kv_tokens=deployment.kv_tokens if arguments.kv_tokens is None else arguments.kv_tokens,
-        block_tokens=arguments.block_tokens,
-        max_num_seqs=arguments.max_num_seqs,
-        step_tokens=arguments.max_num_batched_tokens,
-        step_overhead_s=arguments.step_overhead_ms / 1000,
-    )
-    capacity = engine.capacity_blocks * engine.block_tokens
-    max_model_len = arguments.max_model_len or min(deployment.max_model_len, capacity)
-    if not 2 <= max_model_len <= capacity:
-        raise ValueError(f"--max-model-len must be 2 to {capacity}, the KV cache's capacity")
-    worker = WorkerSettings(
-        engine=engine,
-        model=arguments.model or deployment.model,
-        max_model_len=max_model_len,
-        speed=arguments.speed,
-        seed=arguments.seed,
-        api_keys=tuple(arguments.api_key),
-        kind=arguments.engine,
-    )
-    return ServeOptions(
-        worker, arguments.workers, arguments.host, arguments.port, faults, json_path=arguments.json
-    )
+    except KeyboardInterrupt:
+        print(f"simulator {arguments.command}: interrupted", file=sys.stderr)
+        return 1

@@ -71,7 +71,9 @@ def parse_happening(text: str, workers: int) -> list[Happening]:
     try:
         kind = Kind(kind_name)
     except ValueError:
-        raise ValueError(f"{text!r}: nothing called `{kind_name}` happens{suggestion(kind_name, list(Kind))}") from None
+        raise ValueError(
+            f"{text!r}: nothing called `{kind_name}` happens{suggestion(kind_name, list(Kind))}"
+        ) from None
     factor = 1.0
     if (kind is Kind.SLOW) != (len(parts) == 4):
         raise ValueError(f"{text!r}: `slow` needs a number, as in 300:slow:0:2.5, and nothing else takes one")

@@ -1,0 +1,41 @@
+"""Where results go: a table on the terminal, JSON, rows of requests, a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from warmroute_simulator.study.cell import Run
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, *, rows: bool = False) -> None:
+    """`rows`: the command has single requests to tell of."""
+    add = parser.add_argument_group("results").add_argument
+    add("--json", type=Path, metavar="FILE", help="write the report there")
+    add("--html", type=Path, metavar="FILE", help="write one page with plots there")
+    if rows:
+        add("--csv", type=Path, metavar="FILE", help="write a row for every request there")
+    add("--quiet", action="store_true", help="no table on the terminal")
+
+
+def write_outputs(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+    """One report on the terminal and in every file that was asked for."""
+    from warmroute_simulator.report.model import encode
+
+    run = runs[0]
+    if arguments.json is not None:
+        arguments.json.write_bytes(encode(run.report))
+    if getattr(arguments, "csv", None) is not None:
+        from warmroute_simulator.report.requests_csv import write_requests
+
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+            write_requests(run.records, file)
+    if arguments.html is not None:
+        from warmroute_simulator.report.page import page
+
+        arguments.html.write_text(page([run]), encoding="utf-8")
+    if not arguments.quiet:
+        from warmroute_simulator.report.table import console_for, show
+
+        show(run.report, console_for())

@@ -1,0 +1,122 @@
+"""One run of a study: a policy at a load with a seed, from the trace to its report.
+
+`Setup` is all that the runs of a study share and `Cell` what tells them apart; both are plain values that
+may be sent to another process, which reads the trace for itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.parameters import Value
+from warmroute_simulator.bounds.hits import HitBounds, hit_bounds
+from warmroute_simulator.report.model import Report, Slo
+from warmroute_simulator.report.summary import summarize
+from warmroute_simulator.simulation.load import at_load
+from warmroute_simulator.simulation.records import Records
+from warmroute_simulator.simulation.run import Explanation, RunConfig, simulate
+from warmroute_simulator.traces.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the runs of a study share."""
+
+    run: RunConfig
+    """Its policy, seed and speed are each cell's own."""
+    slo: Slo = field(default_factory=Slo)
+    with_bounds: bool = True
+    skip_s: float = 0.0
+    """Requests that come before this are left out of latencies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What tells a run apart from the others of its study."""
+
+    policy: PolicySpec
+    load: float | None = None
+    """Share of the fleet's capacity (`simulation.load`); None: as the setup's arrivals say."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a cell."""
+
+    report: Report
+    records: Records
+    explanations: dict[int, Explanation]
+
+
+def parse_policy(text: str) -> PolicySpec:
+    """`NAME` or `NAME:param=value,…`. A name may be `package.module:Class`, then parameters follow a second
+    colon. Raises ValueError that says what was expected."""
+    name, colon, rest = text.partition(":")
+    if colon and "=" not in rest.partition(":")[0]:
+        attribute, _, rest = rest.partition(":")
+        name = f"{name}:{attribute}"
+    params: dict[str, Value] = {}
+    for pair in rest.split(",") if rest else ():
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"policy {text!r}: expected `param=value`, not {pair!r}")
+        params[key.strip()] = value.strip()
+    if not name:
+        raise ValueError(f"policy {text!r}: a name is missing")
+    return PolicySpec(name, params)
+
+
+def policy_text(policy: PolicySpec) -> str:
+    """What `parse_policy` reads."""
+    params = ",".join(f"{key}={value}" for key, value in policy.params.items())
+    return f"{policy.name}:{params}" if params else policy.name
+
+
+def run_cell(
+    trace: Trace,
+    setup: Setup,
+    cell: Cell,
+    *,
+    progress: Callable[[int], None] | None = None,
+    explain: frozenset[int] = frozenset(),
+) -> Run:
+    """Simulates and reports. Raises ConfigError for a policy that cannot be made, ValueError for a load that
+    the trace cannot be played at."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    arrivals = setup.run.arrivals
+    if cell.load is not None:
+        arrivals = at_load(arrivals, cell.load, trace, setup.run.fleet)
+    policy = PolicySpec(cell.policy.name, cell.policy.params, cell.seed)
+    config = replace(setup.run, policy=policy, arrivals=arrivals, seed=cell.seed)
+    records, explanations = simulate(trace, config, progress=progress, explain=explain)
+    bounds = _bounds(records, config) if setup.with_bounds else None
+    settings: dict[str, str | int | float] = {"speed": arrivals.speed}
+    if trace.closed_loop:
+        settings = {"starts": arrivals.starts.value, "lanes": arrivals.lanes}
+        if arrivals.starts.value == "poisson":
+            settings = {"starts": "poisson", "sessions_per_s": arrivals.sessions_per_s}
+    if cell.load is not None:
+        settings["load"] = cell.load
+    report = summarize(
+        records,
+        policy=policy_text(cell.policy),
+        seed=cell.seed,
+        slo=setup.slo,
+        bounds=bounds,
+        wall_s=time.perf_counter() - wall_s,
+        cpu_s=time.process_time() - cpu_s,
+        skip_s=setup.skip_s,
+        settings=settings,
+    )
+    return Run(report, records, explanations)
+
+
+def _bounds(records: Records, config: RunConfig) -> HitBounds:
+    """For the sequence in which engines took requests up, and a cache as large as all of theirs."""
+    pages = [worker.engine.block_tokens for worker in config.fleet]
+    pool_tokens = sum(worker.engine.capacity_blocks * worker.engine.block_tokens for worker in config.fleet)
+    return hit_bounds(records.trace, records.admitted, min(pages), pool_tokens)
