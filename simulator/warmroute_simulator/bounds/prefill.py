@@ -1,0 +1,51 @@
+"""How long an engine computes on a prompt: alone, and at the very least in any company.
+
+*Alone* is what an idle engine takes: full steps of `step_tokens`, then the rest, by the formula of
+`engine.steps`. As long as engines fill their steps, company only adds to it: a step with other tokens in it
+takes as long as a full one, or longer.
+
+*Work* is what a request takes from an engine's time whatever it is batched with. A step's constant part is
+shared by all who are in it, and at most `step_tokens` are:
+
+    work(m of n) = m · f(S)/S + c2·m·(n − m/2)/1e6        f(S) = max(w0, c0 + c1·S/1000) + overhead
+
+since f(x)/x is smallest for the fullest step. The attention's part is nobody else's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warmroute_policies.latency import LatencyCoefficients
+from warmroute_simulator.engine.config import DEFAULT_STEP_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillTime:
+    """A kind of worker. In a mixed fleet: the fastest one. Raises ValueError when a step holds no token."""
+
+    latency: LatencyCoefficients
+    step_tokens: int = DEFAULT_STEP_TOKENS
+    step_overhead_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.step_tokens < 1:
+            raise ValueError(f"a step needs at least one token, not {self.step_tokens}")
+
+    def alone_s(self, missing_tokens: int, prompt_tokens: int) -> float:
+        """Reads. Seconds on an idle engine for the last `missing_tokens` of a prompt."""
+        full, rest = divmod(missing_tokens, self.step_tokens)
+        seconds = full * self._step_s(self.step_tokens) + (self._step_s(rest) if rest else 0.0)
+        return seconds + self._attention_s(missing_tokens, prompt_tokens)
+
+    def work_s(self, missing_tokens: int, prompt_tokens: int) -> float:
+        """Reads. The least that the same adds to the time of engines, in seconds of one engine."""
+        shared_s = missing_tokens * self._step_s(self.step_tokens) / self.step_tokens
+        return shared_s + self._attention_s(missing_tokens, prompt_tokens)
+
+    def _step_s(self, tokens: int) -> float:
+        latency = self.latency
+        return max(latency.w0, latency.c0 + latency.c1 * tokens / 1000) / 1000 + self.step_overhead_s
+
+    def _attention_s(self, missing_tokens: int, prompt_tokens: int) -> float:
+        return self.latency.c2 * missing_tokens * (prompt_tokens - missing_tokens / 2) * 1e-9
