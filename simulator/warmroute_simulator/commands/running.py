@@ -44,8 +44,8 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step-overhead-ms", type=float, metavar="MS", help="host time added to every step")
     add("--request-overhead-ms", type=float, metavar="MS", help="host time added to every request")
     add("--fleet", action="append", default=[], metavar="SPEC",
-        help="N×PRESET[:kv-tokens=M,weight=W], e.g. 4xllama-3.1-8b-h100:kv-tokens=441000; may be repeated for a "
-        "mixed fleet, in place of --workers, --preset and --kv-tokens")  # fmt: skip
+        help="N×PRESET[:kv-tokens=M,weight=W], e.g. 4xllama-3.1-8b-h100:kv-tokens=441000; may be repeated "
+        "for a mixed fleet, in place of --workers, --preset and --kv-tokens")  # fmt: skip
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> None:
@@ -61,7 +61,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> 
             "--speed", type=float, default=1.0, metavar="X", help="recorded arrivals X times as fast"
         )
     add("--starts", choices=[starts.value for starts in Starts],
-        help="how sessions of closed-loop traces start (default: lanes; poisson with --load or --sessions-per-s)")  # fmt: skip
+        help="closed loop: how sessions start (default: lanes; with --load or --sessions-per-s poisson)")  # fmt: skip
     add("--lanes", type=int, default=64, metavar="N", help="closed loop: sessions alive at a time")
     add(
         "--sessions-per-s",
@@ -79,7 +79,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> 
     add("--scenario", choices=sorted(SCENARIOS), default="steady", metavar="NAME",
         help="; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items()))  # fmt: skip
     add("--at", action="append", default=[], metavar="TIME:KIND:WORKER[:NUMBER]",
-        help="one thing that happens, e.g. 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; may be repeated")  # fmt: skip
+        help="one thing that happens: 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; may be repeated")  # fmt: skip
     add("--network-ms", type=float, default=0.0, metavar="MS", help="one way between router and workers")
     add(
         "--feedback-ms",

@@ -37,7 +37,7 @@ from warmroute_simulator.simulation.records import Outcome, Records, Sample
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.scenario import Happening, Kind
 from warmroute_simulator.simulation.worker import SimulatedWorker
-from warmroute_simulator.traces.trace import NO_SESSION, NOTHING, Trace
+from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 MODEL = "simulated"
 """A fleet serves one model; the models that a trace names are not told apart."""
@@ -309,7 +309,7 @@ class Simulation:
             self._progress(1)
 
     def _try_another(self, flight: _Flight) -> None:
-        """Its worker failed. Before the first token another one may answer; after it the client has seen it."""
+        """Its worker failed. Until the first token another one may answer; then the client has seen it."""
         if flight.first_token:
             self.records.first_token_s[flight.row] = nan
             self._end(flight, Outcome.FAILED, Told.WORKER_ERROR, None)
