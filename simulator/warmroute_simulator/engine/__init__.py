@@ -4,6 +4,7 @@ Nothing here reads a clock, waits or does I/O, and nothing is random: the same c
 `serve` drives it with real time; a discrete-event simulation can drive the same class with virtual time.
 
     config   what one worker is: latencies, KV capacity, limits; `DEPLOYMENTS`, the presets
+    presets  what `--preset` accepts: built-in names, and files of `simulator fit`
     cache    the paged KV cache: references, prefix hits, LRU eviction from the tail
     tree_cache  the same for prompts that are paths in a trace's tree: nodes instead of thousands of keys
     blocks   block keys: the chained identity of a token sequence
@@ -14,7 +15,7 @@ Nothing here reads a clock, waits or does I/O, and nothing is random: the same c
 
 from warmroute_simulator.engine.blocks import block_keys
 from warmroute_simulator.engine.cache import KVCache, PagedCache
-from warmroute_simulator.engine.config import DEPLOYMENTS, Deployment, EngineConfig
+from warmroute_simulator.engine.config import DEPLOYMENTS, Deployment, EngineConfig, EngineKind
 from warmroute_simulator.engine.events import (
     Admitted,
     EngineRequest,
@@ -24,7 +25,7 @@ from warmroute_simulator.engine.events import (
     FirstToken,
     Tokens,
 )
-from warmroute_simulator.engine.model import Engine, EngineTotals
+from warmroute_simulator.engine.model import Engine, EngineTotals, make_engine
 from warmroute_simulator.engine.tree_cache import TreeCache
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Deployment",
     "Engine",
     "EngineConfig",
+    "EngineKind",
     "EngineRequest",
     "EngineTotals",
     "Event",
@@ -44,4 +46,5 @@ __all__ = [
     "Tokens",
     "TreeCache",
     "block_keys",
+    "make_engine",
 ]

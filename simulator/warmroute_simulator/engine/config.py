@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import Literal, get_args
 
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS, LatencyCoefficients
+from warmroute_policies.parameters import suggestion
+
+EngineKind = Literal["vllm", "sglang"]
+"""Whose scheduler: decodes and prefill in one step, or prefill first. See `vllm` and `sglang`."""
 
 DEFAULT_BLOCK_TOKENS = 16
 """vLLM's default block size on GPUs."""
 DEFAULT_MAX_NUM_SEQS = 256
 """vLLM's usual `--max-num-seqs` for a server; the presets are fitted up to 256 sequences."""
 DEFAULT_STEP_TOKENS = 8192
-"""vLLM's `--max-num-batched-tokens` for an API server on an H100."""
+"""vLLM's `--max-num-batched-tokens` and SGLang's `--chunked-prefill-size` on GPUs of 80 GB and more."""
+DEFAULT_PREFILL_TOKENS = 16_384
+"""SGLang's `--max-prefill-tokens`."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +59,40 @@ class EngineConfig:
     latency: LatencyCoefficients = PRESETS[DEFAULT_PRESET]
     kv_tokens: int = DEPLOYMENTS[DEFAULT_PRESET].kv_tokens
     """KV cache capacity; rounded down to whole blocks."""
+    kind: EngineKind = "vllm"
     block_tokens: int = DEFAULT_BLOCK_TOKENS
     max_num_seqs: int = DEFAULT_MAX_NUM_SEQS
     """Sequences that may run at once; the others wait."""
     step_tokens: int = DEFAULT_STEP_TOKENS
-    """Tokens that one step may compute: decodes and chunks of prefill together."""
+    """Tokens that one step may compute. vLLM: decodes and chunks of prefill together
+    (`--max-num-batched-tokens`). SGLang: chunks of prefill (`--chunked-prefill-size`)."""
+    prefill_tokens: int = DEFAULT_PREFILL_TOKENS
+    """SGLang only: tokens of whole prompts that one prefill step takes up (`--max-prefill-tokens`)."""
+    overlap: bool = True
+    """The host decides on the next step while this one runs, so that who comes now may join the step after
+    the next. vLLM's asynchronous scheduling and SGLang's overlap schedule, both on by default."""
     step_overhead_s: float = 0.0
     """Host time added to every step. 0: current engines prepare the next step while the GPU works, and
     the presets then agree with measured time per output token within 1 to 7 %."""
+    request_overhead_s: float = 0.0
+    """Host time between a request's arrival and the moment from which the scheduler knows of it: HTTP,
+    tokenizer, the way to the engine's process."""
 
     def __post_init__(self) -> None:
-        for name in ("block_tokens", "max_num_seqs", "step_tokens"):
+        if self.kind not in get_args(EngineKind):
+            raise ValueError(f"no engine `{self.kind}`{suggestion(self.kind, get_args(EngineKind))}")
+        for name in ("block_tokens", "max_num_seqs", "step_tokens", "prefill_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.capacity_blocks < 1:
             raise ValueError(f"kv_tokens must hold at least one block of {self.block_tokens} tokens")
-        if self.step_tokens < self.max_num_seqs:
+        if self.kind == "vllm" and self.step_tokens < self.max_num_seqs:
             raise ValueError(
                 "step_tokens must be at least max_num_seqs: each running sequence needs one token"
             )
-        if self.step_overhead_s < 0:
-            raise ValueError("step_overhead_s must not be negative")
+        for name in ("step_overhead_s", "request_overhead_s"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must not be negative, and not {getattr(self, name)}")
 
     @property
     def capacity_blocks(self) -> int:

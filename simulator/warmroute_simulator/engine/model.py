@@ -67,6 +67,13 @@ class Engine:
         self._free_at = 0.0
         self._head_does_not_fit = False
 
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Writes. Latencies, limits and overheads from the next step that starts on; the cache stays what it
+        is. Equal steps that follow the one in flight are decided anew."""
+        self.config = config
+        if self._run is not None:
+            self._run.steps = 1
+
     @property
     def running(self) -> int:
         return len(self._running)
@@ -313,3 +320,8 @@ class Engine:
         self.cache.release(sequence.prompt, sequence.held, self.config.block_tokens)
         sequence.held = 0
         self._head_does_not_fit = False
+
+
+def make_engine(config: EngineConfig, cache: KVCache | None = None) -> Engine:
+    """An engine with the scheduler that `config.kind` names."""
+    return Engine(config, cache)
