@@ -259,7 +259,14 @@ class Simulation:
         records.evicted_tokens[row] = event.lost_tokens
         reached, limit = event.cached_tokens + event.lost_tokens, flight.prompt_tokens - 1
         if reached < limit:
-            best = max(worker.held_tokens(flight.path, limit) for worker in self.workers)
+            best = max(
+                (
+                    worker.held_tokens(flight.path, limit)
+                    for worker in self.workers
+                    if worker.number != flight.worker
+                ),
+                default=0,
+            )
             records.elsewhere_tokens[row] = max(0, best - reached)
 
     def _travel(self, flight: _Flight, arrive: Callable[[_Flight], None]) -> None:
