@@ -20,7 +20,7 @@ from warmroute_simulator.traces.trace import Trace
 
 
 class TtftFloor(msgspec.Struct, frozen=True):
-    """Seconds. Quantiles by nearest rank, as reports take them."""
+    """Seconds. Quantiles are by nearest rank, as in reports."""
 
     mean: float
     p50: float
@@ -52,19 +52,25 @@ def misses_of(pages: Pages, order: Sequence[int]) -> Misses:
     return misses
 
 
-def floors_s(misses: Misses, prefill: PrefillTime) -> array[float]:
-    """Reads. By row of `misses`."""
-    return array("d", map(prefill.alone_s, misses.missing_tokens, misses.prompt_tokens))
+def floors_s(misses: Misses, workers: Sequence[PrefillTime]) -> array[float]:
+    """Reads. By row of `misses`: on the worker that is fastest with it."""
+    kinds = [
+        array("d", map(kind.alone_s, misses.missing_tokens, misses.prompt_tokens))
+        for kind in dict.fromkeys(workers)
+    ]
+    return kinds[0] if len(kinds) == 1 else array("d", map(min, *kinds))
 
 
 def ttft_floor(
-    trace: Trace, order: Sequence[int], page_tokens: int, prefill: PrefillTime
+    trace: Trace, order: Sequence[int], page_tokens: int, workers: Sequence[PrefillTime]
 ) -> TtftFloor | None:
     """Reads. Of the rows in `order`; None when there are none.
 
-    Raises ValueError when `page_tokens` is not positive.
+    Raises ValueError when `page_tokens` is not positive or there is no worker.
     """
-    return floor_of(floors_s(misses_of(Pages(trace, page_tokens), order), prefill))
+    if not workers:
+        raise ValueError("a fleet needs at least one worker")
+    return floor_of(floors_s(misses_of(Pages(trace, page_tokens), order), workers))
 
 
 def floor_of(seconds: Sequence[float]) -> TtftFloor | None:

@@ -15,14 +15,15 @@ since f(x)/x is smallest for the fullest step. The attention's part is nobody el
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from warmroute_policies.latency import LatencyCoefficients
-from warmroute_simulator.engine.config import DEFAULT_STEP_TOKENS
+from warmroute_simulator.engine.config import DEFAULT_STEP_TOKENS, EngineConfig
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillTime:
-    """A kind of worker. In a mixed fleet: the fastest one. Raises ValueError when a step holds no token."""
+    """One worker. Raises ValueError when a step holds no token."""
 
     latency: LatencyCoefficients
     step_tokens: int = DEFAULT_STEP_TOKENS
@@ -31,6 +32,11 @@ class PrefillTime:
     def __post_init__(self) -> None:
         if self.step_tokens < 1:
             raise ValueError(f"a step needs at least one token, not {self.step_tokens}")
+
+    @classmethod
+    def of(cls, engine: EngineConfig) -> PrefillTime:
+        """What of an engine's configuration decides how fast it prefills."""
+        return cls(engine.latency, engine.step_tokens, engine.step_overhead_s)
 
     def alone_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         """Reads. Seconds on an idle engine for the last `missing_tokens` of a prompt."""
@@ -43,9 +49,28 @@ class PrefillTime:
         shared_s = missing_tokens * self._step_s(self.step_tokens) / self.step_tokens
         return shared_s + self._attention_s(missing_tokens, prompt_tokens)
 
+    def speed_over(self, other: PrefillTime) -> float:
+        """Reads. No work is done more than this many times as fast as by the other; `inf`: it takes no time.
+
+        Work is tokens and attention, each at a price of its own, so the ratio of works lies between the
+        ratios of prices.
+        """
+        tokens = _ratio(
+            other._step_s(other.step_tokens) / other.step_tokens,
+            self._step_s(self.step_tokens) / self.step_tokens,
+        )
+        return max(tokens, _ratio(other.latency.c2, self.latency.c2))
+
     def _step_s(self, tokens: int) -> float:
         latency = self.latency
         return max(latency.w0, latency.c0 + latency.c1 * tokens / 1000) / 1000 + self.step_overhead_s
 
     def _attention_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         return self.latency.c2 * missing_tokens * (prompt_tokens - missing_tokens / 2) * 1e-9
+
+
+def _ratio(other: float, own: float) -> float:
+    """What is free for both does not tell them apart."""
+    if own:
+        return other / own
+    return inf if other else 0.0

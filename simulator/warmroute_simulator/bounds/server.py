@@ -36,19 +36,21 @@ class ServerBounds(msgspec.Struct, frozen=True):
 
 
 def server_bounds(
-    misses: Misses, arrivals_s: Sequence[float], prefill: PrefillTime, speed: float, slo_ttft_s: float
+    misses: Misses, arrivals_s: Sequence[float], workers: Sequence[PrefillTime], slo_ttft_s: float
 ) -> ServerBounds | None:
-    """Reads. None when there are no requests.
+    """Reads. None when there are no requests. `arrivals_s` is by row of the trace.
 
-    `arrivals_s` is by row of the trace; `speed` is the sum over workers, each compared with the one that
-    `prefill` describes. Raises ValueError when speed or SLO are not positive.
+    A mixed fleet's server is as fast as if each worker had only the work at which it is best.
+
+    Raises ValueError when there is no worker, or the SLO is not positive.
     """
-    if not (speed > 0 and slo_ttft_s > 0):
-        raise ValueError(f"speed and SLO must be above 0, not {speed} and {slo_ttft_s}")
+    if not (workers and slo_ttft_s > 0):
+        raise ValueError(f"a fleet needs at least one worker, and the SLO, {slo_ttft_s} s, must be above 0")
     if not misses.rows:
         return None
-    floors = floors_s(misses, prefill)
-    works = map(prefill.work_s, misses.missing_tokens, misses.prompt_tokens)
+    floors = floors_s(misses, workers)
+    works = map(workers[0].work_s, misses.missing_tokens, misses.prompt_tokens)
+    speed = fsum(worker.speed_over(workers[0]) for worker in workers)
     jobs = sorted(
         (arrivals_s[row], work / speed, floor)
         for row, work, floor in zip(misses.rows, works, floors, strict=True)

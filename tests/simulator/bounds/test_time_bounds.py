@@ -59,6 +59,37 @@ def test_no_batch_takes_less_time_than_the_works_of_its_members(seed: int) -> No
     assert sum(prefill.work_s(new, known + new) for known, new in chunks) <= step_s + 1e-12
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_work_is_done_faster_than_the_speed_between_two_workers_says(seed: int) -> None:
+    chance = random.Random(seed)
+    one, two = (
+        PrefillTime(PRESETS[chance.choice(sorted(PRESETS))], chance.choice((512, 8192)), 0.001) for _ in "ab"
+    )
+    ratios = []
+    for _ in range(50):
+        missing = int(10 ** chance.uniform(0, 6))
+        prompt = missing + chance.choice((0, int(10 ** chance.uniform(0, 6))))
+        ratios.append(two.work_s(missing, prompt) / one.work_s(missing, prompt))
+    assert max(ratios) <= one.speed_over(two) + 1e-12
+    assert one.speed_over(one) == 1
+
+
+def test_a_mixed_fleet_is_floored_by_its_fastest_worker_and_pooled_at_the_sum_of_speeds() -> None:
+    slow = PrefillTime(LatencyCoefficients(20, 0, 0, 0, 0, 0, 0), step_tokens=100)
+    fast = PrefillTime(LatencyCoefficients(10, 0, 0, 0, 0, 0, 0), step_tokens=100)
+    trace = Trace("equal", PromptTree())
+    for _ in range(6):
+        trace.add(trace.tree.add(ROOT, 100), 1)
+    misses = misses_of(Pages(trace, 16), range(6))
+    assert list(floors_s(misses, [slow, fast])) == [0.01] * 6
+    for workers in ([slow, fast], [fast, slow]):
+        # Three slow ones' speed: an end every 20/3 ms.
+        bounds = server_bounds(misses, [0.0] * 6, workers, 0.0201)
+        assert bounds is not None
+        assert bounds.ttft_mean_s == pytest.approx(0.02 / 3 * 3.5)
+        assert bounds.goodput_share == 3 / 6
+
+
 # --- one server -------------------------------------------------------------------------------------
 
 
@@ -89,7 +120,7 @@ def most_by_search(jobs: Jobs, patience_s: float) -> int:
     return 0
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(80))
 def test_goodput_is_that_of_the_best_choice_of_requests(seed: int) -> None:
     chance = random.Random(seed)
     jobs = random_jobs(chance, chance.randint(1, 8))
@@ -145,7 +176,7 @@ def shortest_first_by_slots(jobs: Jobs) -> float:
     return total / len(jobs)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_shortest_first_equals_a_simulation_in_slots(seed: int) -> None:
     jobs = random_jobs(random.Random(seed), 15)
     assert shortest_first_mean_s(jobs) == pytest.approx(shortest_first_by_slots(jobs))
@@ -162,7 +193,7 @@ def serve(jobs: Jobs, servers: int, chance: random.Random) -> list[float]:
     return times
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_one_server_of_their_joint_speed_is_no_worse_than_many(seed: int) -> None:
     chance = random.Random(seed)
     servers = chance.randint(1, 4)
@@ -242,11 +273,11 @@ def test_a_fleet_of_engines_stays_within_every_bound(seed: int) -> None:
     hit_rate = hit_tokens / sum(trace.prompt_tokens(row) for row in order)
     assert hit_rate <= bounds.pooled_belady <= bounds.single_infinite
 
-    prefill = PrefillTime(config.latency, config.step_tokens)
+    prefill = PrefillTime.of(config)
     misses = misses_of(Pages(trace, page_tokens), order)
-    for row, floor_s in zip(misses.rows, floors_s(misses, prefill), strict=True):
+    for row, floor_s in zip(misses.rows, floors_s(misses, [prefill]), strict=True):
         assert floor_s <= ttft_s[row] + 1e-9
-    server = server_bounds(misses, trace.arrivals_s, prefill, workers, slo_s)
+    server = server_bounds(misses, trace.arrivals_s, [prefill] * workers, slo_s)
     assert server is not None
     assert server.ttft_mean_s <= sum(ttft_s) / len(ttft_s)
     assert server.goodput_share >= sum(time <= slo_s for time in ttft_s) / len(ttft_s)
@@ -260,7 +291,7 @@ def test_an_idle_engine_reaches_the_floor() -> None:
     trace.add(tree.add(prompt, 5_000), 1, arrival_s=60.0)
     config = EngineConfig(LATENCY)
     order, ttft_s, _ = run_engines(trace, config, 1, random.Random(0))
-    floor = ttft_floor(trace, order, 16, PrefillTime(LATENCY))
+    floor = ttft_floor(trace, order, 16, [PrefillTime(LATENCY)])
     assert floor is not None
     assert ttft_s[0] == pytest.approx(PrefillTime(LATENCY).alone_s(20_000, 20_000))
     assert ttft_s[1] == pytest.approx(PrefillTime(LATENCY).alone_s(5_000, 25_000))
@@ -284,9 +315,9 @@ def test_below_the_knee_the_floor_is_the_bound_and_above_it_the_server() -> None
     for _ in range(4):
         trace.add(trace.tree.add(ROOT, 100), 1)
     misses = misses_of(Pages(trace, 16), range(4))
-    calm = server_bounds(misses, [0.0, 1.0, 2.0, 3.0], prefill, 2, 0.02)
+    calm = server_bounds(misses, [0.0, 1.0, 2.0, 3.0], [prefill] * 2, 0.02)
     assert calm == ServerBounds(0.010, 1.0, 0.02)
-    burst = server_bounds(misses, [0.0] * 4, prefill, 2, 0.011)
+    burst = server_bounds(misses, [0.0] * 4, [prefill] * 2, 0.011)
     # Ends at 5, 10, 15 and 20 ms, of which two are in time.
     assert burst == ServerBounds(0.0125, 0.5, 0.011)
 
@@ -296,17 +327,20 @@ def test_a_request_whose_floor_is_too_late_is_not_good_on_any_fleet() -> None:
     trace = Trace("long", PromptTree())
     trace.add(trace.tree.add(ROOT, 100_000), 1)
     misses = misses_of(Pages(trace, 16), range(1))
-    bounds = server_bounds(misses, [0.0], prefill, 1000, 2.0)
+    bounds = server_bounds(misses, [0.0], [prefill] * 1000, 2.0)
     assert bounds is not None
     assert bounds.goodput_share == 0
 
 
 def test_numbers_that_mean_nothing_are_refused() -> None:
     misses = misses_of(Pages(Trace("empty", PromptTree()), 16), [])
-    assert server_bounds(misses, [], PrefillTime(LATENCY), 8, 2.0) is None
+    worker = PrefillTime(LATENCY)
+    assert server_bounds(misses, [], [worker], 2.0) is None
+    with pytest.raises(ValueError, match="at least one worker"):
+        server_bounds(misses, [], [], 2.0)
     with pytest.raises(ValueError, match="above 0"):
-        server_bounds(misses, [], PrefillTime(LATENCY), 0, 2.0)
-    with pytest.raises(ValueError, match="above 0"):
-        server_bounds(misses, [], PrefillTime(LATENCY), 8, 0.0)
+        server_bounds(misses, [], [worker], 0.0)
     with pytest.raises(ValueError, match="at least one token"):
         PrefillTime(LATENCY, step_tokens=0)
+    with pytest.raises(ValueError, match="at least one worker"):
+        ttft_floor(Trace("empty", PromptTree()), [], 16, [])
