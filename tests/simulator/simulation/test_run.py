@@ -203,7 +203,9 @@ def test_a_prompt_that_only_the_chosen_worker_cannot_hold_is_refused_by_it() -> 
 def test_requests_of_a_worker_that_dies_go_to_others_unless_their_answer_had_begun() -> None:
     trace = chats(7, 120, per_s=60.0)
     plain, _ = simulate(trace, config())
-    dies_at = 24.0
+    waited = [row for row in range(len(trace)) if plain.worker[row] == 1 and plain.arrived_s[row] > 20]
+    slowest = max(waited, key=lambda row: plain.first_token_s[row] - plain.arrived_s[row])
+    dies_at = (plain.arrived_s[slowest] + plain.first_token_s[slowest]) / 2
     simulation = Simulation(trace, config(happenings=(f"{dies_at}:die:1",)), None, frozenset())
     records = simulation.run()
     moved = failed = 0
