@@ -201,7 +201,7 @@ def test_a_prompt_that_only_the_chosen_worker_cannot_hold_is_refused_by_it() -> 
 
 
 def test_requests_of_a_worker_that_dies_go_to_others_unless_their_answer_had_begun() -> None:
-    trace = chats(7, 120, per_s=60.0)
+    trace = chats(7, 120, per_s=300.0)
     plain, _ = simulate(trace, config())
     waited = [row for row in range(len(trace)) if plain.worker[row] == 1 and plain.arrived_s[row] > 20]
     slowest = max(waited, key=lambda row: plain.first_token_s[row] - plain.arrived_s[row])
