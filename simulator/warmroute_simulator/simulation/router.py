@@ -51,10 +51,12 @@ class Router:
         """Writes. Upkeep; how long until the next one."""
         return _TICK_AGAIN_S if self.balancer.tick(self._kernel.now) else _TICK_S
 
-    def add_worker(self, spec: WorkerSpec) -> None:
-        """Writes. Nothing happens when it is present."""
-        if spec.worker_id not in self.balancer.fleet.slot_of:
-            self.balancer.add_worker(spec, self._kernel.now)
+    def add_worker(self, spec: WorkerSpec) -> bool:
+        """Writes. False, and nothing happens, when it is present."""
+        if spec.worker_id in self.balancer.fleet.slot_of:
+            return False
+        self.balancer.add_worker(spec, self._kernel.now)
+        return True
 
     def set_health(self, worker_id: str, healthy: bool) -> None:
         """Writes. Nothing happens while the worker is absent."""
@@ -62,10 +64,9 @@ class Router:
             self.balancer.set_health(worker_id, healthy, self._kernel.now)
 
     def restarted(self, worker_id: str) -> None:
-        """Writes. A health check found a new process: its cache is empty."""
-        if worker_id in self.balancer.fleet.slot_of:
-            self.balancer.forget_cache(worker_id, self._kernel.now)
-            self.balancer.set_health(worker_id, True, self._kernel.now)
+        """Writes. A health check found a new process: it works, and its cache is empty."""
+        self.balancer.forget_cache(worker_id, self._kernel.now)
+        self.balancer.set_health(worker_id, True, self._kernel.now)
 
     def drain(self, worker_id: str, draining: bool) -> None:
         """Writes. Nothing happens while the worker is absent."""

@@ -402,16 +402,19 @@ class Simulation:
             self._try_another(flight)
 
     def _start(self, worker: SimulatedWorker) -> None:
+        """A worker that a router does not know is added at once, by its operator; one that it knows had died
+        and is found by a health check, which also tells that its process is new."""
         if worker.alive:
             return
         worker.start()
-        for router in self.routers:
-            if worker.worker_id in router.balancer.fleet.slot_of:
-                self.kernel.at(
-                    self.kernel.now + _NOTICE_S, lambda _, router=router: router.restarted(worker.worker_id)
-                )
-            else:
-                router.add_worker(self._spec(worker.number))
+        knowing = [router for router in self.routers if not router.add_worker(self._spec(worker.number))]
+
+        def notice(_: int) -> None:
+            if worker.alive:
+                for router in knowing:
+                    router.restarted(worker.worker_id)
+
+        self.kernel.at(self.kernel.now + _NOTICE_S, notice)
 
     # --- upkeep ---------------------------------------------------------------------------------
 
