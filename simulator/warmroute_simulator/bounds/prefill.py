@@ -28,6 +28,8 @@ class PrefillTime:
     latency: LatencyCoefficients
     step_tokens: int = DEFAULT_STEP_TOKENS
     step_overhead_s: float = 0.0
+    request_overhead_s: float = 0.0
+    """Before an engine knows of a request. It is no work: everyone's passes at the same time."""
 
     def __post_init__(self) -> None:
         if self.step_tokens < 1:
@@ -36,13 +38,13 @@ class PrefillTime:
     @classmethod
     def of(cls, engine: EngineConfig) -> PrefillTime:
         """What of an engine's configuration decides how fast it prefills."""
-        return cls(engine.latency, engine.step_tokens, engine.step_overhead_s)
+        return cls(engine.latency, engine.step_tokens, engine.step_overhead_s, engine.request_overhead_s)
 
     def alone_s(self, missing_tokens: int, prompt_tokens: int) -> float:
-        """Reads. Seconds on an idle engine for the last `missing_tokens` of a prompt."""
+        """Reads. Seconds from arrival to first token at an idle engine that has all but `missing_tokens`."""
         full, rest = divmod(missing_tokens, self.step_tokens)
-        seconds = full * self._step_s(self.step_tokens) + (self._step_s(rest) if rest else 0.0)
-        return seconds + self._attention_s(missing_tokens, prompt_tokens)
+        steps_s = full * self._step_s(self.step_tokens) + (self._step_s(rest) if rest else 0.0)
+        return self.request_overhead_s + steps_s + self._attention_s(missing_tokens, prompt_tokens)
 
     def work_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         """Reads. The least that the same adds to the time of engines, in seconds of one engine."""

@@ -55,10 +55,12 @@ def server_bounds(
         (arrivals_s[row], work / speed, floor)
         for row, work, floor in zip(misses.rows, works, floors, strict=True)
     )
+    overhead_s = min(worker.request_overhead_s for worker in workers)
+    mean_s = overhead_s + shortest_first_mean_s([(arrival, work) for arrival, work, _ in jobs])
     can_be = [(arrival, work) for arrival, work, floor in jobs if floor <= slo_ttft_s]
     return ServerBounds(
-        max(shortest_first_mean_s([(arrival, work) for arrival, work, _ in jobs]), fsum(floors) / len(jobs)),
-        most_in_time(can_be, slo_ttft_s) / len(jobs),
+        max(mean_s, fsum(floors) / len(jobs)),
+        most_in_time(can_be, slo_ttft_s - overhead_s) / len(jobs),
         slo_ttft_s,
     )
 

@@ -322,6 +322,21 @@ def test_below_the_knee_the_floor_is_the_bound_and_above_it_the_server() -> None
     assert burst == ServerBounds(0.0125, 0.5, 0.011)
 
 
+def test_what_passes_before_an_engine_knows_of_a_request_is_everyones_and_nobodys_work() -> None:
+    prefill = PrefillTime(
+        LatencyCoefficients(10, 0, 0, 0, 0, 0, 0), step_tokens=100, request_overhead_s=0.005
+    )
+    trace = Trace("equal", PromptTree())
+    for _ in range(4):
+        trace.add(trace.tree.add(ROOT, 100), 1)
+    misses = misses_of(Pages(trace, 16), range(4))
+    assert list(floors_s(misses, [prefill])) == pytest.approx([0.015] * 4)
+    burst = server_bounds(misses, [0.0] * 4, [prefill] * 2, 0.0151)
+    assert burst is not None
+    assert burst.ttft_mean_s == pytest.approx(0.0175)
+    assert burst.goodput_share == 2 / 4
+
+
 def test_a_request_whose_floor_is_too_late_is_not_good_on_any_fleet() -> None:
     prefill = PrefillTime(LATENCY)
     trace = Trace("long", PromptTree())
