@@ -1,8 +1,8 @@
 """Sessions of coding agents: JSON with a session per line (or one session as a whole document), closed loop.
 
     {"id": "trace_0004", "block_size": 64, "hash_id_scope": "local", "tool_tokens": 12439,
-     "system_tokens": 2979, "requests": [{"t": 0.0, "type": "n", "in": 15818, "out": 154, "hash_ids_rle": [1, 247], "api_time": 5.23,
-                   "think_time": 0.0}, …]}
+     "system_tokens": 2979, "requests": [{"t": 0.0, "type": "n", "in": 15818, "out": 154, "think_time": 0.0,
+                                          "hash_ids_rle": [1, 247], "api_time": 5.23}, …]}
 
 Ids stand for whole blocks and all before them, either listed (`hash_ids`) or as runs (`hash_ids_rle`: start,
 length, start, length, …). With the scope `local` they mean something only inside their session.
