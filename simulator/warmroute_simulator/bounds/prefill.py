@@ -1,8 +1,12 @@
-"""How long an engine computes on a prompt: alone, and at the very least in any company.
+"""How long an engine computes on a prompt, at the very least: alone, and in company.
 
-*Alone* is what an idle engine takes: full steps of `step_tokens`, then the rest, by the formula of
-`engine.steps`. As long as engines fill their steps, company only adds to it: a step with other tokens in it
-takes as long as a full one, or longer.
+*Alone* is the least that passes for it on an idle engine, however its prompt is cut: m missing tokens take
+k = ⌈m / S⌉ steps of at most S = `step_tokens` tokens, and by the formula of `engine.steps`
+
+    alone(m of n) = max(k·w0, k·c0 + c1·m/1000) + k·overhead + c2·m·(n − m/2)/1e6
+
+which is exact unless the last of several steps is so small that it takes no longer than an empty one.
+Company only adds to it.
 
 *Work* is what a request takes from an engine's time whatever it is batched with. A step's constant part is
 shared by all who are in it, and at most `step_tokens` are:
@@ -42,14 +46,15 @@ class PrefillTime:
 
     def alone_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         """Reads. Seconds from arrival to first token at an idle engine that has all but `missing_tokens`."""
-        full, rest = divmod(missing_tokens, self.step_tokens)
-        steps_s = full * self._step_s(self.step_tokens) + (self._step_s(rest) if rest else 0.0)
+        latency = self.latency
+        steps = -(-missing_tokens // self.step_tokens)
+        linear_ms = max(steps * latency.w0, steps * latency.c0 + latency.c1 * missing_tokens / 1000)
+        steps_s = linear_ms / 1000 + steps * self.step_overhead_s
         return self.request_overhead_s + steps_s + self._attention_s(missing_tokens, prompt_tokens)
 
     def work_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         """Reads. The least that the same adds to the time of engines, in seconds of one engine."""
-        shared_s = missing_tokens * self._step_s(self.step_tokens) / self.step_tokens
-        return shared_s + self._attention_s(missing_tokens, prompt_tokens)
+        return missing_tokens * self._token_s() + self._attention_s(missing_tokens, prompt_tokens)
 
     def speed_over(self, other: PrefillTime) -> float:
         """Reads. No work is done more than this many times as fast as by the other; `inf`: it takes no time.
@@ -57,15 +62,14 @@ class PrefillTime:
         Work is tokens and attention, each at a price of its own, so the ratio of works lies between the
         ratios of prices.
         """
-        tokens = _ratio(
-            other._step_s(other.step_tokens) / other.step_tokens,
-            self._step_s(self.step_tokens) / self.step_tokens,
-        )
+        tokens = _ratio(other._token_s(), self._token_s())
         return max(tokens, _ratio(other.latency.c2, self.latency.c2))
 
-    def _step_s(self, tokens: int) -> float:
+    def _token_s(self) -> float:
+        """A token's share of a full step."""
         latency = self.latency
-        return max(latency.w0, latency.c0 + latency.c1 * tokens / 1000) / 1000 + self.step_overhead_s
+        step_ms = max(latency.w0, latency.c0 + latency.c1 * self.step_tokens / 1000)
+        return (step_ms / 1000 + self.step_overhead_s) / self.step_tokens
 
     def _attention_s(self, missing_tokens: int, prompt_tokens: int) -> float:
         return self.latency.c2 * missing_tokens * (prompt_tokens - missing_tokens / 2) * 1e-9

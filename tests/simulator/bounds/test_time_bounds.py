@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import inf
 
@@ -31,18 +31,29 @@ Jobs = list[tuple[float, float]]
 # --- prefill ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_alone_takes_as_long_as_the_steps_one_by_one(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_alone_is_the_time_of_full_steps_and_less_than_of_any_other_steps(seed: int) -> None:
     chance = random.Random(seed)
-    prefill = PrefillTime(LATENCY, chance.choice((64, 1000, 8192)), chance.choice((0.0, 0.002)))
-    missing = chance.randint(1, 30_000)
+    prefill = PrefillTime(LATENCY, chance.choice((64, 1000, 8192)), chance.choice((0.0, 0.002)), 0.003)
+    missing = chance.randint(1, chance.choice((100, 30_000)))
     prompt = missing + chance.choice((0, chance.randint(1, 100_000)))
-    seconds, known = 0.0, prompt - missing
-    while known < prompt:
-        chunk = min(prefill.step_tokens, prompt - known)
-        seconds += step_seconds(LATENCY, [(known, chunk)], 0, 0) + prefill.step_overhead_s
-        known += chunk
-    assert prefill.alone_s(missing, prompt) == pytest.approx(seconds)
+
+    def took_s(most: Callable[[], int]) -> float:
+        seconds, known = prefill.request_overhead_s, prompt - missing
+        while known < prompt:
+            chunk = min(most(), prompt - known)
+            seconds += step_seconds(LATENCY, [(known, chunk)], 0, 0) + prefill.step_overhead_s
+            known += chunk
+        return seconds
+
+    alone_s = prefill.alone_s(missing, prompt)
+    spared_s = took_s(lambda: prefill.step_tokens) - alone_s
+    # Of the last step, what is below the floor of a step.
+    assert -1e-12 <= spared_s <= (LATENCY.w0 - LATENCY.c0) / 1000 + 1e-12
+    if missing <= prefill.step_tokens or missing % prefill.step_tokens > 1000:
+        assert spared_s == pytest.approx(0)
+    for _ in range(5):
+        assert alone_s <= took_s(lambda: chance.randint(1, prefill.step_tokens)) + 1e-12
 
 
 @pytest.mark.parametrize("seed", range(20))
