@@ -65,7 +65,6 @@ _KEYS: Final[tuple[tuple[frozenset[str], str], ...]] = (
     (frozenset({"prompt"}), "texts"),
     (frozenset({"text_input"}), "texts"),
     (frozenset({"body"}), "texts"),
-    (frozenset({"conversations"}), "texts"),
     (frozenset({"ContextTokens"}), "azure"),
     (frozenset({"Request tokens"}), "burstgpt"),
 )
