@@ -210,7 +210,7 @@ def test_aborting_everything_frees_everything_and_silences_it() -> None:
 
 
 def test_a_long_prefill_is_chunked_and_decodes_go_on_meanwhile() -> None:
-    engine = Engine(EngineConfig(step_tokens=1024))
+    engine = Engine(EngineConfig(step_tokens=1024, overlap=False))
     engine.submit(request(1, tokens_of(1, 10), 200, stream=True), 0.0)
     engine.advance(0.1)
     engine.submit(request(2, tokens_of(2, 5000), 1), 0.1)

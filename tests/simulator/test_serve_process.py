@@ -222,7 +222,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["serve", "--workers", "0"], "--workers must be"),
         (["serve", "--port", "65534"], "--port must leave room"),
         (["serve", "--speed", "0"], "--speed must be positive"),
-        (["serve", "--preset", "abacus"], "invalid choice"),
+        (["serve", "--preset", "abacus"], "no preset `abacus`"),
         (["serve", "--kv-tokens", "3"], "kv_tokens"),
         (["serve", "--max-model-len", "999999999"], "--max-model-len"),
         (["serve", "--fault", "0:explode"], "expected WORKER:KIND"),

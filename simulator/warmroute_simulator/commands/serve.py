@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
-from warmroute_simulator.engine import DEPLOYMENTS, EngineConfig
-from warmroute_simulator.engine.config import (
-    DEFAULT_BLOCK_TOKENS,
-    DEFAULT_MAX_NUM_SEQS,
-    DEFAULT_STEP_TOKENS,
-)
+from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.serve.app import PortTakenError, ServeOptions, serve
 from warmroute_simulator.serve.faults import FAULT_KINDS, parse_fault_flag
 from warmroute_simulator.serve.worker import WorkerSettings
@@ -24,24 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=4, metavar="N", help="how many engines; ports P, P+1, …")
     add("--port", type=int, default=9001, metavar="P", help="port of the first engine; 0: free ports")
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--preset", choices=sorted(PRESETS), default=DEFAULT_PRESET, metavar="NAME",
-        help=f"model and GPU: {', '.join(sorted(PRESETS))}")  # fmt: skip
-    add("--engine", choices=("vllm", "sglang"), default="vllm", help="whose operator endpoints to offer")
+    add("--preset", default=DEFAULT_PRESET, metavar="NAME",
+        help=f"model and GPU: {', '.join(sorted(PRESETS))}; or a file of `simulator fit`")  # fmt: skip
+    add("--engine", choices=("vllm", "sglang"),
+        help="whose scheduler and operator endpoints (default: the preset's)")  # fmt: skip
     add("--speed", type=float, default=1.0, metavar="X", help="X times as fast as the real hardware")
     add("--model", metavar="NAME", help="model name to answer to (default: the preset's)")
     add("--kv-tokens", type=int, metavar="N", help="KV cache capacity (default: the preset's)")
     add("--max-model-len", type=int, metavar="N", help="longest prompt plus answer (default: the preset's)")
-    add("--block-tokens", type=int, default=DEFAULT_BLOCK_TOKENS, metavar="N", help="tokens per KV block")
-    add(
-        "--max-num-seqs",
-        type=int,
-        default=DEFAULT_MAX_NUM_SEQS,
-        metavar="N",
-        help="sequences that run at once",
-    )
-    add("--max-num-batched-tokens", type=int, default=DEFAULT_STEP_TOKENS, metavar="N",
-        help="tokens that one step may compute")  # fmt: skip
-    add("--step-overhead-ms", type=float, default=0.0, metavar="MS", help="host time added to every step")
+    add("--block-tokens", type=int, metavar="N", help="tokens per KV block (default: the preset's)")
+    add("--max-num-seqs", type=int, metavar="N", help="sequences that run at once (default: the preset's)")
+    add("--max-num-batched-tokens", type=int, metavar="N",
+        help="tokens that one step may compute (default: the preset's)")  # fmt: skip
+    add("--step-overhead-ms", type=float, metavar="MS",
+        help="host time added to every step (default: the preset's)")  # fmt: skip
+    add("--request-overhead-ms", type=float, metavar="MS",
+        help="host time added to every request (default: the preset's)")  # fmt: skip
     add("--api-key", action="append", default=[], metavar="KEY", help="required on /v1/; may be repeated")
     add("--seed", type=int, default=0, help="of the answers' words and lengths")
     add("--fault", action="append", default=[], metavar="WORKER:KIND[:COUNT]",
@@ -74,28 +67,33 @@ def _options(arguments: argparse.Namespace) -> ServeOptions:
     for fault in faults:
         if (fault.worker or 0) >= arguments.workers:
             raise ValueError(f"--fault names worker {fault.worker}, but there are {arguments.workers}")
-    deployment = DEPLOYMENTS[arguments.preset]
-    engine = EngineConfig(
-        latency=PRESETS[arguments.preset],
-        kv_tokens=deployment.kv_tokens if arguments.kv_tokens is None else arguments.kv_tokens,
-        block_tokens=arguments.block_tokens,
-        max_num_seqs=arguments.max_num_seqs,
-        step_tokens=arguments.max_num_batched_tokens,
-        step_overhead_s=arguments.step_overhead_ms / 1000,
-    )
+    preset = load_preset(arguments.preset)
+    changes: dict[str, object] = {
+        "kind": arguments.engine,
+        "kv_tokens": arguments.kv_tokens,
+        "block_tokens": arguments.block_tokens,
+        "max_num_seqs": arguments.max_num_seqs,
+        "step_tokens": arguments.max_num_batched_tokens,
+        "step_overhead_s": _seconds(arguments.step_overhead_ms),
+        "request_overhead_s": _seconds(arguments.request_overhead_ms),
+    }
+    engine = preset.engine(**{name: value for name, value in changes.items() if value is not None})
     capacity = engine.capacity_blocks * engine.block_tokens
-    max_model_len = arguments.max_model_len or min(deployment.max_model_len, capacity)
+    max_model_len = arguments.max_model_len or min(preset.max_model_len, capacity)
     if not 2 <= max_model_len <= capacity:
         raise ValueError(f"--max-model-len must be 2 to {capacity}, the KV cache's capacity")
     worker = WorkerSettings(
         engine=engine,
-        model=arguments.model or deployment.model,
+        model=arguments.model or preset.model,
         max_model_len=max_model_len,
         speed=arguments.speed,
         seed=arguments.seed,
         api_keys=tuple(arguments.api_key),
-        kind=arguments.engine,
     )
     return ServeOptions(
         worker, arguments.workers, arguments.host, arguments.port, faults, json_path=arguments.json
     )
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1000

@@ -25,7 +25,8 @@ from warmroute_simulator.engine.events import (
     FirstToken,
     Tokens,
 )
-from warmroute_simulator.engine.model import Engine, EngineTotals, make_engine
+from warmroute_simulator.engine.model import Engine, make_engine
+from warmroute_simulator.engine.totals import EngineTotals
 from warmroute_simulator.engine.tree_cache import TreeCache
 
 __all__ = [

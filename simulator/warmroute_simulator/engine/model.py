@@ -1,56 +1,36 @@
 """The engine: requests and time in, events out.
 
-A worker computes one step after the other. At each step's start the scheduler decides, as vLLM does:
-
-1. Running sequences first, in the order of their admission, each as many tokens as it still has to compute
-   (one when it decodes) within the step's token budget. When the cache has no room for one of them, the
-   most recently admitted sequence is preempted: it loses its blocks (they stay as cache) and goes back to
-   the head of the queue, to be recomputed.
-2. Then waiting requests, first come, first served, while budget, sequence slots and cache allow. A request
-   starts behind its prefix hit, in whole blocks and short of its last token: one token at least is always
-   computed. It is admitted only if its whole prompt fits in what is available. A request that does not fit
-   is tried again after some sequence has released blocks.
-3. Blocks get their key when the step that fills them starts, so requests admitted together already share.
-
-At a step's end each sequence whose known tokens are all computed yields one token.
+A worker computes one step after the other. What a step computes is decided when it starts, by a scheduler:
+`vllm` or `sglang`. At a step's end each sequence whose known tokens are all computed yields one token.
 
 Where all running requests decode, nobody can be admitted and nobody wants every token as an event, the next
 steps are equal, and `advance` jumps over them in closed form up to the next end of a request. The jump and
 the step-by-step way give the same results.
+
+Who may join a step: a request is ready `request_overhead_s` after it was submitted, and with `overlap` a
+step takes in only who was ready when the step before it started. A step that follows idleness is decided on
+when it starts.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from typing import final
 
 from warmroute_simulator.engine.cache import KVCache, PagedCache
 from warmroute_simulator.engine.config import EngineConfig
-from warmroute_simulator.engine.events import Admitted, EngineRequest, Event, Finished, FirstToken, Tokens
+from warmroute_simulator.engine.events import EngineRequest, Event, Finished, FirstToken, Tokens
+from warmroute_simulator.engine.scheduler import Scheduler
 from warmroute_simulator.engine.sequence import Sequence
-from warmroute_simulator.engine.steps import Run, step_seconds
+from warmroute_simulator.engine.sglang import SglangScheduler
+from warmroute_simulator.engine.steps import Run
+from warmroute_simulator.engine.totals import EngineTotals
+from warmroute_simulator.engine.vllm import VllmScheduler
 
 
-@dataclass(slots=True)
-class EngineTotals:
-    """Counters since the start. Prompt and cached tokens count at a request's first admission."""
-
-    requests: int = 0
-    finished: int = 0
-    aborted: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    preemptions: int = 0
-    first_tokens: int = 0
-    ttft_sum_s: float = 0.0
-    steps: int = 0
-    busy_s: float = 0.0
-    """Time in which steps ran."""
-
-
+@final
 class Engine:
-    """One worker. State: the queue, the running batch, the cache, the run of steps in flight, `totals`.
+    """One worker. State: the scheduler with queue, running batch and cache; the run of steps in flight;
+    `totals`.
 
     A driver calls `advance(now)` at or after `next_event_at()`, and before each `submit`. `now` never
     decreases. An engine that is advanced late catches up: steps start when the step before them ended.
@@ -60,27 +40,36 @@ class Engine:
         self.config = config
         self.cache: KVCache = PagedCache(config.capacity_blocks) if cache is None else cache
         self.totals = EngineTotals()
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._scheduler: Scheduler = (
+            VllmScheduler(config, self.cache, self.totals)
+            if config.kind == "vllm"
+            else SglangScheduler(config, self.cache, self.totals)
+        )
         self._sequences: dict[int, Sequence] = {}
         self._run: Run | None = None
         self._free_at = 0.0
-        self._head_does_not_fit = False
+        self._last_start = 0.0
 
     def reconfigure(self, config: EngineConfig) -> None:
-        """Writes. Latencies, limits and overheads from the next step that starts on; the cache stays what it
-        is. Equal steps that follow the one in flight are decided anew."""
-        self.config = config
+        """Writes. Latencies, limits and overheads from the next step that starts on. Equal steps that follow
+        the one in flight are decided on anew.
+
+        Raises ValueError when kind or blocks differ: that would be another engine.
+        """
+        if (config.kind, config.block_tokens) != (self.config.kind, self.config.block_tokens):
+            raise ValueError("an engine keeps its kind and the size of its blocks")
+        self.config = self._scheduler.config = config
+        self._scheduler.blocked = False
         if self._run is not None:
             self._run.steps = 1
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return len(self._scheduler.running)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._scheduler.waiting)
 
     @property
     def kv_usage(self) -> float:
@@ -92,21 +81,22 @@ class Engine:
 
         Raises ValueError when the request can never fit in the cache, has no prompt, or its id is in use.
         """
+        config, scheduler = self.config, self._scheduler
         total_tokens = request.prompt_tokens + request.output_tokens
         if request.prompt_tokens < 1 or request.output_tokens < 0:
             raise ValueError("a request needs at least one prompt token and no negative output")
-        if -(-total_tokens // self.config.block_tokens) > self.cache.capacity:
+        if -(-total_tokens // config.block_tokens) > self.cache.capacity:
             raise ValueError(f"{total_tokens} tokens can never fit in {self.cache.capacity} blocks")
         if request.request_id in self._sequences:
             raise ValueError(f"request id {request.request_id} is in use")
-        sequence = Sequence(request, now)
+        sequence = Sequence(request, now, now + config.request_overhead_s)
         self._sequences[request.request_id] = sequence
-        self._waiting.append(sequence)
+        alone = not scheduler.waiting
+        scheduler.waiting.append(sequence)
         self.totals.requests += 1
-        if self._run is None:
-            self._free_at = max(self._free_at, now)
-        else:
-            self._run.steps = 1
+        run = self._run
+        if run is not None and run.steps > 1 and alone and scheduler.may_admit():
+            run.steps = min(run.steps, run.steps_before(sequence.ready_at, overlap=config.overlap))
 
     def abort(self, request_id: int) -> bool:
         """Drop a request wherever it is and release its blocks; no further event mentions it.
@@ -118,13 +108,13 @@ class Engine:
             return False
         sequence.alive = False
         self.totals.aborted += 1
-        if sequence in self._running:
-            self._running.remove(sequence)
-            self._release(sequence)
+        scheduler = self._scheduler
+        if request_id in scheduler.running:
+            scheduler.drop(sequence)
         else:
-            if self._waiting[0] is sequence:
-                self._head_does_not_fit = False
-            self._waiting.remove(sequence)
+            if scheduler.waiting[0] is sequence:
+                scheduler.blocked = False
+            scheduler.waiting.remove(sequence)
         if self._run is not None:
             self._run.steps = 1
         return True
@@ -137,7 +127,7 @@ class Engine:
         """When `advance` has something to do; None while the engine is idle. Reads only."""
         if self._run is not None:
             return self._run.end_of(self._run.steps)
-        return self._free_at if self._running or self._waiting else None
+        return self._next_start()
 
     def advance(self, now: float) -> list[Event]:
         """Do everything that happens up to and including `now`; events in order of time."""
@@ -145,181 +135,77 @@ class Engine:
         while True:
             run = self._run
             if run is None:
-                if not (self._running or self._waiting) or self._free_at > now:
+                start = self._next_start()
+                if start is None or start > now:
                     return events
-                self._run = run = self._schedule(self._free_at, events)
+                scheduler = self._scheduler
+                ahead = self.config.overlap and scheduler.running
+                self._run = run = scheduler.plan(start, self._last_start if ahead else start, events)
             ended = run.ended_by(now)
             if not ended:
                 return events
             self._settle(run, ended, events)
-            if ended == run.steps:
-                self._free_at = run.end_of(ended)
-                self._run = None
-            else:
+            if ended < run.steps:
                 run.skip(ended)
                 return events
+            self._last_start = run.end_of(ended - 1)
+            self._free_at = run.end_of(ended)
+            self._run = None
 
-    def _schedule(self, at: float, events: list[Event]) -> Run:
-        config, cache = self.config, self.cache
-        block_tokens = config.block_tokens
-        budget = config.step_tokens
-        prefill: list[tuple[Sequence, int]] = []
-        decode: list[Sequence] = []
-        preempted = False
-        index = 0
-        while index < len(self._running) and budget > 0:
-            sequence = self._running[index]
-            tokens = min(sequence.known - sequence.computed, budget)
-            prompt = sequence.prompt
-            while not cache.grow(prompt, sequence.held, sequence.computed + tokens, block_tokens):
-                preempted = True
-                if self._preempt_last() is sequence:
-                    break
-            else:
-                sequence.held = sequence.computed + tokens
-                budget -= tokens
-                if tokens == 1 and sequence.generated:
-                    decode.append(sequence)
-                else:
-                    prefill.append((sequence, tokens))
-                index += 1
-        if not preempted:
-            self._admit(budget, prefill, at, events)
-        context = sum(sequence.held for sequence in decode)
-        chunks = [(sequence.computed, tokens) for sequence, tokens in prefill]
-        first_s = step_seconds(config.latency, chunks, len(decode), context) + config.step_overhead_s
-        run = Run(at, first_s, 0.0, 1, prefill, decode)
-        if not prefill and len(decode) == len(self._running):
-            run.grow_s = config.latency.d2 * len(decode) / 1e6
-            run.steps = self._equal_steps(decode)
-        return run
-
-    def _admit(
-        self, budget: int, prefill: list[tuple[Sequence, int]], at: float, events: list[Event]
-    ) -> None:
-        cache, block_tokens = self.cache, self.config.block_tokens
-        while self._waiting and budget > 0 and len(self._running) < self.config.max_num_seqs:
-            if self._head_does_not_fit:
-                return
-            sequence = self._waiting[0]
-            prompt, known = sequence.prompt, sequence.known
-            hit_blocks = cache.match(prompt, (known - 1) // block_tokens)
-            if not cache.fits(prompt, hit_blocks, -(-known // block_tokens) - hit_blocks):
-                self._head_does_not_fit = True
-                return
-            self._waiting.popleft()
-            self._running.append(sequence)
-            cache.acquire(prompt, hit_blocks)
-            sequence.computed = sequence.held = hit_blocks * block_tokens
-            if sequence.cached_tokens < 0:
-                sequence.cached_tokens = sequence.computed
-                self.totals.prompt_tokens += sequence.prompt_tokens
-                self.totals.cached_tokens += sequence.computed
-                lost = cache.lost(prompt, hit_blocks, (known - 1) // block_tokens) * block_tokens
-                events.append(Admitted(sequence.request.request_id, at, sequence.computed, lost))
-            tokens = min(known - sequence.computed, budget)
-            cache.grow(prompt, sequence.held, sequence.computed + tokens, block_tokens)
-            sequence.held = sequence.computed + tokens
-            budget -= tokens
-            prefill.append((sequence, tokens))
-
-    def _equal_steps(self, decode: list[Sequence]) -> int:
-        """How many steps like the one that starts now can follow each other."""
-        admissible = self._waiting and not self._head_does_not_fit
-        if admissible and len(self._running) < self.config.max_num_seqs:
-            return 1
-        steps = min(sequence.output_tokens - sequence.generated for sequence in decode)
-        if any(sequence.token_events for sequence in decode):
-            return 1
-        block_tokens, available = self.config.block_tokens, self.cache.available
-
-        def fits(steps: int) -> bool:
-            more = steps - 1
-            return available >= sum(
-                -(-(sequence.held + more) // block_tokens) + (-sequence.held // block_tokens)
-                for sequence in decode
-            )
-
-        if fits(steps):
-            return steps
-        low, high = 1, steps
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+    def _next_start(self) -> float | None:
+        """When the next step starts, if nothing else comes."""
+        scheduler = self._scheduler
+        if scheduler.running:
+            return self._free_at
+        if scheduler.waiting:
+            return max(self._free_at, scheduler.waiting[0].ready_at)
+        return None
 
     def _settle(self, run: Run, ended: int, events: list[Event]) -> None:
         """The first `ended` steps of `run` are over: grow, yield tokens, finish what is complete."""
         at = run.end_of(ended)
-        self.totals.steps += ended
-        self.totals.busy_s += at - run.started_at
+        totals, batch = self.totals, self._scheduler.decoding
+        totals.steps += ended
+        totals.busy_s += at - run.started_at
+        if run.decodes:
+            if run.steps > 1:
+                batch.grow_through(min(ended, run.steps - 1))
+            batch.settled += ended
+            totals.output_tokens += batch.size * ended
+            events += [Tokens(sequence.request_id, at, ended) for sequence in batch.streams]
+            while (done := batch.pop_ended()) is not None:
+                self._finish(done, at, events)
         for sequence, tokens in run.prefill:
             if sequence.alive:
                 sequence.computed += tokens
                 if sequence.computed == sequence.known:
-                    self._yield_tokens(sequence, 1, at, events)
-        decode = [sequence for sequence in run.decode if sequence.alive]
-        if run.steps > 1:
-            self._grow_through(decode, min(ended, run.steps - 1))
-        for sequence in decode:
-            sequence.computed += ended
-            self._yield_tokens(sequence, ended, at, events)
+                    self._prefilled(sequence, at, events)
 
-    def _grow_through(self, decode: list[Sequence], more: int) -> None:
-        """Take the blocks of `more` further decode steps, in the order in which single steps would."""
-        block_tokens, cache = self.config.block_tokens, self.cache
-        if all(sequence.held // block_tokens >= cache.known(sequence.prompt) for sequence in decode):
-            for sequence in decode:  # blocks that nobody else can meet: the order does not matter
-                cache.grow(sequence.prompt, sequence.held, sequence.held + more, block_tokens)
-                sequence.held += more
-            return
-        changes: list[tuple[int, int]] = []
-        for order, sequence in enumerate(decode):
-            opens = -sequence.held % block_tokens + 1
-            changes += [(step, order) for step in range(opens, more + 1, block_tokens)]
-            fills = -sequence.held % block_tokens or block_tokens
-            changes += [(step, order) for step in range(fills, more + 1, block_tokens)]
-        changes.sort()
-        held = [sequence.held for sequence in decode]
-        for step, order in changes:
-            sequence = decode[order]
-            cache.grow(sequence.prompt, sequence.held, held[order] + step, block_tokens)
-            sequence.held = held[order] + step
-        for order, sequence in enumerate(decode):
-            sequence.held = held[order] + more
-
-    def _yield_tokens(self, sequence: Sequence, count: int, at: float, events: list[Event]) -> None:
-        request = sequence.request
-        if request.output_tokens:
+    def _prefilled(self, sequence: Sequence, at: float, events: list[Event]) -> None:
+        """All known tokens of a sequence are computed: it yields the next one, and decodes from now on."""
+        totals = self.totals
+        if sequence.output_tokens:
             if sequence.generated == 0:
-                self.totals.first_tokens += 1
-                self.totals.ttft_sum_s += at - sequence.submitted_at
-                events.append(FirstToken(request.request_id, at, sequence.cached_tokens))
-            elif request.token_events:
-                events.append(Tokens(request.request_id, at, count))
-            sequence.generated += count
-            self.totals.output_tokens += count
-        if sequence.generated == request.output_tokens:
-            self._running.remove(sequence)
-            self._release(sequence)
-            del self._sequences[request.request_id]
-            self.totals.finished += 1
-            events.append(
-                Finished(request.request_id, at, request.reason, sequence.cached_tokens, sequence.generated)
-            )
+                totals.first_tokens += 1
+                totals.ttft_sum_s += at - sequence.submitted_at
+                events.append(FirstToken(sequence.request_id, at, sequence.cached_tokens))
+            elif sequence.token_events:
+                events.append(Tokens(sequence.request_id, at, 1))
+            sequence.generated += 1
+            totals.output_tokens += 1
+        if sequence.generated == sequence.output_tokens:
+            self._finish(sequence, at, events)
+        else:
+            self._scheduler.decoding.join(sequence)
 
-    def _preempt_last(self) -> Sequence:
-        sequence = self._running.pop()
-        self._release(sequence)
-        sequence.computed = 0
-        self._waiting.appendleft(sequence)
-        self.totals.preemptions += 1
-        return sequence
-
-    def _release(self, sequence: Sequence) -> None:
-        self.cache.release(sequence.prompt, sequence.held, self.config.block_tokens)
-        sequence.held = 0
-        self._head_does_not_fit = False
+    def _finish(self, sequence: Sequence, at: float, events: list[Event]) -> None:
+        self._scheduler.drop(sequence)
+        del self._sequences[sequence.request_id]
+        self.totals.finished += 1
+        request = sequence.request
+        events.append(
+            Finished(request.request_id, at, request.reason, sequence.cached_tokens, sequence.generated)
+        )
 
 
 def make_engine(config: EngineConfig, cache: KVCache | None = None) -> Engine:

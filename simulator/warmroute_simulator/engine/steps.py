@@ -16,13 +16,10 @@ run of k steps is one object, and its j-th step ends after j·first + grow·j(j�
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import final
 
 from warmroute_policies.latency import LatencyCoefficients
-
-if TYPE_CHECKING:
-    from warmroute_simulator.engine.sequence import Sequence
+from warmroute_simulator.engine.sequence import Sequence
 
 
 def step_seconds(
@@ -32,24 +29,34 @@ def step_seconds(
     decode_ms = latency.d1 * decoding + latency.d2 * context_tokens / 1000
     if not prefill:
         return (latency.d0 + decode_ms) / 1000
-    new_tokens = sum(new for _, new in prefill)
-    attention_ms = sum(latency.c2 * new * (known + new / 2) for known, new in prefill) / 1e6
+    new_tokens = 0
+    attention = 0.0
+    for known, new in prefill:
+        new_tokens += new
+        attention += new * (known + new / 2)
     linear_ms = max(latency.w0, latency.c0 + latency.c1 * (new_tokens + decoding) / 1000)
-    return (linear_ms + attention_ms + decode_ms) / 1000
+    return (linear_ms + latency.c2 * attention / 1e6 + decode_ms) / 1000
 
 
-@dataclass(slots=True)
+@final
 class Run:
     """Steps in flight: one step of any kind, or several equal decode steps."""
 
-    started_at: float
-    first_s: float
-    """Duration of the first step."""
-    grow_s: float
-    """How much longer each further step takes than the one before it."""
-    steps: int
-    prefill: list[tuple[Sequence, int]] = field(default_factory=list)
-    decode: list[Sequence] = field(default_factory=list)
+    __slots__ = ("decodes", "first_s", "grow_s", "prefill", "started_at", "steps")
+
+    def __init__(
+        self, started_at: float, first_s: float, prefill: list[tuple[Sequence, int]], *, decodes: bool
+    ) -> None:
+        self.started_at = started_at
+        self.first_s = first_s
+        """Duration of the first step."""
+        self.grow_s = 0.0
+        """How much longer each further step takes than the one before it."""
+        self.steps = 1
+        self.prefill = prefill
+        """Who computes how many tokens of its prompt."""
+        self.decodes = decodes
+        """Does every sequence of the decode batch yield a token in each step?"""
 
     def end_of(self, steps: int) -> float:
         return self.started_at + steps * self.first_s + self.grow_s * steps * (steps - 1) / 2
@@ -73,6 +80,16 @@ class Run:
         while self.end_of(guess) > now:
             guess -= 1
         return guess
+
+    def steps_before(self, ready_at: float, *, overlap: bool) -> int:
+        """After how many steps at the earliest a request that is ready at `ready_at` may join.
+
+        The step that it joins is decided on when it starts, or with `overlap` when the one before it does.
+        """
+        steps = self.ended_by(ready_at)
+        if self.end_of(steps) < ready_at:
+            steps += 1
+        return max(1, steps + 1 if overlap else steps)
 
     def skip(self, steps: int) -> None:
         """Let the first `steps` steps be past."""

@@ -11,18 +11,19 @@ import asyncio
 import hmac
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import xxhash
 
 from warmroute_simulator.engine import (
-    Engine,
     EngineConfig,
+    EngineKind,
     EngineRequest,
     Finished,
     FinishReason,
     block_keys,
+    make_engine,
 )
 from warmroute_simulator.serve import reports, tokens
 from warmroute_simulator.serve.clock import EngineClock
@@ -44,7 +45,6 @@ from warmroute_simulator.serve.http import Exchange, HttpConnection
 if TYPE_CHECKING:
     from warmroute_simulator.serve.app import Fleet
 
-EngineKind = Literal["vllm", "sglang"]
 VERSION = "0.32.0-simulated"
 """The vLLM release whose answers the shapes were taken from."""
 SGLANG_VERSION = "0.5.23-simulated"
@@ -83,7 +83,11 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     speed: float = 1.0
     seed: int = 0
     api_keys: tuple[str, ...] = ()
-    kind: EngineKind = "vllm"
+
+    @property
+    def kind(self) -> EngineKind:
+        """Whose scheduler, and whose operator endpoints."""
+        return self.engine.kind
 
 
 class Worker:
@@ -95,7 +99,7 @@ class Worker:
         self.index, self.settings = index, settings
         self.model = settings.model
         self.version = VERSION if settings.kind == "vllm" else SGLANG_VERSION
-        self.engine = Engine(settings.engine)
+        self.engine = make_engine(settings.engine)
         self.started_at_s = time.time()
         """Since 1970. The cache began empty then; a reset is no restart."""
         self.driver = EngineDriver(self.engine, EngineClock(settings.speed), loop)
