@@ -29,24 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("generator", nargs="?", metavar="NAME[:param=value,...]", help=f"one of {', '.join(available())}")
     add("--spec", type=Path, metavar="FILE", help="a mix of several, from a YAML or JSON file")
     add("--list", action="store_true", help="show all generators with their parameters and defaults")
-    add("--seed", type=int, default=0, help="equal seeds make equal traces (default: 0)")
+    add("--seed", type=int, default=0, help="equal seeds make equal traces")
     add("--out", type=Path, metavar="FILE",
         help="write the trace there, packed if it ends in .gz or .zst")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write what it holds there")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit codes: 1 when a file cannot be written, 2 when there is no such trace."""
-    try:
-        if arguments.list:
-            if arguments.generator or arguments.spec:
-                raise ConfigError("--list takes no generator")
-            print("\n".join(_listed()))
-            return 0
-        trace = _generated(arguments)
-    except (ConfigError, OSError) as error:  # OSError: --spec cannot be read
-        print(f"simulator generate: {error}", file=sys.stderr)
-        return 2
+    """Exit code, 1 when a file cannot be written. Raises ConfigError with a message for the user."""
+    if arguments.list:
+        if arguments.generator or arguments.spec:
+            raise ConfigError("--list takes no generator")
+        print("\n".join(_listed()))
+        return 0
+    trace = _generated(arguments)
     try:
         if arguments.out is not None:
             _write(trace, arguments.out)
@@ -61,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _generated(arguments: argparse.Namespace) -> Trace:
-    """Raises ConfigError, OSError."""
+    """Raises ConfigError."""
     if (arguments.generator is None) == (arguments.spec is None):
         raise ConfigError("expected either a generator or --spec FILE; --list shows the generators")
     if arguments.spec is not None:

@@ -26,11 +26,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_mix(path: Path) -> Mixture:
-    """Raises OSError, and ConfigError that names the file and what is wrong where."""
+    """Raises ConfigError that names the file, and what is wrong where."""
     import yaml  # 30 ms that no other command should wait for
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is neither YAML nor JSON: {error}") from None
     if isinstance(content, list):

@@ -65,7 +65,7 @@ def generate(spec: str, seed: int) -> Trace:
 
 
 def generate_file(path: Path, seed: int) -> Trace:
-    """The mix that a YAML or JSON file describes. Raises OSError, ConfigError."""
+    """The mix that a YAML or JSON file describes. Raises ConfigError."""
     return _filled(read_mix(path), path.name, seed)
 
 

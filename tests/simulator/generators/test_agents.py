@@ -87,6 +87,27 @@ def test_a_full_context_is_replaced_by_a_summary() -> None:
     assert trace.answers[3] == trace.prompts[3]
 
 
+def test_a_sub_agent_whose_context_is_full_goes_on_below_its_own_system_prompt() -> None:
+    """Its third step would have 650 tokens, a report of 70 and 560 for what a summary needs: 1,280."""
+    lean = FANNING.replace("system_tokens=1000,task_tokens=100", "system_tokens=10,task_tokens=10", 1)
+    lean = lean.replace("fan_out=3", "fan_out=1").replace("sub_steps=2", "sub_steps=3")
+    trace = generate(f"{lean},steps=2,context_tokens=1279,requests=5", seed=0)
+    assert [texts(trace, row) for row in range(1, 5)] == [
+        [500, 40, 10],
+        [500, 40, 10, 20, 30],
+        [500, 40, 10, 20, 30, 20, SUMMARISE_TOKENS],
+        [500, 60, 30],
+    ]
+    assert list(trace.output_tokens[1:5]) == [20, 20, 60, 70]
+
+
+def test_a_share_of_a_mix_counts_the_requests_of_sub_agents() -> None:
+    part = "agents(steps=10,fan_out_probability=0.5,fan_out=2,sub_steps=3)"
+    trace = generate(f"mix:spec={part},rate_per_s=20,duration_s=4000", seed=0)
+    assert len(trace) / trace.session_count == pytest.approx(10 + 9 * 0.5 * 2 * 3, rel=0.03)
+    assert len(trace) == pytest.approx(80_000, rel=0.07)
+
+
 def test_no_prompt_with_its_answer_exceeds_the_context() -> None:
     for seed in range(5):
         spec = "agents:context_tokens=120000,requests=3000,fan_out_probability=0.05,steps=100-200"

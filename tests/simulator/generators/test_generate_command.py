@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from warmroute_simulator.commands import generate as command
+from warmroute_simulator.cli import main
 from warmroute_simulator.generators.registry import available, generate
 from warmroute_simulator.generators.summary import summarise
 from warmroute_simulator.traces.formats import ReadOptions, read_trace
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return main(["generate", *arguments])
 
 
 @pytest.mark.parametrize("name", available())
@@ -76,7 +73,7 @@ def test_the_list_shows_every_generator(capsys: pytest.CaptureFixture[str]) -> N
         (["chat", "--list"], "--list takes no generator"),
         (["chatt"], "did you mean `chat`"),
         (["chat:turns=0"], "from 1 on"),
-        (["--spec", "nowhere.yaml"], "nowhere.yaml"),
+        (["--spec", "nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],
 )
 def test_what_cannot_be_generated_is_a_usage_error(

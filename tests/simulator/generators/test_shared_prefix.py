@@ -25,7 +25,7 @@ def test_a_shuffled_list_comes_whole_before_it_comes_again() -> None:
     assert len(set(first)) == 12
     groups = groups_of(trace)
     assert set(Counter(groups).values()) == {6}
-    assert groups != sorted(groups)
+    assert groups[:12] != sorted(groups[:12])
 
 
 def test_reuse_is_what_can_be_counted_by_hand() -> None:
