@@ -11,12 +11,12 @@ what is kept is always the beginning of a prompt, so the bound is reached.
 
 What it leaves out can only lower the hits: the room that running requests need, and that the caches
 are N. It takes requests one by one: a page has room from the moment its request was taken up, while an
-engine computes it somewhat later. Where most of the pool is prefills on their way this may matter.
+engine computes it somewhat later. That could matter only where most of the pool is prefills on their way.
 
 U2′, LRU. The same pool, evicted as engines do: the least recently used first, of one prompt the tail
-first. It is what a router that never splits a pool could hope for, and no bound. Two caches of one page each
-beat a pool of two pages on A B C A: with A alone on its cache, A is hit, and LRU has just evicted it. No
-policy is below it by a theorem, except that a larger pool never hits less.
+first. It is what a router could hope for that splits the pool without loss, and it is no bound. Two caches
+of one page each beat a pool of two pages on A B C A: with A alone on its cache, A is hit, where LRU has just
+evicted it. All that is certain: it hits no more than Belady, and no less when the pool grows.
 """
 
 from __future__ import annotations
