@@ -90,7 +90,7 @@ class BlockRuns:
         """
         cuts = set(ends)
         cuts.update(self.afters)
-        stops = [*self.firsts[1:], len(self.ids)]
+        stops = [*self.firsts[1:], len(self.ids)] if self.firsts else []
         cuts.update(stop - 1 for stop in stops)
         ordered = sorted(cuts)
         position = bisect_left(ordered, 0)
