@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
-SOURCES := $(shell find policies/warmroute_policies router/warmroute -name '*.py')
+SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside other proxies
 	$(BIN)/python bench/dataplane.py $(ARGS)
 
+bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
+	$(BIN)/python bench/simulator.py $(ARGS)
+
 e2e: $(READY) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
 	tests/e2e/engines/run.sh $(ARGS)
 
@@ -90,4 +93,4 @@ lock: ## Resolve requirements.lock again (needs uv on PATH, or UV=/path/to/uv)
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
-	find policies router -name '*.so' -delete
+	find policies router simulator -name '*.so' -delete
