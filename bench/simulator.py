@@ -273,8 +273,8 @@ def fidelity_rows(rows: Rows, calibration: Path, quick: bool) -> None:
 
 def parity_rows(rows: Rows, quick: bool) -> None:
     """Prints the figures."""
-    rows.figures["parity"] = parity.report(
-        parity.measure("cache_aware", 20.0 if quick else 90.0, range(1 if quick else 3))
+    rows.figures["parity"] = live_parity.report(
+        live_parity.measure("cache_aware", 20.0 if quick else 90.0, range(1 if quick else 3))
     )
 
 
