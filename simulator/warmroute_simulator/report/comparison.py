@@ -5,10 +5,15 @@ These are the values that tables and pages show. How an interval comes about is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import msgspec
 
 from warmroute_simulator.report.latencies import Spread
 from warmroute_simulator.report.model import Report
+
+Settings: TypeAlias = dict[str, str | int | float]
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -23,7 +28,7 @@ class Summary(msgspec.Struct, frozen=True):
     """One cell of a comparison over its seeds."""
 
     policy: str
-    settings: dict[str, str | int | float]
+    settings: Settings
     seeds: list[int]
     keys: dict[str, Interval]
     """By the dotted name of a number in `Report`: "hit_rate", "ttft_s.p99"."""
@@ -34,7 +39,7 @@ class Difference(msgspec.Struct, frozen=True):
 
     policy: str
     versus: str
-    settings: dict[str, str | int | float]
+    settings: Settings
     seeds: list[int]
     keys: dict[str, Interval]
 
@@ -104,3 +109,9 @@ def alone(report: Report) -> Summary:
     """Reads. A report as the summary of one seed: a mean of everything, an interval of nothing."""
     intervals = {key: Interval(value, None, None) for key, value in numbers(report).items()}
     return Summary(report.policy, report.settings, [report.seed], intervals)
+
+
+def varying(settings: Sequence[Settings]) -> list[str]:
+    """Reads. Names of the settings that are not the same in all."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({str(one.get(name)) for one in settings}) > 1]

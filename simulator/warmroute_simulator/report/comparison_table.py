@@ -15,9 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmroute_simulator.report import words
-from warmroute_simulator.report.comparison import Difference, Interval, Summary
-
-Settings = dict[str, str | int | float]
+from warmroute_simulator.report.comparison import Difference, Interval, Settings, Summary, varying
 
 
 class _Column(NamedTuple):
@@ -70,12 +68,6 @@ def show_comparison(
         console.print()
         console.print(_fitting(console, lambda columns: _versus(pairs, columns), pairs))
         console.print(Text("differences seed by seed; *: the 95 % interval leaves out 0", style="dim"))
-
-
-def varying(settings: Sequence[Settings]) -> list[str]:
-    """Reads. Names of the settings that are not the same in all."""
-    names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({str(one.get(name)) for one in settings}) > 1]
 
 
 def _fitting(

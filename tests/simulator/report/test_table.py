@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from warmroute_simulator.bounds.hits import HitBounds
-from warmroute_simulator.report.comparison import Difference, Interval, Summary, alone
-from warmroute_simulator.report.comparison_table import show_comparison, varying
+from warmroute_simulator.report.comparison import Difference, Interval, Summary, alone, varying
+from warmroute_simulator.report.comparison_table import show_comparison
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
 from warmroute_simulator.report.table import bar, console_for, show
