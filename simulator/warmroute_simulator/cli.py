@@ -26,6 +26,15 @@ COMMANDS = {
 """Name to what it does; the module of that name in `commands` does it."""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but not that there is none, and not twice."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if not action.default or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
@@ -35,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     asked = arguments_given[0] if arguments_given and arguments_given[0] in COMMANDS else None
     for name, what in COMMANDS.items():
-        sub = commands.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub = commands.add_parser(name, help=what, formatter_class=_Help)
         if name == asked:
             module = importlib.import_module(f"warmroute_simulator.commands.{name}")
             module.add_arguments(sub)

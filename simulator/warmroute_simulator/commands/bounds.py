@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -24,9 +23,9 @@ from warmroute_simulator.bounds.prefill import PrefillTime
 from warmroute_simulator.bounds.server import ServerBounds, server_bounds
 from warmroute_simulator.bounds.touches import Touches
 from warmroute_simulator.commands.inputs import add_trace_arguments, trace_of
+from warmroute_simulator.commands.pace import add_pace_arguments, plan_of
 from warmroute_simulator.commands.running import add_fleet_arguments, fleet_of
 from warmroute_simulator.report.model import Slo
-from warmroute_simulator.simulation.arrivals import ArrivalPlan, Starts
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.load import at_load
 from warmroute_simulator.study.unloaded import Unloaded, unloaded
@@ -70,19 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Writes. The command's options."""
     add_trace_arguments(parser)
     add_fleet_arguments(parser)
-    group = parser.add_argument_group("playing the trace")
-    pace = group.add_mutually_exclusive_group()
-    pace.add_argument("--load", type=float, metavar="SHARE",
-        help="share of the fleet's capacity to use, e.g. 0.8")  # fmt: skip
-    pace.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="recorded arrivals X times as fast"
-    )
-    add = group.add_argument
-    add("--lanes", type=int, default=64, metavar="N", help="closed loop: sessions alive at a time")
-    add("--sessions-per-s", type=float, metavar="RATE",
-        help="closed loop: sessions start as a Poisson process")  # fmt: skip
-    add("--idle-cap", type=float, default=60.0, metavar="S",
-        help="closed loop: longest think time; 0: as recorded")  # fmt: skip
+    add_pace_arguments(parser)
+    add = parser.add_argument
     add(
         "--seed",
         type=int,
@@ -101,8 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
     fleet = fleet_of(arguments)
     if not arguments.slo_ttft > 0:
         raise ValueError(f"--slo-ttft must be above 0, not {arguments.slo_ttft}")
+    plan = plan_of(arguments)
     trace = trace_of(arguments)
-    plan = _plan_of(arguments, trace, fleet)
+    if arguments.load is not None:
+        plan = at_load(plan, arguments.load, trace, fleet)
     sequence = unloaded(trace, plan, Random(arguments.seed), fleet[0].engine)
     report = report_of(trace, sequence, fleet, arguments.slo_ttft, speed=plan.speed, seed=arguments.seed)
     if arguments.json is not None:
@@ -112,19 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
 
         show(report, console_for())
     return 0
-
-
-def _plan_of(arguments: argparse.Namespace, trace: Trace, fleet: tuple[WorkerPlan, ...]) -> ArrivalPlan:
-    """Raises ValueError for numbers that the trace cannot be played at."""
-    rate: float | None = arguments.sessions_per_s
-    plan = ArrivalPlan(
-        speed=arguments.speed,
-        starts=Starts.LANES if rate is None else Starts.POISSON,
-        lanes=arguments.lanes,
-        sessions_per_s=1.0 if rate is None else rate,
-        idle_cap_s=arguments.idle_cap or inf,
-    )
-    return plan if arguments.load is None else at_load(plan, arguments.load, trace, fleet)
 
 
 def report_of(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from math import inf
 
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.latency import DEFAULT_PRESET
 from warmroute_policies.parameters import suggestion
+from warmroute_simulator.commands.pace import add_pace_arguments, plan_of
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.engine.config import DEFAULT_BLOCK_TOKENS
 from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.report.model import Slo
-from warmroute_simulator.simulation.arrivals import ArrivalPlan, Starts
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.run import RunConfig, Spread
 from warmroute_simulator.simulation.scenario import SCENARIOS, parse_happening, scenario
@@ -50,36 +48,13 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> None:
     """How the trace is played and what is measured. `load` False: the command has its own loads."""
-    play = parser.add_argument_group("playing the trace")
-    add = play.add_argument
-    if load:
-        pace = play.add_mutually_exclusive_group()
-        pace.add_argument(
-            "--load", type=float, metavar="SHARE", help="share of the fleet's capacity to use, e.g. 0.8"
-        )
-        pace.add_argument(
-            "--speed", type=float, default=1.0, metavar="X", help="recorded arrivals X times as fast"
-        )
-    add("--starts", choices=[starts.value for starts in Starts],
-        help="closed loop: how sessions start (default: lanes; with --load or --sessions-per-s poisson)")  # fmt: skip
-    add("--lanes", type=int, default=64, metavar="N", help="closed loop: sessions alive at a time")
-    add(
-        "--sessions-per-s",
-        type=float,
-        metavar="RATE",
-        help="closed loop: sessions start as a Poisson process",
-    )
-    add(
-        "--idle-cap",
-        type=float,
-        default=60.0,
-        metavar="S",
-        help="closed loop: longest think time; 0: as recorded",
-    )
+    add_pace_arguments(parser, load=load)
+    add = parser.add_argument_group("what happens meanwhile").add_argument
     add("--scenario", choices=sorted(SCENARIOS), default="steady", metavar="NAME",
         help="; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items()))  # fmt: skip
     add("--at", action="append", default=[], metavar="TIME:KIND:WORKER[:NUMBER]",
-        help="one thing that happens: 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; may be repeated")  # fmt: skip
+        help="one thing that happens: 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; "
+        "may be repeated")  # fmt: skip
     add("--network-ms", type=float, default=0.0, metavar="MS", help="one way between router and workers")
     add(
         "--feedback-ms",
@@ -132,7 +107,7 @@ def setup_of(arguments: argparse.Namespace) -> Setup:
         fleet,
         PolicySpec(""),
         balancer=BalancerConfig(default_price=fleet[0].price),
-        arrivals=_arrivals(arguments),
+        arrivals=plan_of(arguments),
         scenario=tuple(happenings),
         network_s=arguments.network_ms / 1000,
         feedback_s=arguments.feedback_ms / 1000,
@@ -213,24 +188,3 @@ def _engine(arguments: argparse.Namespace, preset: str, kv_tokens: int | None) -
 
 def _seconds(ms: float | None) -> float | None:
     return None if ms is None else ms / 1000
-
-
-def _arrivals(arguments: argparse.Namespace) -> ArrivalPlan:
-    starts = arguments.starts
-    if starts is None:
-        starts = Starts.LANES if arguments.sessions_per_s is None else Starts.POISSON
-    elif (
-        starts == Starts.POISSON
-        and arguments.sessions_per_s is None
-        and getattr(arguments, "load", None) is None
-    ):
-        raise ValueError("--starts poisson needs a rate: --sessions-per-s or --load")
-    plan = ArrivalPlan(
-        speed=getattr(arguments, "speed", 1.0),
-        starts=Starts(starts),
-        lanes=arguments.lanes,
-        idle_cap_s=arguments.idle_cap or inf,
-    )
-    return (
-        plan if arguments.sessions_per_s is None else replace(plan, sessions_per_s=arguments.sessions_per_s)
-    )

@@ -42,12 +42,19 @@ class ArrivalPlan:
 
     speed: float = 1.0
     """Recorded arrivals come this many times as fast. Think times are never changed."""
-    starts: Starts = Starts.LANES
+    starts: Starts | None = None
+    """None: as recorded where the trace says, else lanes."""
     lanes: int = 64
     sessions_per_s: float = 1.0
     """For `poisson`."""
     idle_cap_s: float = inf
     """A think time is cut to this: some recorded pauses last a night."""
+
+    def starts_of(self, trace: Trace) -> Starts:
+        """Reads. How the sessions of that trace start."""
+        if self.starts is not None:
+            return self.starts
+        return Starts.RECORDED if any(trace.arrivals_s) else Starts.LANES
 
     def __post_init__(self) -> None:
         for name in ("speed", "lanes", "sessions_per_s", "idle_cap_s"):
@@ -70,6 +77,7 @@ class Arrivals:
         self.session_started_s = array("d", [nan]) * trace.session_count
         self.session_ended_s = array("d", [nan]) * trace.session_count
         self._plan = plan
+        self._starts = plan.starts_of(trace)
         self._chance = chance
         self._kernel = kernel
         self._arrive = arrive
@@ -86,7 +94,7 @@ class Arrivals:
         """Writes. Asks for the first arrivals."""
         if not self.trace.closed_loop:
             self._ask_for_next()
-        elif self._plan.starts is Starts.LANES:
+        elif self._starts is Starts.LANES:
             lanes = min(self._plan.lanes, len(self._order))
             for lane in range(lanes):
                 self._kernel.at(lane * RAMP_S / lanes, self._start_next)
@@ -168,7 +176,7 @@ class Arrivals:
             for other in others:
                 self._joins.setdefault(other, []).append(row)
         order = list(range(sessions))
-        if self._plan.starts is Starts.RECORDED:
+        if self._starts is Starts.RECORDED:
             order.sort(key=starts.__getitem__)
             self._times = array("d", (at / self._plan.speed for at in starts))
         else:
@@ -200,7 +208,7 @@ class Arrivals:
     def _ask_for_next_session(self) -> None:
         if self._next == len(self._order):
             return
-        if self._plan.starts is Starts.POISSON:
+        if self._starts is Starts.POISSON:
             at = self._kernel.now + self._chance.expovariate(self._plan.sessions_per_s)
         else:
             at = self._times[self._order[self._next]]
@@ -211,7 +219,7 @@ class Arrivals:
             return
         session = self._order[self._next]
         self._next += 1
-        if self._plan.starts is not Starts.LANES:
+        if self._starts is not Starts.LANES:
             self._ask_for_next_session()
         self.session_started_s[session] = self._kernel.now
         for row in self._roots[session]:
@@ -223,5 +231,5 @@ class Arrivals:
             self._session_left[session] = 0
         else:
             self.session_ended_s[session] = self._kernel.now
-        if self._plan.starts is Starts.LANES:
+        if self._starts is Starts.LANES:
             self._kernel.at(self._kernel.now, self._start_next)

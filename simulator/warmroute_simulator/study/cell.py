@@ -15,6 +15,7 @@ from warmroute_policies.parameters import Value
 from warmroute_simulator.bounds.hits import HitBounds, hit_bounds
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
+from warmroute_simulator.simulation.arrivals import Starts
 from warmroute_simulator.simulation.load import at_load
 from warmroute_simulator.simulation.records import Records
 from warmroute_simulator.simulation.run import Explanation, RunConfig, simulate
@@ -96,9 +97,12 @@ def run_cell(
     bounds = _bounds(records, config) if setup.with_bounds else None
     settings: dict[str, str | int | float] = {"speed": arrivals.speed}
     if trace.closed_loop:
-        settings = {"starts": arrivals.starts.value, "lanes": arrivals.lanes}
-        if arrivals.starts.value == "poisson":
-            settings = {"starts": "poisson", "sessions_per_s": arrivals.sessions_per_s}
+        starts = arrivals.starts_of(trace)
+        settings["starts"] = starts.value
+        if starts is Starts.LANES:
+            settings["lanes"] = arrivals.lanes
+        elif starts is Starts.POISSON:
+            settings["sessions_per_s"] = arrivals.sessions_per_s
     if cell.load is not None:
         settings["load"] = cell.load
     report = summarize(
