@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.events import PolicySpec
-from warmroute_policies.latency import DEFAULT_PRESET
+from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
 from warmroute_policies.parameters import suggestion
+from warmroute_simulator.commands.inputs import GENERATE
 from warmroute_simulator.commands.pace import add_pace_arguments, plan_of
 from warmroute_simulator.engine import EngineConfig
-from warmroute_simulator.engine.config import DEFAULT_BLOCK_TOKENS
 from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.report.model import Slo
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.run import RunConfig, Spread
 from warmroute_simulator.simulation.scenario import SCENARIOS, parse_happening, scenario
 from warmroute_simulator.study.cell import Setup
+from warmroute_simulator.traces.formats import AUTO, detect
+from warmroute_simulator.traces.journal import journal_header
 
+JOURNAL = "journal"
+"""The format's name in `traces.formats`."""
 DEFAULT_WORKERS = 8
 MAX_WORKERS = 1024
 """Far beyond what one router serves; the bound keeps a slip of the finger from filling the memory."""
@@ -27,7 +32,8 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     """Which workers there are."""
     fleet = parser.add_argument_group("fleet")
     add = fleet.add_argument
-    add("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help="how many, all alike")
+    add("--workers", type=int, metavar="N",
+        help=f"how many, all alike (default: {DEFAULT_WORKERS}; of a router's journal: its own fleet)")  # fmt: skip
     add(
         "--preset",
         default=DEFAULT_PRESET,
@@ -36,7 +42,7 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--kv-tokens", type=int, metavar="N", help="KV cache of one worker (default: the preset's)")
     add("--engine", choices=("vllm", "sglang"), help="whose scheduler (default: the preset's)")
-    add("--page-tokens", type=int, default=DEFAULT_BLOCK_TOKENS, metavar="N", help="tokens of one KV block")
+    add("--page-tokens", type=int, metavar="N", help="tokens of one KV block (default: the preset's)")
     add("--max-num-seqs", type=int, metavar="N", help="sequences that run at once")
     add("--max-num-batched-tokens", type=int, metavar="N", help="tokens that one step may compute")
     add("--step-overhead-ms", type=float, metavar="MS", help="host time added to every step")
@@ -124,17 +130,15 @@ def setup_of(arguments: argparse.Namespace) -> Setup:
 
 def fleet_of(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
     """The workers. Raises ValueError with a message for the user."""
+    if arguments.workers is None and not arguments.fleet:
+        live = _live_fleet(arguments)
+        if live:
+            return live
     if arguments.fleet:
         groups = [_group(text, arguments) for text in arguments.fleet]
     else:
-        groups = [
-            (
-                arguments.workers,
-                _engine(arguments, arguments.preset, arguments.kv_tokens),
-                arguments.preset,
-                1.0,
-            )
-        ]
+        number = DEFAULT_WORKERS if arguments.workers is None else arguments.workers
+        groups = [(number, _engine(arguments, arguments.preset, arguments.kv_tokens), arguments.preset, 1.0)]
     count = sum(number for number, *_ in groups)
     if not 1 <= count <= MAX_WORKERS:
         raise ValueError(f"a fleet has 1 to {MAX_WORKERS} workers, not {count}")
@@ -143,6 +147,21 @@ def fleet_of(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
     for number, engine, preset, weight in groups:
         for _ in range(number):
             plans.append(WorkerPlan(f"w{len(plans):0{digits}}", engine, preset, weight))
+    return tuple(plans)
+
+
+def _live_fleet(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
+    """The workers that a router's journal names; none for any other trace."""
+    if arguments.trace.startswith(GENERATE) or arguments.format not in (AUTO, JOURNAL):
+        return ()
+    path = Path(arguments.trace)
+    if arguments.format == AUTO and detect(path) != JOURNAL:
+        return ()
+    plans = []
+    for spec in journal_header(path).workers:
+        preset = spec.worker_class if spec.worker_class in PRESETS else arguments.preset
+        engine = _engine(arguments, preset, arguments.kv_tokens or spec.kv_capacity_tokens)
+        plans.append(WorkerPlan(spec.worker_id, engine, preset, spec.weight))
     return tuple(plans)
 
 
