@@ -33,7 +33,7 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     fleet = parser.add_argument_group("fleet")
     add = fleet.add_argument
     add("--workers", type=int, metavar="N",
-        help=f"how many, all alike (default: {DEFAULT_WORKERS}; of a router's journal: its own fleet)")  # fmt: skip
+        help=f"how many, all alike (default: {DEFAULT_WORKERS}; a journal brings its own fleet)")  # fmt: skip
     add(
         "--preset",
         default=DEFAULT_PRESET,
