@@ -40,11 +40,15 @@ def quantum_of(arrivals_s: Sequence[float]) -> float:
     moments = sorted(set(arrivals_s))
     if len(moments) < _MOMENTS_MIN or 2 * len(moments) > len(arrivals_s):
         return 0.0
-    gap = median([after - before for before, after in pairwise(moments)])
-    if gap < _QUANTUM_MIN_S:
+    gaps = [after - before for before, after in pairwise(moments)]
+    usual = median(gaps)
+    if usual < _QUANTUM_MIN_S:
         return 0.0
-    off = sum(abs(moment / gap - floor(moment / gap + 0.5)) > _OFF_GRID for moment in moments)
-    return round(gap, 3) if off <= _OFF_GRID * len(moments) else 0.0
+    # A mean over all gaps, some of several steps: moments are off the grid by a little.
+    quantum = sum(gaps) / max(1, sum(floor(gap / usual + 0.5) for gap in gaps))
+    steps = [(moment - moments[0]) / quantum for moment in moments]
+    off = sum(abs(step - floor(step + 0.5)) > _OFF_GRID for step in steps)
+    return round(quantum, 3) if off <= _OFF_GRID * len(moments) else 0.0
 
 
 def sort_arrivals(trace: Trace) -> None:

@@ -60,13 +60,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if not line.isspace():
                     yield number, line
     except OSError as error:
-        # Also what gzip raises for a damaged file.
-        reason = error.strerror or str(error)
-        raise TraceError(path.name, number, None, "a file that can be read", reason) from error
+        # Also what gzip raises for a file whose checksum is wrong.
+        reason = error.strerror or error
+        raise TraceError(path.name, 0, None, f"a file that can be read ({reason})") from error
     except (EOFError, zlib.error) as error:
-        raise TraceError(
-            path.name, number + 1, None, "more of a packed file that is cut or damaged"
-        ) from error
+        expected = "more of a packed file, which is cut or damaged"
+        raise TraceError(path.name, number + 1, None, expected) from error
 
 
 @contextmanager
@@ -80,12 +79,13 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
                 packer = gzip.GzipFile("", "wb", fileobj=raw, mtime=0, compresslevel=_GZIP_LEVEL)
                 raw = cast("IO[bytes]", opened.enter_context(packer))
             elif path.suffix == ".zst":
-                raw = opened.enter_context(_zstandard(path).ZstdCompressor().stream_writer(raw))
+                raw = opened.enter_context(
+                    _zstandard(path).ZstdCompressor(write_checksum=True).stream_writer(raw)
+                )
             yield raw
     except OSError as error:
-        raise TraceError(
-            path.name, 0, None, "a file that can be written", error.strerror or str(error)
-        ) from error
+        reason = error.strerror or error
+        raise TraceError(path.name, 0, None, f"a file that can be written ({reason})") from error
 
 
 def whole_text(path: Path) -> bytes:
@@ -109,18 +109,37 @@ def _unpacked(path: Path, opened: ExitStack) -> Iterator[bytes]:
         # Iterating over a GzipFile costs a call of Python per line.
         return opened.enter_context(io.BufferedReader(cast("io.RawIOBase", gzip.open(raw)), _BUFFER_BYTES))
     if head.startswith(_ZSTD):
-        return _zstd_lines(path, raw, opened)
+        return _zstd_lines(path, raw)
     return raw
 
 
-def _zstd_lines(path: Path, raw: IO[bytes], opened: ExitStack) -> Iterator[bytes]:
+def _zstd_lines(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
     zstandard = _zstandard(path)
-    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    lines = opened.enter_context(io.BufferedReader(cast("io.RawIOBase", reader), _BUFFER_BYTES))
+    start = b""
     try:
-        yield from lines
+        for piece in _zstd_pieces(zstandard.ZstdDecompressor(), raw):
+            *lines, start = (start + piece).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
     except zstandard.ZstdError as error:
-        raise OSError(f"damaged or cut: {error}") from error
+        raise EOFError from error
+    if start:
+        yield start
+
+
+def _zstd_pieces(unpacker: Any, raw: IO[bytes]) -> Iterator[bytes]:
+    """What the frames of a file hold. Raises EOFError when the last one is cut, which a stream reader of
+    zstandard passes over."""
+    frame = None
+    while packed := raw.read(_BUFFER_BYTES):
+        while packed:
+            frame = frame or unpacker.decompressobj()
+            yield frame.decompress(packed)
+            packed = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame is not None:
+        raise EOFError
 
 
 def _zstandard(path: Path) -> Any:
