@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from warmroute_simulator.study.cell import Run
+from warmroute_simulator.report.model import encode
+from warmroute_simulator.study.cell import Run, Setup, curves_of
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, *, rows: bool = False) -> None:
@@ -19,22 +19,21 @@ def add_output_arguments(parser: argparse.ArgumentParser, *, rows: bool = False)
     add("--quiet", action="store_true", help="no table on the terminal")
 
 
-def write_outputs(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
-    """One report on the terminal and in every file that was asked for."""
-    from warmroute_simulator.report.model import encode
-
-    run = runs[0]
+def write_outputs(arguments: argparse.Namespace, run: Run, setup: Setup) -> None:
+    """One run on the terminal and in every file that was asked for."""
     if arguments.json is not None:
         arguments.json.write_bytes(encode(run.report))
-    if getattr(arguments, "csv", None) is not None:
+    if arguments.csv is not None:
         from warmroute_simulator.report.requests_csv import write_requests
 
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             write_requests(run.records, file)
     if arguments.html is not None:
-        from warmroute_simulator.report.page import page
+        from warmroute_simulator.report.page import Panel, page
 
-        arguments.html.write_text(page([run]), encoding="utf-8")
+        explained = list(run.explanations.values())
+        panel = Panel(run.report, curves_of(run, setup), explained)
+        arguments.html.write_text(page([panel]), encoding="utf-8")
     if not arguments.quiet:
         from warmroute_simulator.report.table import console_for, show
 

@@ -7,14 +7,12 @@ import argparse
 from warmroute_simulator.commands.inputs import add_trace_arguments, trace_of
 from warmroute_simulator.commands.outputs import add_output_arguments, write_outputs
 from warmroute_simulator.commands.running import add_fleet_arguments, add_run_arguments, setup_of
+from warmroute_simulator.report.curves import slowest_rows
 from warmroute_simulator.report.progress import Progress
 from warmroute_simulator.study.cell import Cell, Run, Setup, parse_policy, run_cell
 from warmroute_simulator.traces.trace import Trace
 
 HELP = "play a trace against one policy"
-
-# Slowest requests whose decisions a page explains.
-_EXPLAINED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     trace = trace_of(arguments)
     played = play(trace, setup, cell)
     if arguments.html is not None and not played.report.partial:
-        slowest = slowest_rows(played, _EXPLAINED)
+        # Which requests will be slow is known at the end; the same run again tells why they went there.
+        slowest = slowest_rows(played.records, played.report)
         explained = run_cell(trace, setup, cell, explain=frozenset(slowest))
         played = Run(played.report, played.records, explained.explanations)
-    write_outputs(arguments, [played])
+    write_outputs(arguments, played, setup)
     return 1 if played.report.partial else 0
 
 
@@ -49,14 +48,3 @@ def play(trace: Trace, setup: Setup, cell: Cell) -> Run:
     """A run with a progress bar."""
     with Progress(len(trace), "requests") as progress:
         return run_cell(trace, setup, cell, progress=progress.advance)
-
-
-def slowest_rows(played: Run, count: int) -> list[int]:
-    """The rows whose first token took longest, slowest first."""
-    records = played.records
-    waits = [
-        (first - arrived, row)
-        for row, (first, arrived) in enumerate(zip(records.first_token_s, records.arrived_s, strict=True))
-        if first == first
-    ]
-    return [row for _, row in sorted(waits, key=lambda wait: (-wait[0], wait[1]))[:count]]

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field, replace
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.parameters import Value
 from warmroute_simulator.bounds.hits import HitBounds, hit_bounds
+from warmroute_simulator.bounds.infinite import infinite_hit_tokens
+from warmroute_simulator.bounds.pages import Pages
+from warmroute_simulator.bounds.touches import Touches
+from warmroute_simulator.report.curves import Curves, curves
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
 from warmroute_simulator.simulation.arrivals import Starts
@@ -119,8 +123,19 @@ def run_cell(
     return Run(report, records, explanations)
 
 
+def curves_of(run: Run, setup: Setup) -> Curves:
+    """What a page draws of the run, with what one endless cache would have hit over time."""
+    records = run.records
+    touches = Touches(Pages(records.trace, _page_tokens(setup.run)), records.admitted)
+    return curves(records, run.report, infinite_hit_tokens(touches))
+
+
+def _page_tokens(config: RunConfig) -> int:
+    """The smallest page of the fleet: with it the bounds hold for every worker."""
+    return min(worker.engine.block_tokens for worker in config.fleet)
+
+
 def _bounds(records: Records, config: RunConfig) -> HitBounds:
     """For the sequence in which engines took requests up, and a cache as large as all of theirs."""
-    pages = [worker.engine.block_tokens for worker in config.fleet]
     pool_tokens = sum(worker.engine.capacity_blocks * worker.engine.block_tokens for worker in config.fleet)
-    return hit_bounds(records.trace, records.admitted, min(pages), pool_tokens)
+    return hit_bounds(records.trace, records.admitted, _page_tokens(config), pool_tokens)
