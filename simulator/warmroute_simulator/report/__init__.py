@@ -6,6 +6,7 @@
     words         how numbers are written for people: "0.92 s", "34.1 %", "3.46M"
     table         one report on a terminal
     comparison    several runs that belong together: intervals over seeds, differences, points of a sweep
+    columns       the numbers that runs are compared by
     comparison_table   these on a terminal
     requests_csv  a row for each request: `--csv`
     progress      a bar on stderr for what takes longer than a second

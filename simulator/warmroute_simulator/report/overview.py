@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Final, NamedTuple
+from typing import Final
 
 from warmroute_simulator.report import words
-from warmroute_simulator.report.comparison import numbers
+from warmroute_simulator.report.columns import DIFFERENCES, INTERVALS, VERSUS_LRU, Column, measured
+from warmroute_simulator.report.comparison import Difference, Interval, Settings, Summary, numbers, varying
 from warmroute_simulator.report.markup import Series, named, section, table
-
-
-class _Column(NamedTuple):
-    header: str
-    key: str
-    text: Callable[[float | None], str]
-    sign: int
-    """1: more is better, −1: less."""
-
-
-_GLANCE: Final = (
-    _Column("hit rate", "hit_rate", words.percent, 1),
-    _Column("points below LRU", "below_bounds_points.pooled_lru", words.tenths, -1),
-    _Column("TTFT mean", "ttft_s.mean", words.seconds, -1),
-    _Column("TTFT p50", "ttft_s.p50", words.seconds, -1),
-    _Column("TTFT p99", "ttft_s.p99", words.seconds, -1),
-    _Column("TPOT mean", "tpot_s.mean", words.seconds, -1),
-    _Column("E2E mean", "e2e_s.mean", words.seconds, -1),
-    _Column("session mean", "session_s.mean", words.seconds, -1),
-    _Column("goodput", "goodput.share", words.percent, 1),
-    _Column("output/s", "output_tokens_per_s", words.count, 1),
-    _Column("imbalance", "imbalance", words.ratio, -1),
-)
 
 _MEANINGS: Final = (
     (
@@ -108,26 +86,70 @@ def _lead(series: Sequence[Series]) -> str:
 def glance(series: Sequence[Series]) -> str:
     """Reads. The numbers that matter, a row for each run; the best of each column is bold."""
     rows = [numbers(one.report) for one in series]
-    columns = [column for column in _GLANCE if any(column.key in row for row in rows)]
-    best = {
-        column.key: column.text(
-            column.sign * max(column.sign * row[column.key] for row in rows if column.key in row)
-        )
-        for column in columns
-    }
+    columns = measured(rows)
     written = []
     for one, row in zip(series, rows, strict=True):
+        name = named(one) if len(series) > 1 else escape(one.name)
         cells = []
         for column in columns:
             text = column.text(row.get(column.key))
-            css = ' class="best"' if len(series) > 1 and text == best[column.key] else ""
+            css = ' class="best"' if len(series) > 1 and text == column.best(rows) else ""
             cells.append(f"<td{css}>{escape(text)}</td>")
-        written.append(f"<tr><td>{named(one)}</td>{''.join(cells)}</tr>")
+        written.append(f"<tr><td>{name}</td>{''.join(cells)}</tr>")
     goodput = series[0].report.goodput
     limits = f"TTFT ≤ {words.seconds(goodput.ttft_slo_s)} and TPOT ≤ {words.seconds(goodput.tpot_slo_s)}"
-    head = "".join(f"<th>{escape(column.header)}</th>" for column in columns)
     text = f"Goodput counts requests that kept {limits}."
-    return section("At a glance", text, table(f"<th>policy</th>{head}", written))
+    if any(column.header == "vs LRU" for column in columns):
+        text = f"{VERSUS_LRU}. {text}"
+    return section("At a glance", text, table(_head("policy", (), columns), written))
+
+
+def across(summaries: Sequence[Summary], differences: Sequence[Difference]) -> str:
+    """Reads. Means over seeds with their intervals, and policies against one another."""
+    means = [(one.policy, one.settings, one.keys) for one in summaries]
+    pairs = [(f"{one.policy} − {one.versus}", one.settings, one.keys) for one in differences]
+    seeds = max([len(one.seeds) for one in summaries] + [len(one.seeds) for one in differences], default=0)
+    if not seeds:
+        return ""
+    text = f"Means over {seeds} seeds. {INTERVALS}."
+    inside = _cells_table("policy", means, _mean_cell) if means else ""
+    if pairs:
+        text += f" {DIFFERENCES}."
+        inside += f"<h3>Differences</h3>{_cells_table('', pairs, _difference_cell)}"
+    return section("What chance may have done", text, inside)
+
+
+def _cells_table(
+    first: str,
+    rows: Sequence[tuple[str, Settings, dict[str, Interval]]],
+    cell: Callable[[Column, Interval], str],
+) -> str:
+    columns = measured(keys for _, _, keys in rows)
+    names = varying([settings for _, settings, _ in rows])
+    written = []
+    for name, settings, keys in rows:
+        heads = (name, *(str(settings.get(setting, words.DASH)) for setting in names))
+        cells = [f"<td>{escape(head)}</td>" for head in heads]
+        for column in columns:
+            interval = keys.get(column.key)
+            cells.append(f"<td>{words.DASH}</td>" if interval is None else cell(column, interval))
+        written.append(f"<tr>{''.join(cells)}</tr>")
+    return table(_head(first, names, columns), written)
+
+
+def _mean_cell(column: Column, interval: Interval) -> str:
+    half = column.half_width(interval)
+    return f"<td>{escape(column.text(interval.mean))} <small>{escape(half)}</small></td>"
+
+
+def _difference_cell(column: Column, interval: Interval) -> str:
+    text = column.difference(interval)
+    return f'<td class="{"best" * text.endswith("*")}">{escape(text)}</td>'
+
+
+def _head(first: str, names: Sequence[str], columns: Sequence[Column]) -> str:
+    headers = (first, *(name.replace("_", " ") for name in names), *(column.header for column in columns))
+    return "".join(f"<th>{escape(header)}</th>" for header in headers)
 
 
 def bottom(series: Sequence[Series]) -> str:

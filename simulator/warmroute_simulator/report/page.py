@@ -12,7 +12,7 @@ from html import escape
 import msgspec
 
 from warmroute_simulator.report import overview, sections
-from warmroute_simulator.report.comparison import LoadPoint, varying
+from warmroute_simulator.report.comparison import Difference, LoadPoint, Summary, varying
 from warmroute_simulator.report.curves import Curves
 from warmroute_simulator.report.markup import Series
 from warmroute_simulator.report.model import Report
@@ -35,10 +35,13 @@ def page(
     title: str = "warmroute simulation",
     sweep: Sequence[LoadPoint] = (),
     load_name: str = "load",
+    summaries: Sequence[Summary] = (),
+    differences: Sequence[Difference] = (),
 ) -> str:
     """Reads. The whole file. Raises ValueError when there is no run to show.
 
     `sweep`: runs at several loads, of these or other policies; `load_name` says what the load is counted in.
+    `summaries`, `differences`: the same policies over several seeds.
     """
     if not panels:
         raise ValueError("a page needs a run to show")
@@ -49,6 +52,7 @@ def page(
     parts = [
         overview.top(series, title),
         overview.glance(series),
+        overview.across(summaries, differences),
         sections.latencies(series),
         sections.tokens(series),
         sections.sweep(sweep, load_name, series) if sweep else "",

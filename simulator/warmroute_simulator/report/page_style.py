@@ -94,6 +94,7 @@ th, td { padding: .5rem .9rem .5rem 0; border-bottom: 1px solid var(--line); tex
 th:last-child, td:last-child { padding-right: 0; }
 th { color: var(--soft); font-size: .82rem; font-weight: 500; vertical-align: bottom; }
 th:first-child, td:first-child, .text { text-align: left; }
+small { color: var(--faint); font-size: .85em; }
 .best { font-weight: 650; }
 .explained td { border-bottom: 0; }
 td.why { padding: 0 0 .9rem; white-space: normal; }

@@ -59,7 +59,7 @@ def tokens(series: Sequence[Series]) -> str:
         text += " Ticks mark what one pooled LRU cache, the best eviction and one infinite cache would reuse."
     meaning = "by time of arrival"
     if series[0].curves.hits.infinite:
-        meaning += "; shaded: what one infinite cache would reuse"
+        meaning += "; shaded: one infinite cache"
     over_time = figure("Hit rate", meaning, legend_of(series) + hits_over_time(series))
     bars = figure("Where prompt tokens went", "", legend(TOKEN_KINDS) + token_bars(series))
     return section("What was reused", text, f'<div class="plots two">{over_time}{bars}</div>')

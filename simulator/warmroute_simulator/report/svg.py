@@ -47,7 +47,7 @@ class Plot:
     left: float = 50.0
     right: float = 14.0
     top: float = 26.0
-    bottom: float = 38.0
+    bottom: float = 40.0
     _marks: list[str] = field(default_factory=list)
     _hover: list[str] = field(default_factory=list)
     _edge: list[tuple[float, str, str]] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Plot:
             x = self._x(value)
             parts.append(element("path", css="axis", d=f"M{_value(x)},{_value(self._floor)}v4"))
             parts.append(
-                element("text", escape(label), css="tick", text_anchor="middle", x=x, y=self._floor + 16)
+                element("text", escape(label), css="tick", text_anchor="middle", x=x, y=self._floor + 18)
             )
         if self.x.ticks:
             floor = f"M{_value(self.left)},{_value(self._floor)}H{_value(self._wall)}"

@@ -57,11 +57,6 @@ def points(value: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
-def tenths(value: float | None) -> str:
-    """3.21 → "3.2"."""
-    return DASH if value is None or not isfinite(value) else points(value).removeprefix("+")
-
-
 def count(value: float | None) -> str:
     """12031 → "12,031", 3456789 → "3.46M", 1.2e10 → "12.0G"."""
     if value is None or not isfinite(value):

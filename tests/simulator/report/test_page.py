@@ -13,7 +13,7 @@ import pytest
 
 from warmroute_policies.types import CostShares
 from warmroute_simulator.bounds.hits import HitBounds
-from warmroute_simulator.report.comparison import LoadPoint
+from warmroute_simulator.report.comparison import Difference, Interval, LoadPoint, Summary
 from warmroute_simulator.report.curves import curves, slowest_rows
 from warmroute_simulator.report.model import Slo
 from warmroute_simulator.report.page import Panel, page
@@ -162,6 +162,20 @@ def test_runs_of_one_policy_are_told_apart_by_their_settings(make_run: MakeRun) 
     html = page([panel(records, "random", settings={"load": load, "preset": "8b"}) for load in (0.8, 1.2)])
     assert "random, load 0.8" in html
     assert "random, load 1.2" in html
+
+
+def test_seeds_are_shown_with_intervals_and_differences_with_their_sign(records: Records) -> None:
+    keys = {"hit_rate": Interval(0.3, 0.29, 0.31), "ttft_s.mean": Interval(0.5, 0.4, 0.6)}
+    summary = Summary("random", {}, [0, 1, 2], keys)
+    difference = Difference("random", "other", {}, [0, 1], {"hit_rate": Interval(-0.1, -0.2, -0.05)})
+    text = "".join(
+        read(page([panel(records, "random")], summaries=[summary], differences=[difference])).texts
+    )
+    assert "Means over 3 seeds" in text
+    assert "30.0 % ±1.0" in text
+    assert "0.50 s ±20 %" in text
+    assert "−10.0*" in text
+    assert "What chance may have done" not in page([panel(records, "random")])
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:

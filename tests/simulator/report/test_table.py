@@ -159,4 +159,4 @@ def test_differences_that_chance_does_not_explain_are_marked() -> None:
         "imbalance": Interval(0.02, 0.01, 0.03),
     }
     lines = compared([], [Difference("cache_aware", "random", {}, [0, 1], keys)], 120)
-    assert squeezed(lines[2]) == "cache_aware − random +24.1* −1.58 s +0.02*"
+    assert squeezed(lines[1]) == "cache_aware − random +24.1* −1.58 s +0.02*"
