@@ -1,6 +1,24 @@
 """Many runs, and what they say together.
 
-    cell            one run of a study: a policy at a load with a seed, from a trace to a report
-    intervals       confidence intervals
+    cell            one run: a policy at a load with a seed, from a trace to a report
+    task, pool      runs in several processes; results do not depend on how many
+    unloaded        the sequence of a fleet on which nobody waits
+
+    compare         policies × loads × seeds
     across_seeds    mean and interval of every number of a report
+    intervals       confidence intervals
+
+    sweep           the load raised until past the knee
+    knee            which loads to try, and where the knee is
+    rate            what was offered, and what share of it was good
+
+    tune            a policy's best parameters, and whether they are better than those it came with
+    space, halton   what may be varied, and points that fill it
+    search          the best point under a budget of runs
+    objective       what is made better
+    halves          a trace in two: one to search on, one to check on
+    fleet_size      the smallest fleet that keeps its limits
+    config_file     what was found, as the router reads it
+
+`…_table` shows a study on a terminal. Nothing here reads a command line or writes a file.
 """
