@@ -56,7 +56,8 @@ class PromptTokens(msgspec.Struct, frozen=True):
     after_eviction: int
     """Computed again: this worker had them before."""
     first_time: int
-    """Computed because nobody held them."""
+    """The rest: computed, held by no worker, and not before by this one. Most never existed before; some were
+    evicted on another worker."""
 
 
 class Goodput(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ _ROW: Final = 45.0
 
 TOKEN_KINDS: Final = (
     ("reused", "reused"),
-    ("first", "computed for the first time"),
+    ("first", "computed, held by nobody"),
     ("evicted", "computed again after eviction"),
     ("elsewhere", "computed, held by another worker"),
 )

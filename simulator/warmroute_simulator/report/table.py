@@ -148,7 +148,7 @@ def _tokens(tokens: PromptTokens) -> Table:
     table.columns[3].justify = "left"
     for name, part in (
         ("reused", tokens.reused),
-        ("computed for the first time", tokens.first_time),
+        ("computed, held by nobody", tokens.first_time),
         ("computed again after eviction", tokens.after_eviction),
         ("computed, held by another worker", tokens.elsewhere),
     ):
