@@ -54,7 +54,7 @@ def slowest(series: Sequence[Series], explanations: Sequence[Sequence[Explanatio
             parts.append(f"<h3>{named(one)}</h3>" * (len(series) > 1) + table(head, rows))
     if not parts:
         return ""
-    text = "By TTFT. Prompt tokens were reused, lost to eviction before, or held elsewhere; the rest nobody held."
+    text = "By TTFT. Prompt tokens were reused, evicted before, or held elsewhere; the rest nobody held."
     if any(explanations):
         text += " Each bar of an explained decision is the price of a worker, as the policy saw it."
     return section("The slowest requests", text, "".join(parts))
