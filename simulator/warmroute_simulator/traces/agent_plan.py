@@ -4,8 +4,9 @@ A client thinks (runs tools, waits for a person) from an answer to the next requ
 long. It cannot be believed where the former request does not say how long it took (`api_time`): it then
 exceeds the time between the two requests, by minutes on average. There the smaller of the two counts.
 
-Sub-agents. Consecutive markers belong to the request before them. A recorded marker's `t` is when its
-sub-agent *ended* wherever `t` plus the duration lies past the agent's next request; else it is when it began.
+Sub-agents. Consecutive markers belong to the request before them, whose answer started them all. Their `t` is
+when they *ended* if that makes none of them begin before that answer came, nor have a request after its end;
+else it is when they began.
 Requests of a sub-agent count their `t` from its beginning; some files count from the session's, which shows
 in a first `t` that is not before the beginning. A sub-agent waits for the former request, or for the
 sub-agents of the same place that had ended when it began; the agent goes on when all of them are done, after
@@ -162,12 +163,8 @@ class _Planner:
     ) -> _Ready | None:
         """Writes. The sub-agents of consecutive markers; None when they did nothing."""
         entries = agent.entries
-        next_t = entries[stop].t if stop < len(entries) else None
-        spans = sorted(
-            (*_span(entries[place], ready.at, next_t), place)
-            for place in range(first, stop)
-            if entries[place].requests
-        )
+        markers = [(place, entries[place]) for place in range(first, stop) if entries[place].requests]
+        spans = sorted(_spans(markers, ready.at))
         done: list[_Ready] = []
         for began, ended, place in spans:
             marker = entries[place]
@@ -226,16 +223,25 @@ class _Planner:
         return entry.think_time
 
 
-def _span(marker: Entry, ready_at: float, next_t: float | None) -> tuple[float, float]:
-    """When a sub-agent began and ended, on the clock of its marker."""
-    last = marker.requests[-1]
-    taken = (last.t or 0.0) - (marker.requests[0].t or 0.0) + (last.api_time or 0.0)
-    duration = taken if marker.duration_ms is None else marker.duration_ms / 1000
-    began = ready_at if marker.t is None else marker.t
-    past_next = next_t is None or began + duration > next_t + _ROUNDING_S
-    if past_next and began - duration >= ready_at - _ROUNDING_S:
-        began -= duration
-    return began, began + max(0.0, duration)
+def _spans(markers: list[tuple[int, Entry]], ready_at: float) -> list[tuple[float, float, int]]:
+    """When sub-agents began and ended, on the clock of their markers, and their places."""
+    durations = [_duration(marker) for _, marker in markers]
+    times = [ready_at if marker.t is None else marker.t for _, marker in markers]
+    at_ends = all(
+        time - duration >= ready_at - _ROUNDING_S and not 0 < time <= (marker.requests[0].t or 0.0)
+        for time, duration, (_, marker) in zip(times, durations, markers, strict=True)
+    )
+    return [
+        (time - duration, time, place) if at_ends else (time, time + duration, place)
+        for time, duration, (place, _) in zip(times, durations, markers, strict=True)
+    ]
+
+
+def _duration(marker: Entry) -> float:
+    if marker.duration_ms is not None:
+        return marker.duration_ms / 1000
+    first, last = marker.requests[0], marker.requests[-1]
+    return max(0.0, (last.t or 0.0) - (first.t or 0.0) + (last.api_time or 0.0))
 
 
 def _expanded(runs: list[int], prompt_tokens: int, path: str) -> array[int]:

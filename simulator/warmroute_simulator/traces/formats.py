@@ -116,10 +116,11 @@ def read_trace(path: Path, options: ReadOptions | None = None) -> Trace:
     if options.limit is not None and len(trace) > options.limit:
         trace = trace.head(options.limit)
     sort_arrivals(trace)
-    if name != "chunks":
-        start_at_zero(trace)
     trace.skipped += source.skipped
-    trace.notes += [note for note in source.notes() + remarks(trace) if note not in trace.notes]
+    trace.notes += source.notes()
+    if name != "chunks":  # which holds a trace that was looked over, arrivals and notes included
+        start_at_zero(trace)
+        trace.notes += remarks(trace)
     return trace
 
 
