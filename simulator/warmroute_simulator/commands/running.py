@@ -56,8 +56,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> 
     """How the trace is played and what is measured. `load` False: the command has its own loads."""
     add_pace_arguments(parser, load=load)
     add = parser.add_argument_group("what happens meanwhile").add_argument
+    scenarios = "; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items())
     add("--scenario", choices=sorted(SCENARIOS), default="steady", metavar="NAME",
-        help="; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items()))  # fmt: skip
+        help=scenarios.replace("%", "%%"))  # fmt: skip
     add("--at", action="append", default=[], metavar="TIME:KIND:WORKER[:NUMBER]",
         help="one thing that happens: 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; "
         "may be repeated")  # fmt: skip
