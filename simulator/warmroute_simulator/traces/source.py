@@ -39,7 +39,7 @@ Id = int | str
 
 _EXAMPLES: Final = 3
 """Malformed lines that are told in full when they are skipped."""
-_FOUND_CHARACTERS: Final = 60
+_FOUND_CHARACTERS: Final = 80
 
 
 class Malformed(ValueError):
@@ -109,7 +109,8 @@ class Source:
 def _told(file: str, number: int, line: bytes, error: BaseException) -> TraceError:
     """The user's words for what a decoder or a reader raised."""
     if isinstance(error, Malformed):
-        return TraceError(file, number, error.field, error.expected, error.found)
+        found = None if error.found is None else _shortened(error.found)
+        return TraceError(file, number, error.field, error.expected, found)
     if isinstance(error, UnicodeDecodeError):
         return TraceError(file, number, None, "text in UTF-8", f"byte {error.object[error.start]:#x}")
     if isinstance(error, RecursionError):
@@ -159,8 +160,9 @@ def _found(line: bytes, path: str) -> str | None:
 
 
 def _excerpt(text: bytes) -> str:
-    words = text.strip().decode(errors="replace")
-    words = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words
-    )
+    return _shortened(text.strip().decode(errors="replace"))
+
+
+def _shortened(words: str) -> str:
+    words = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
     return words if len(words) <= _FOUND_CHARACTERS else words[:_FOUND_CHARACTERS] + "…"
