@@ -39,8 +39,8 @@ from warmroute.demo.traffic import sessions
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.journal import replay
 from warmroute_simulator.engine.presets import load_preset
+from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.fleet import WorkerPlan
-from warmroute_simulator.simulation.run import RunConfig
 from warmroute_simulator.study.cell import Cell, Setup, run_cell
 from warmroute_simulator.traces.formats import read_trace
 from warmroute_simulator.traces.journal import measured

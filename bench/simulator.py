@@ -32,8 +32,8 @@ from random import Random
 from statistics import median
 
 import fidelity
-import live_parity
 
+import live_parity
 from warmroute_simulator.bounds.infinite import single_infinite
 from warmroute_simulator.bounds.pages import Pages
 from warmroute_simulator.bounds.replay import replay
@@ -104,7 +104,7 @@ def dynamo(folder: Path, mooncake: Path) -> list[str] | str:
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", environment], check=True, capture_output=True)
             wheel = f"ai-dynamo-runtime=={DYNAMO_VERSION}"
-            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*pip, "--no-deps", wheel], check=True, capture_output=True)
             subprocess.run([*pip, "uvloop", "pydantic<=2.13.5"], check=True, capture_output=True)
         subprocess.run([python, "-c", "import dynamo._core"], check=True, capture_output=True)

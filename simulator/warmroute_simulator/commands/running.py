@@ -14,8 +14,8 @@ from warmroute_simulator.commands.pace import add_pace_arguments, plan_of
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.report.model import Slo
+from warmroute_simulator.simulation.config import RunConfig, Spread
 from warmroute_simulator.simulation.fleet import WorkerPlan
-from warmroute_simulator.simulation.run import RunConfig, Spread
 from warmroute_simulator.simulation.scenario import SCENARIOS, parse_happening, scenario
 from warmroute_simulator.study.cell import Setup
 from warmroute_simulator.traces.formats import AUTO, detect

@@ -46,7 +46,7 @@ class PredictionError(msgspec.Struct, frozen=True):
 
 
 class PromptTokens(msgspec.Struct, frozen=True):
-    """Where the prompt tokens of requests taken up went; the last four add up to the first."""
+    """Where the prompt tokens of requests taken up went; the last five add up to the first."""
 
     total: int
     reused: int
@@ -56,8 +56,10 @@ class PromptTokens(msgspec.Struct, frozen=True):
     after_eviction: int
     """Computed again: this worker had them before."""
     first_time: int
-    """The rest: computed, held by no worker, and not before by this one. Most never existed before; some were
-    evicted on another worker."""
+    """No worker had ever computed them."""
+    forgotten: int
+    """The rest: another worker had computed them once and lost them since, or they are the few at the end of
+    a shared stretch that fill no whole page."""
 
 
 class Goodput(msgspec.Struct, frozen=True):

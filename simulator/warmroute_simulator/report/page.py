@@ -17,7 +17,8 @@ from warmroute_simulator.report.curves import Curves
 from warmroute_simulator.report.markup import Series
 from warmroute_simulator.report.model import Report
 from warmroute_simulator.report.page_style import SERIES, STYLE
-from warmroute_simulator.report.slowest import Explanation, slowest
+from warmroute_simulator.report.slowest import slowest
+from warmroute_simulator.simulation.records import Explanation
 
 
 class Panel(msgspec.Struct, frozen=True):

@@ -17,21 +17,24 @@ STYLE: Final = """
   color-scheme: light dark;
   --ground: #fcfbf9; --raised: #fff; --ink: #1d2126; --soft: #5c646e; --faint: #8b929b; --line: #e6e3de;
   --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #b8559a; --s4: #c98a00; --s5: #2f9fd8; --s6: #6b6f76;
-  --reused: #3aa588; --first: #d3d6db; --evicted: #e5993f; --elsewhere: #c3a0d2; --in-bar: #14171a;
+  --reused: #3aa588; --first: #d3d6db; --evicted: #e5993f; --elsewhere: #c3a0d2; --forgotten: #9db4d8;
+  --in-bar: #14171a;
   --running: #3b8fc4; --waiting: #e5993f; --used: #55616d; --cached: #dcdfe3;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #15181c; --raised: #1b1f24; --ink: #e8eaed; --soft: #a6aeb8; --faint: #7d8590; --line: #2a2f36;
     --s0: #5cb3ea; --s1: #ff8f4d; --s2: #3fcf9f; --s3: #e79acb; --s4: #f2c14e; --s5: #9bd9ff; --s6: #b4bac2;
-    --reused: #2b8f73; --first: #434a54; --evicted: #b8742a; --elsewhere: #86629b; --in-bar: #f4f5f6;
+    --reused: #2b8f73; --first: #434a54; --evicted: #b8742a; --elsewhere: #86629b; --forgotten: #4f6b97;
+    --in-bar: #f4f5f6;
     --running: #3f8fc0; --waiting: #d68a36; --used: #93a0ad; --cached: #353c45;
   }
 }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); }
 .s4 { --c: var(--s4); } .s5 { --c: var(--s5); } .s6 { --c: var(--s6); }
 .reused { --c: var(--reused); } .first { --c: var(--first); } .evicted { --c: var(--evicted); }
-.elsewhere { --c: var(--elsewhere); } .running { --c: var(--running); } .waiting { --c: var(--waiting); }
+.elsewhere { --c: var(--elsewhere); } .forgotten { --c: var(--forgotten); }
+.running { --c: var(--running); } .waiting { --c: var(--waiting); }
 .used { --c: var(--used); } .cached { --c: var(--cached); } .ceiling { --c: var(--line); }
 
 * { box-sizing: border-box; }

@@ -34,9 +34,10 @@ _ROW: Final = 45.0
 
 TOKEN_KINDS: Final = (
     ("reused", "reused"),
-    ("first", "computed, held by nobody"),
-    ("evicted", "computed again after eviction"),
-    ("elsewhere", "computed, held by another worker"),
+    ("first", "computed for the first time"),
+    ("evicted", "computed again, evicted here"),
+    ("elsewhere", "computed again, held by another worker"),
+    ("forgotten", "computed again, lost by another worker"),
 )
 """Classes of colours, and what became of a prompt token."""
 
@@ -116,7 +117,9 @@ def token_bars(series: Sequence[Series]) -> str:
     for row, one in enumerate(series):
         plot.text(0, row + 0.32, one.name, "strong", "start")
         tokens, bounds = one.report.prompt_tokens, one.report.bounds
-        parts = (tokens.reused, tokens.first_time, tokens.after_eviction, tokens.elsewhere)
+        parts = (
+            tokens.reused, tokens.first_time, tokens.after_eviction, tokens.elsewhere, tokens.forgotten
+        )  # fmt: skip
         at = 0.0
         for (css, name), part in zip(TOKEN_KINDS, parts, strict=True):
             share = part / tokens.total if tokens.total else 0.0

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Final, NamedTuple
+from typing import Final
 
-from warmroute_policies.types import CostShares
 from warmroute_simulator.report import words
 from warmroute_simulator.report.curves import Slow
 from warmroute_simulator.report.markup import Series, legend, named, section, table
 from warmroute_simulator.report.small_plots import decision_costs, short_name
+from warmroute_simulator.simulation.records import Explanation
 
 _SHOWN_OF_ONE: Final = 10
 _SHOWN_OF_SEVERAL: Final = 5
 """Of each; the slowest few are alike."""
-
-
-class Explanation(NamedTuple):
-    """Why one request went where it went: what each worker would have cost it."""
-
-    row: int
-    worker: str
-    reason: str
-    shares: Sequence[CostShares]
-
 
 _NUMBERS: Final = (
     "request",

@@ -157,12 +157,13 @@ def _goodput(measured: _Measured, slo: Slo) -> Goodput:
 def _prompt_tokens(records: Records) -> tuple[PromptTokens, int, PredictionError | None]:
     """Reads. Where they went, how many hits were predicted, and how wrong that was; of requests taken up."""
     ends = records.trace.tree.ends
-    taken = total = reused = evicted = elsewhere = predicted = wrong = 0
-    for node, hit, lost, held, expected in zip(
+    taken = total = reused = evicted = elsewhere = first_time = predicted = wrong = 0
+    for node, hit, lost, held, new, expected in zip(
         records.trace.prompts,
         records.hit_tokens,
         records.evicted_tokens,
         records.elsewhere_tokens,
+        records.first_time_tokens,
         records.predicted_tokens,
         strict=True,
     ):
@@ -172,9 +173,11 @@ def _prompt_tokens(records: Records) -> tuple[PromptTokens, int, PredictionError
             reused += hit
             evicted += lost
             elsewhere += held
+            first_time += new
             predicted += expected
             wrong += abs(expected - hit)
-    tokens = PromptTokens(total, reused, elsewhere, evicted, total - reused - elsewhere - evicted)
+    rest = total - reused - elsewhere - evicted - first_time
+    tokens = PromptTokens(total, reused, elsewhere, evicted, first_time, rest)
     error = PredictionError(wrong / taken, (predicted - reused) / taken) if taken else None
     return tokens, predicted, error
 

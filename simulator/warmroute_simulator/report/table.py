@@ -148,9 +148,10 @@ def _tokens(tokens: PromptTokens) -> Table:
     table.columns[3].justify = "left"
     for name, part in (
         ("reused", tokens.reused),
-        ("computed, held by nobody", tokens.first_time),
-        ("computed again after eviction", tokens.after_eviction),
-        ("computed, held by another worker", tokens.elsewhere),
+        ("computed for the first time", tokens.first_time),
+        ("computed again, evicted here", tokens.after_eviction),
+        ("computed again, held by another worker", tokens.elsewhere),
+        ("computed again, lost by another worker", tokens.forgotten),
     ):
         share = part / tokens.total if tokens.total else 0.0
         table.add_row(name, words.count(part), words.percent(share), Text(bar(share), style="cyan"))

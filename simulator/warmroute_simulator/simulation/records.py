@@ -11,6 +11,9 @@ from array import array
 from dataclasses import dataclass, field
 from math import nan
 
+import msgspec
+
+from warmroute_policies.types import CostShares
 from warmroute_simulator.traces.trace import Trace
 
 
@@ -56,6 +59,15 @@ class WorkerTotals:
     """Time in which steps ran."""
 
 
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a request went where it went: what each worker would have cost at that moment."""
+
+    row: int
+    worker: str
+    reason: str
+    shares: list[CostShares]
+
+
 @dataclass(slots=True)
 class Records:
     """State: the columns."""
@@ -98,6 +110,9 @@ class Records:
     """Of those that were not cached: tokens that this worker had computed before and lost since."""
     elsewhere_tokens: array[int] = field(default_factory=lambda: array("i"))
     """Of those that were neither: tokens that another worker held at that moment."""
+    first_time_tokens: array[int] = field(default_factory=lambda: array("i"))
+    """Tokens that no worker had ever computed. What is left of the prompt was computed by another worker
+    once, which has lost it since."""
 
     @classmethod
     def of(cls, trace: Trace, workers: list[str]) -> Records:
@@ -113,6 +128,7 @@ class Records:
             records.reusable_tokens,
             records.evicted_tokens,
             records.elsewhere_tokens,
+            records.first_time_tokens,
         ):
             column.extend([0] * rows)
         for times in (records.arrived_s, records.first_token_s, records.finished_s):

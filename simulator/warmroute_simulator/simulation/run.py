@@ -14,85 +14,30 @@ Every request of the trace ends in one of the outcomes of `records`.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import nan
 from random import Random
 
-import msgspec
-
 from warmroute_policies.balancer import Balancer
-from warmroute_policies.config import BalancerConfig
-from warmroute_policies.events import PolicySpec
 from warmroute_policies.plugins import load_policy
-from warmroute_policies.types import CostShares, Decision, RoutingRequest, Usage, WorkerSpec
+from warmroute_policies.types import Decision, RoutingRequest, Usage
 from warmroute_policies.types import Outcome as Told
 from warmroute_simulator.engine import Admitted, Event, Finished, FirstToken
-from warmroute_simulator.simulation.arrivals import ArrivalPlan, Arrivals
-from warmroute_simulator.simulation.fleet import WorkerPlan
+from warmroute_simulator.simulation.arrivals import Arrivals
+from warmroute_simulator.simulation.changes import FleetChanges
+from warmroute_simulator.simulation.config import RunConfig, Spread
 from warmroute_simulator.simulation.identity import blocks_of
 from warmroute_simulator.simulation.kernel import Kernel
-from warmroute_simulator.simulation.records import Outcome, Records, Sample
+from warmroute_simulator.simulation.records import Explanation, Outcome, Records
 from warmroute_simulator.simulation.router import Router
-from warmroute_simulator.simulation.scenario import Happening, Kind
+from warmroute_simulator.simulation.samples import Sampler
 from warmroute_simulator.simulation.worker import SimulatedWorker
+from warmroute_simulator.traces.prompts import ROOT
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 MODEL = "simulated"
 """A fleet serves one model; the models that a trace names are not told apart."""
-
-# A restarted worker is found again by the first health check that it answers; the live router's default
-# interval.
-_NOTICE_S = 10.0
-
-# Samples of the fleet that a run keeps at most: enough for a plot as wide as a screen.
-_SAMPLES_MAX = 480
-_SAMPLE_EVERY_S = 1.0
-
-
-class Spread(enum.StrEnum):
-    """How clients choose among router replicas."""
-
-    RANDOM = "random"
-    SESSION = "session"
-    """All requests of a session go to one replica; those without a session at random."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """All that a run is made of, beside the trace."""
-
-    fleet: tuple[WorkerPlan, ...]
-    policy: PolicySpec
-    balancer: BalancerConfig = field(default_factory=BalancerConfig)
-    """Prices of the fleet's worker classes are added to it."""
-    arrivals: ArrivalPlan = field(default_factory=ArrivalPlan)
-    scenario: tuple[Happening, ...] = ()
-    seed: int = 0
-    network_s: float = 0.0
-    """One way between a router and a worker."""
-    feedback_s: float = 0.0
-    """How much later than that a router's books learn of first tokens and ends."""
-    routers: int = 1
-    spread: Spread = Spread.RANDOM
-
-    def __post_init__(self) -> None:
-        if not self.fleet:
-            raise ValueError("a fleet needs at least one worker")
-        if self.network_s < 0 or self.feedback_s < 0:
-            raise ValueError("delays must not be negative")
-        if self.routers < 1:
-            raise ValueError("there must be at least one router")
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """Why a request went where it went: what each worker would have cost at that moment."""
-
-    row: int
-    worker: str
-    reason: str
-    shares: list[CostShares]
 
 
 def simulate(
@@ -156,7 +101,9 @@ class Simulation:
         self._spread_chance = Random(f"routers {config.seed}")
         self._reasons: dict[str, int] = {}
         self._flights: dict[int, _Flight] = {}
-        self._every_s = _SAMPLE_EVERY_S
+        self._computed = bytearray(len(trace.tree))
+        """1 for every node that some worker was given to compute."""
+        self._computed[ROOT] = 1
         self.routers = [self._make_router(number) for number in range(config.routers)]
 
     def _make_router(self, number: int) -> Router:
@@ -167,12 +114,14 @@ class Simulation:
 
     def run(self) -> Records:
         """Writes."""
-        records = self.records
-        self._set_up_fleet()
-        self.arrivals.begin()
+        records, arrivals = self.records, self.arrivals
+        sampler = Sampler(self.workers, self.kernel, lambda: arrivals.left > 0)
+        changes = FleetChanges(self.config, self.workers, self.routers, self.kernel, self._broke)
+        changes.begin(max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed)
+        arrivals.begin()
         for number in range(len(self.routers)):
             self._tick(number)
-        self._sample(0)
+        sampler.look()
         try:
             self.kernel.run()
         except KeyboardInterrupt:
@@ -182,8 +131,9 @@ class Simulation:
         records.ended_s = self.kernel.now
         records.totals = [worker.totals() for worker in self.workers]
         records.reasons = list(self._reasons)
-        records.session_started_s = self.arrivals.session_started_s
-        records.session_ended_s = self.arrivals.session_ended_s
+        records.samples = sampler.samples
+        records.session_started_s = arrivals.session_started_s
+        records.session_ended_s = arrivals.session_ended_s
         return records
 
     # --- a request's way ------------------------------------------------------------------------
@@ -255,6 +205,7 @@ class Simulation:
         """What was cached when the engine took the request up, and where the rest was."""
         records, row = self.records, flight.row
         records.admitted.append(row)
+        records.first_time_tokens[row] = self._first_time(row)
         records.hit_tokens[row] = event.cached_tokens
         records.evicted_tokens[row] = event.lost_tokens
         reached, limit = event.cached_tokens + event.lost_tokens, flight.prompt_tokens - 1
@@ -268,6 +219,17 @@ class Simulation:
                 default=0,
             )
             records.elsewhere_tokens[row] = max(0, best - reached)
+
+    def _first_time(self, row: int) -> int:
+        """Writes. Tokens of the prompt that no worker was ever given to compute; from now on one was."""
+        tree, computed = self.trace.tree, self._computed
+        node = self.trace.prompts[row]
+        while not computed[node]:
+            computed[node] = 1
+            node = tree.parents[node]
+        known = tree.ends[node]
+        computed[self.trace.answers[row]] = 1
+        return self.trace.prompt_tokens(row) - known
 
     def _travel(self, flight: _Flight, arrive: Callable[[_Flight], None]) -> None:
         """Between router and worker. What is under way when the worker dies never arrives."""
@@ -339,109 +301,13 @@ class Simulation:
         worker, reason, shares = router.balancer.explain(request, self.kernel.now)
         self.explanations[row] = Explanation(row, worker, reason, shares)
 
-    # --- the fleet ------------------------------------------------------------------------------
-
-    def _set_up_fleet(self) -> None:
-        span_s = max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed
-        moments = sorted(self.config.scenario, key=lambda happening: happening.moment(span_s))
-        absent = set()
-        for happening in reversed(moments):
-            if happening.kind is Kind.START:
-                absent.add(happening.worker)
-            else:
-                absent.discard(happening.worker)
-        for number, worker in enumerate(self.workers):
-            if number in absent:
-                worker.die()
-            else:
-                for router in self.routers:
-                    router.add_worker(self._spec(number))
-        for happening in moments:
-            self._plan(happening, happening.moment(span_s))
-
-    def _spec(self, number: int) -> WorkerSpec:
-        plan, worker = self.config.fleet[number], self.workers[number]
-        return WorkerSpec(
-            worker_id=plan.worker_id,
-            weight=plan.weight,
-            kv_capacity_tokens=worker.capacity_tokens,
-            engine_block_tokens=plan.engine.block_tokens,
-            worker_class=plan.worker_class,
-            rtt_s=2 * self.config.network_s,
-        )
-
-    def _plan(self, happening: Happening, at_s: float) -> None:
-        self.kernel.at(at_s, lambda _: self._happen(happening))
-
-    def _happen(self, happening: Happening) -> None:
-        worker = self.workers[happening.worker]
-        match happening.kind:
-            case Kind.DIE:
-                self._die(worker)
-            case Kind.START:
-                self._start(worker)
-            case Kind.SLOW:
-                worker.set_pace(happening.factor)
-            case Kind.FLUSH:
-                if worker.alive:
-                    worker.flush()
-            case Kind.DRAIN | Kind.UNDRAIN:
-                for router in self.routers:
-                    router.drain(worker.worker_id, happening.kind is Kind.DRAIN)
-            case Kind.HEALTHY | Kind.UNHEALTHY:
-                for router in self.routers:
-                    router.set_health(worker.worker_id, happening.kind is Kind.HEALTHY)
-
-    def _die(self, worker: SimulatedWorker) -> None:
-        """Connections break at once; a router with none in flight learns by the next one that it tries."""
-        if not worker.alive:
-            return
-        worker.die()
+    def _broke(self, worker: SimulatedWorker) -> None:
+        """Its connections break at once; a router with none there learns of it when it tries one."""
         for flight in [flight for flight in self._flights.values() if flight.worker == worker.number]:
             flight.router.set_health(worker.worker_id, False)
             self._try_another(flight)
-
-    def _start(self, worker: SimulatedWorker) -> None:
-        """A worker that a router does not know is added at once, by its operator; one that it knows had died
-        and is found by a health check, which also tells that its process is new."""
-        if worker.alive:
-            return
-        worker.start()
-        knowing = [router for router in self.routers if not router.add_worker(self._spec(worker.number))]
-
-        def notice(_: int) -> None:
-            if worker.alive:
-                for router in knowing:
-                    router.restarted(worker.worker_id)
-
-        self.kernel.at(self.kernel.now + _NOTICE_S, notice)
-
-    # --- upkeep ---------------------------------------------------------------------------------
 
     def _tick(self, number: int) -> None:
         pause_s = self.routers[number].tick()
         if self.arrivals.left:
             self.kernel.at(self.kernel.now + pause_s, self._tick, number)
-
-    def _sample(self, _: int) -> None:
-        samples, kernel = self.records.samples, self.kernel
-        engines = [worker.engine for worker in self.workers]
-        caches = [worker.cache for worker in self.workers]
-        alive = [worker.alive for worker in self.workers]
-        samples.append(
-            Sample(
-                kernel.now,
-                tuple(engine.waiting * up for engine, up in zip(engines, alive, strict=True)),
-                tuple(engine.running * up for engine, up in zip(engines, alive, strict=True)),
-                tuple(cache.in_use / cache.capacity * up for cache, up in zip(caches, alive, strict=True)),
-                tuple(
-                    (cache.capacity - cache.free) / cache.capacity * up
-                    for cache, up in zip(caches, alive, strict=True)
-                ),
-            )
-        )
-        if len(samples) > _SAMPLES_MAX:
-            del samples[1::2]
-            self._every_s *= 2
-        if self.arrivals.left:
-            kernel.at(kernel.now + self._every_s, self._sample)

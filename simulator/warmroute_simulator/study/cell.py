@@ -20,9 +20,10 @@ from warmroute_simulator.report.curves import Curves, curves
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
 from warmroute_simulator.simulation.arrivals import Starts
+from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.load import at_load
-from warmroute_simulator.simulation.records import Records
-from warmroute_simulator.simulation.run import Explanation, RunConfig, simulate
+from warmroute_simulator.simulation.records import Explanation, Records
+from warmroute_simulator.simulation.run import simulate
 from warmroute_simulator.traces.trace import Trace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from math import nan
 from random import Random
@@ -61,6 +62,7 @@ def by_hand() -> Records:
             records.evicted_tokens[row],
             records.elsewhere_tokens[row],
         ) = values
+    records.first_time_tokens = array("i", [1000, 1100, 400, 0, 0])
     records.admitted.extend([0, 1, 2, 3])
     records.session_started_s[0], records.session_ended_s[0] = 0.0, 2.0
     records.totals = [

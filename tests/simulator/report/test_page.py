@@ -17,9 +17,8 @@ from warmroute_simulator.report.comparison import Difference, Interval, LoadPoin
 from warmroute_simulator.report.curves import curves, slowest_rows
 from warmroute_simulator.report.model import Slo
 from warmroute_simulator.report.page import Panel, page
-from warmroute_simulator.report.slowest import Explanation
 from warmroute_simulator.report.summary import summarize
-from warmroute_simulator.simulation.records import Records
+from warmroute_simulator.simulation.records import Explanation, Records
 from warmroute_simulator.traces.prompts import PromptTree
 from warmroute_simulator.traces.trace import Trace
 

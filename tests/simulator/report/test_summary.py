@@ -51,7 +51,7 @@ def test_hits_are_over_requests_that_an_engine_took_up(records: Records) -> None
 
 
 def test_prompt_tokens_add_up(records: Records) -> None:
-    assert report_of(records).prompt_tokens == PromptTokens(4500, 1296, 600, 100, 2504)
+    assert report_of(records).prompt_tokens == PromptTokens(4500, 1296, 600, 100, 2500, 4)
 
 
 def test_the_prediction_error_counts_both_ways_and_the_bias_does_not(records: Records) -> None:
@@ -193,8 +193,11 @@ def test_totals_agree_with_naive_sums(make_run: Callable[..., Records], seed: in
         fmean(records.first_token_s[row] - records.arrived_s[row] for row in rows)
     )
     tokens = report.prompt_tokens
-    assert tokens.total == tokens.reused + tokens.elsewhere + tokens.after_eviction + tokens.first_time
-    assert min(tokens.reused, tokens.elsewhere, tokens.after_eviction, tokens.first_time) >= 0
+    parts = (
+        tokens.reused, tokens.elsewhere, tokens.after_eviction, tokens.first_time, tokens.forgotten
+    )  # fmt: skip
+    assert tokens.total == sum(parts)
+    assert min(parts) >= 0
     assert sum(report.reasons.values()) == 200
     assert sum(worker.computed_share or 0 for worker in report.per_worker) == pytest.approx(1)
     assert report.imbalance is not None

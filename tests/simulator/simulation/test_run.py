@@ -13,9 +13,10 @@ from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.engine.steps import step_seconds
 from warmroute_simulator.simulation.arrivals import ArrivalPlan
+from warmroute_simulator.simulation.config import RunConfig, Spread
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.records import Outcome, Records
-from warmroute_simulator.simulation.run import RunConfig, Simulation, Spread, simulate
+from warmroute_simulator.simulation.run import Simulation, simulate
 from warmroute_simulator.simulation.scenario import parse_happening
 from warmroute_simulator.traces.prompts import ROOT, PromptTree
 from warmroute_simulator.traces.trace import Trace
@@ -117,7 +118,8 @@ def test_every_request_ends_and_every_book_is_closed(policy: str, closed: bool) 
         prompt_tokens = trace.prompt_tokens(row)
         assert 0 <= records.hit_tokens[row] <= prompt_tokens - 1
         missed = prompt_tokens - records.hit_tokens[row]
-        assert records.evicted_tokens[row] + records.elsewhere_tokens[row] <= missed
+        again = records.evicted_tokens[row] + records.elsewhere_tokens[row]
+        assert 0 <= again + records.first_time_tokens[row] <= missed
         assert (
             records.arrived_s[row] < records.first_token_s[row] <= records.finished_s[row] <= records.ended_s
         )
@@ -168,6 +170,17 @@ def test_a_cache_aware_router_finds_more_than_a_blind_one() -> None:
         sum(simulate(trace, config(policy=policy))[0].hit_tokens) for policy in ("cache_aware", "random")
     )
     assert warm > 1.2 * blind
+
+
+def test_every_token_is_new_to_the_fleet_once() -> None:
+    trace = chats(18, 40)
+    records, _ = simulate(trace, config())
+    reached = {node for prompt in (*trace.prompts, *trace.answers) for node in trace.tree.path(prompt)}
+    answered = {
+        answer for prompt, answer in zip(trace.prompts, trace.answers, strict=True) if answer != prompt
+    }
+    lengths = (trace.tree.ends[node] - trace.tree.start(node) for node in reached - answered)
+    assert sum(records.first_time_tokens) == sum(lengths)
 
 
 def test_what_another_worker_held_is_told() -> None:

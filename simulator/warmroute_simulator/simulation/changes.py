@@ -1,0 +1,94 @@
+"""The fleet at the beginning, and what happens to it while the run goes on.
+
+What a router learns of it, and when: of a death by the connections that break, at once, or by the next one
+that it tries; of a worker that it knows and that has come back by a health check; of a new worker from its
+operator, at once; of a slow worker or an emptied cache nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from warmroute_policies.types import WorkerSpec
+from warmroute_simulator.simulation.config import RunConfig
+from warmroute_simulator.simulation.kernel import Kernel
+from warmroute_simulator.simulation.router import Router
+from warmroute_simulator.simulation.scenario import Happening, Kind
+from warmroute_simulator.simulation.worker import SimulatedWorker
+
+# A restarted worker is found by the first health check that it answers: the live router's default interval.
+_NOTICE_S: Final = 10.0
+
+
+class FleetChanges:
+    """Plays a scenario. `broke(worker)` is called when a worker has died: its requests must go elsewhere."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        workers: Sequence[SimulatedWorker],
+        routers: Sequence[Router],
+        kernel: Kernel,
+        broke: Callable[[SimulatedWorker], None],
+    ) -> None:
+        self._config = config
+        self._workers = workers
+        self._routers = routers
+        self._kernel = kernel
+        self._broke = broke
+
+    def begin(self, span_s: float) -> None:
+        """Writes. Tells the routers of the workers that are there, and asks for what is to happen; `span_s`
+        is the length of the trace."""
+        moments = sorted(self._config.scenario, key=lambda happening: happening.moment(span_s))
+        first = {happening.worker: happening.kind for happening in reversed(moments)}
+        for number, worker in enumerate(self._workers):
+            if first.get(number) is Kind.START:
+                worker.die()  # absent until then
+            else:
+                for router in self._routers:
+                    router.add_worker(self._spec(number))
+        for place, happening in enumerate(moments):
+            self._kernel.at(happening.moment(span_s), lambda place: self._happen(moments[place]), place)
+
+    def _spec(self, number: int) -> WorkerSpec:
+        plan, worker = self._config.fleet[number], self._workers[number]
+        return WorkerSpec(
+            worker_id=plan.worker_id,
+            weight=plan.weight,
+            kv_capacity_tokens=worker.capacity_tokens,
+            engine_block_tokens=plan.engine.block_tokens,
+            worker_class=plan.worker_class,
+            rtt_s=2 * self._config.network_s,
+        )
+
+    def _happen(self, happening: Happening) -> None:
+        worker = self._workers[happening.worker]
+        match happening.kind:
+            case Kind.DIE if worker.alive:
+                worker.die()
+                self._broke(worker)
+            case Kind.START if not worker.alive:
+                self._start(worker)
+            case Kind.SLOW:
+                worker.set_pace(happening.factor)
+            case Kind.FLUSH if worker.alive:
+                worker.flush()
+            case Kind.DRAIN | Kind.UNDRAIN:
+                for router in self._routers:
+                    router.drain(worker.worker_id, happening.kind is Kind.DRAIN)
+            case Kind.HEALTHY | Kind.UNHEALTHY:
+                for router in self._routers:
+                    router.set_health(worker.worker_id, happening.kind is Kind.HEALTHY)
+
+    def _start(self, worker: SimulatedWorker) -> None:
+        worker.start()
+        knowing = [router for router in self._routers if not router.add_worker(self._spec(worker.number))]
+
+        def notice(_: int) -> None:
+            if worker.alive:
+                for router in knowing:
+                    router.restarted(worker.worker_id)
+
+        self._kernel.at(self._kernel.now + _NOTICE_S, notice)

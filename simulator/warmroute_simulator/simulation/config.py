@@ -1,0 +1,47 @@
+"""All that a run is made of, beside the trace."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.events import PolicySpec
+from warmroute_simulator.simulation.arrivals import ArrivalPlan
+from warmroute_simulator.simulation.fleet import WorkerPlan
+from warmroute_simulator.simulation.scenario import Happening
+
+
+class Spread(enum.StrEnum):
+    """How clients choose among router replicas."""
+
+    RANDOM = "random"
+    SESSION = "session"
+    """All requests of a session go to one replica; those without a session at random."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Raises ValueError for a fleet of nobody, for delays below 0, and without a router."""
+
+    fleet: tuple[WorkerPlan, ...]
+    policy: PolicySpec
+    balancer: BalancerConfig = field(default_factory=BalancerConfig)
+    """Prices of the fleet's worker classes are added to it."""
+    arrivals: ArrivalPlan = field(default_factory=ArrivalPlan)
+    scenario: tuple[Happening, ...] = ()
+    seed: int = 0
+    network_s: float = 0.0
+    """One way between a router and a worker."""
+    feedback_s: float = 0.0
+    """How much later than that a router's books learn of first tokens and ends."""
+    routers: int = 1
+    spread: Spread = Spread.RANDOM
+
+    def __post_init__(self) -> None:
+        if not self.fleet:
+            raise ValueError("a fleet needs at least one worker")
+        if self.network_s < 0 or self.feedback_s < 0:
+            raise ValueError("delays must not be negative")
+        if self.routers < 1:
+            raise ValueError("there must be at least one router")
