@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from math import floor
-from statistics import median
 from typing import Final
 
 from warmroute_simulator.traces.prompts import ROOT
@@ -41,7 +40,7 @@ def quantum_of(arrivals_s: Sequence[float]) -> float:
     if len(moments) < _MOMENTS_MIN or 2 * len(moments) > len(arrivals_s):
         return 0.0
     gaps = [after - before for before, after in pairwise(moments)]
-    usual = median(gaps)
+    usual = sorted(gaps)[len(gaps) // 2]
     if usual < _QUANTUM_MIN_S:
         return 0.0
     # A mean over all gaps, some of several steps: moments are off the grid by a little.

@@ -13,7 +13,8 @@ Which prompts go on from an answered one is not recorded in general, only where 
 answer (`continued`). A prompt that shares all whole blocks of an answered one, is longer, and leaves room for
 its answer goes on from it if the journal says so, or if both are of one session, or if neither has a name
 for its session and nothing else ended in that block: many questions behind one system prompt end there too,
-and none goes on from another.
+and none goes on from another. Where the worker that wrote the answer took the later prompt as well, what it
+had cached of it decides.
 """
 
 from __future__ import annotations
@@ -21,153 +22,31 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import nan
-from pathlib import Path
-from statistics import median_low
-from typing import Final, cast, final
-
-import msgspec
+from typing import Final, final
 
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
-from warmroute_policies.config import BalancerConfig
-from warmroute_policies.events import (
-    VERSION,
-    AnyHeader,
-    Finished,
-    FirstToken,
-    Header,
-    Line,
-    PolicySpec,
-    Rerouted,
-    Routed,
-    WorkerAdded,
-    WorkerRemoved,
-    WorkerUpdated,
-)
-from warmroute_policies.types import Decision, Outcome, Usage, WorkerId, WorkerSpec
+from warmroute_policies.events import Finished, Rerouted, Routed
+from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
-from warmroute_simulator.traces.options import ReadOptions
+from warmroute_simulator.traces.journal_events import Flight, events, journal_header, measured
 from warmroute_simulator.traces.source import BAD_LINE, MOST_SECONDS, MOST_TOKENS, Malformed, Source
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
+
+__all__ = ["journal_header", "measured", "read"]
 
 _SEVERAL: Final = -1
 """Instead of a prompt's length: prompts of different lengths ended in this block."""
 _UNKNOWN: Final = -1
 """The engine did not say how many tokens it had cached."""
 
-
 # Engines count hits in pages: a hit of all that is shared may be reported as this much less.
 _PAGE_TOKENS: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class JournalHeader:
-    """What made the journal."""
-
-    policy: PolicySpec
-    config: BalancerConfig
-    workers: tuple[WorkerSpec, ...]
-    """Those that were there at the last request, in the order in which they came."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One request as it went in reality."""
-
-    arrival_s: float
-    """Since the first request."""
-    worker: WorkerId
-    """That answered, or was tried last."""
-    prompt_tokens: int
-    cached_tokens: int | None
-    """None: the engine did not report it."""
-    output_tokens: int | None
-    ttft_s: float
-    """`nan` where the first token was not seen: failures, and answers that are no streams."""
-    e2e_s: float
-    """`nan` for a request that had not ended when the journal did."""
-    predicted_hit_tokens: int
-    outcome: Outcome | None
 
 
 def read(source: Source) -> Trace:
     """A journal as a trace, open loop. Raises TraceError."""
     return _Reader(source).read()
-
-
-def journal_header(path: Path) -> JournalHeader:
-    """The policy, the configuration and the fleet of a live router. Raises TraceError."""
-    header: Header | None = None
-    present: dict[WorkerId, WorkerSpec] = {}
-    workers: tuple[WorkerSpec, ...] = ()
-    changed = True
-    for _, _, event in _events(Source(path, ReadOptions())):
-        match event:
-            case Header():
-                header = event
-            case WorkerAdded() | WorkerUpdated():
-                present[event.worker.worker_id] = event.worker
-                changed = True
-            case WorkerRemoved():
-                present.pop(event.worker_id, None)
-                changed = True
-            case Routed() if changed:
-                workers, changed = tuple(present.values()), False
-    assert header is not None  # else `_events` has raised
-    return JournalHeader(header.policy, header.config, workers or tuple(present.values()))
-
-
-def measured(path: Path) -> list[Measured]:
-    """How the requests went in reality, in the order in which they came; refused ones are left out.
-
-    Raises TraceError.
-    """
-    flights: dict[int, _Flight] = {}
-    rows: list[_Flight] = []
-    for _, _, event in _events(Source(path, ReadOptions())):
-        match event:
-            case Routed() if event.decision is not None:
-                flight = flights[event.request_id] = _Flight(event, event.decision, len(rows))
-                rows.append(flight)
-            case Rerouted() if event.decision is not None and event.request_id in flights:
-                flights[event.request_id].decision = event.decision
-            case FirstToken() if event.request_id in flights:
-                flights[event.request_id].first_token_at = event.now
-            case Finished() if event.request_id in flights:
-                flights.pop(event.request_id).finished = event
-    return [flight.measured(rows[0].routed_at) for flight in rows]
-
-
-@final
-class _Flight:
-    """A request on its way. State: what is known of it so far."""
-
-    __slots__ = ("decision", "finished", "first_token_at", "max_tokens", "routed_at", "row", "stream")
-
-    def __init__(self, routed: Routed, decision: Decision, row: int) -> None:
-        self.decision, self.row = decision, row
-        self.routed_at, self.stream, self.max_tokens = routed.now, routed.stream, routed.max_tokens
-        self.first_token_at = nan
-        self.finished: Finished | None = None
-
-    def measured(self, origin: float) -> Measured:
-        """Reads."""
-        decision, finished = self.decision, self.finished
-        usage = finished.usage if finished is not None and finished.usage is not None else Usage()
-        return Measured(
-            self.routed_at - origin,
-            decision.worker,
-            decision.prompt_tokens if usage.prompt_tokens is None else usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.completion_tokens,
-            self.first_token_at - self.routed_at if self.stream else nan,
-            nan if finished is None else finished.now - self.routed_at,
-            decision.predicted_hit_tokens,
-            None if finished is None else finished.outcome,
-        )
 
 
 @final
@@ -177,7 +56,7 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._prompts = ContinuedPrompts()
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, Flight] = {}
         self._arrivals_s = array("d")
         self._sessions = array("i")
         self._workers: list[WorkerId] = []
@@ -199,7 +78,7 @@ class _Reader:
     def read(self) -> Trace:
         source, prompts = self._source, self._prompts
         limit = source.options.limit
-        for number, text, event in _events(source):
+        for number, text, event in events(source):
             enough = limit is not None and len(prompts) >= limit
             if enough and not self._flights:
                 break
@@ -248,7 +127,7 @@ class _Reader:
         self._sessions.append(session)
         self._workers.append(sys.intern(decision.worker))
         self._cached.append(_UNKNOWN)
-        self._flights[event.request_id] = _Flight(event, decision, row)
+        self._flights[event.request_id] = Flight(event, decision, row)
         self._look_back(row, event.continued)
         end = self._prompts.ends[row]
         if self._lengths.setdefault(end, blocks) != blocks:
@@ -301,7 +180,7 @@ class _Reader:
             if self._sessions[row] != NO_SESSION:
                 self._answered_in[prompts.ends[row], self._sessions[row]] = row
 
-    def _set_output(self, flight: _Flight, completion_tokens: int | None) -> None:
+    def _set_output(self, flight: Flight, completion_tokens: int | None) -> None:
         """Writes. The answer's length, as counted or guessed."""
         tokens = completion_tokens
         if tokens is None:
@@ -362,44 +241,5 @@ class _Reader:
             extra = self._cached[row] - shared
             if -_PAGE_TOKENS < extra < prompts.tokens[row] / max(1.0, prompts.blocks[row]):
                 found.setdefault(known, []).append(extra)
-        usual = {known: median_low(extras) for known, extras in found.items()}
+        usual = {known: sorted(extras)[(len(extras) - 1) // 2] for known, extras in found.items()}
         return {known: extra for known, extra in usual.items() if extra > 0}
-
-
-def _events(source: Source) -> Iterator[tuple[int, bytes, Line]]:
-    """Numbers, lines and what they say, header first. The last line may be torn, because the writer died.
-
-    Raises TraceError.
-    """
-    decode = msgspec.json.Decoder(Line).decode
-    first = True
-    for number, text in source.lines():
-        if first:
-            _check_version(source, number, text)
-        try:
-            event = cast("Line", decode(text))
-        except BAD_LINE as error:
-            if first:
-                raise source.told(number, text, error) from error
-            if not text.endswith(b"\n"):
-                source.count("line at the end is torn and left out")
-                return
-            source.reject(number, text, error)
-            continue
-        if isinstance(event, Header) is not first:
-            expected = "a header" if first else "one header; each run of a router is a journal of its own"
-            raise source.error(number, None, expected)
-        first = False
-        yield number, text, event
-    if first:
-        raise source.error(0, None, "a journal", "an empty file")
-
-
-def _check_version(source: Source, number: int, text: bytes) -> None:
-    """Raises TraceError for the header of another version, before its other fields are judged."""
-    try:
-        version = msgspec.json.decode(text, type=AnyHeader).version
-    except BAD_LINE:
-        return  # no header at all, which the caller says
-    if version != VERSION:
-        raise source.error(number, "version", f"{VERSION}, which is what this release reads", version)
