@@ -9,6 +9,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from warmroute_policies.errors import ConfigError
 from warmroute_simulator.traces.files import TraceError
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=module.run, parser=sub)
     arguments = parser.parse_args(arguments_given)
     try:
+        _check_folders(arguments)
         return int(arguments.run(arguments))
     except (TraceError, ConfigError, ValueError) as error:
         # What the user gave is wrong: the message says what was expected.
@@ -62,3 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"simulator {arguments.command}: interrupted", file=sys.stderr)
         return 1
+
+
+def _check_folders(arguments: argparse.Namespace) -> None:
+    """Before the work, not after it: raises ValueError for a result that could not be written."""
+    for option in ("json", "csv", "html", "out"):
+        file = getattr(arguments, option, None)
+        if isinstance(file, Path) and not file.parent.is_dir():
+            raise ValueError(f"--{option} {file}: there is no folder {file.parent}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.parameters import Value
+from warmroute_policies.registry import available
 from warmroute_simulator.bounds.hits import HitBounds, hit_bounds
 from warmroute_simulator.bounds.infinite import infinite_hit_tokens
 from warmroute_simulator.bounds.pages import Pages
@@ -62,7 +63,7 @@ def parse_policy(text: str) -> PolicySpec:
     """`NAME` or `NAME:param=value,…`. A name may be `package.module:Class`, then parameters follow a second
     colon. Raises ValueError that says what was expected."""
     name, colon, rest = text.partition(":")
-    if colon and "=" not in rest.partition(":")[0]:
+    if colon and name not in available() and "=" not in rest.partition(":")[0]:
         attribute, _, rest = rest.partition(":")
         name = f"{name}:{attribute}"
     params: dict[str, Value] = {}
