@@ -51,9 +51,9 @@ class Happening:
 
 
 SCENARIOS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "steady": ("nothing happens", ()),
+    "steady": ("nothing happens; caches are empty at first, as always", ()),
     "scale-up": ("the last worker joins at half time, empty", ("50%:start:-1",)),
-    "cold-restart": ("every cache is emptied at half time", ("50%:flush:*",)),
+    "cache-flush": ("every cache is emptied at half time", ("50%:flush:*",)),
     "restart": ("worker 0 dies at 40 % and is back a tenth later, empty", ("40%:die:0", "50%:start:0")),
     "death": ("worker 0 dies at half time for good", ("50%:die:0",)),
     "slow-worker": ("worker 0 takes twice as long in the middle third", ("33%:slow:0:2", "67%:slow:0:1")),
