@@ -57,7 +57,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> 
     add_pace_arguments(parser, load=load)
     add = parser.add_argument_group("what happens meanwhile").add_argument
     scenarios = "; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items())
-    add("--scenario", choices=sorted(SCENARIOS), default="steady", metavar="NAME",
+    add("--scenario", default="steady", metavar="NAME",
         help=scenarios.replace("%", "%%"))  # fmt: skip
     add("--at", action="append", default=[], metavar="TIME:KIND:WORKER[:NUMBER]",
         help="one thing that happens: 600:die:2, 660:start:2, 300:slow:0:2.5, 50%%:flush:1; "
@@ -136,6 +136,8 @@ def fleet_of(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
         if live:
             return live
     if arguments.fleet:
+        if arguments.workers is not None:
+            raise ValueError("--fleet says how many workers there are: give it or --workers, not both")
         groups = [_group(text, arguments) for text in arguments.fleet]
     else:
         number = DEFAULT_WORKERS if arguments.workers is None else arguments.workers

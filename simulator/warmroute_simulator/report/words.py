@@ -71,4 +71,4 @@ def count(value: float | None) -> str:
 
 def ratio(value: float | None) -> str:
     """1.0934 → "1.09"."""
-    return DASH if value is None or not isfinite(value) else f"{value:.2f}"
+    return DASH if value is None or not isfinite(value) else f"{value:.2f}".replace("-", MINUS)

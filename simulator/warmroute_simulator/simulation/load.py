@@ -12,6 +12,7 @@ router would never rest; where the knee of a real one lies, `simulator sweep` fi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.simulation.arrivals import ArrivalPlan, Starts
@@ -19,15 +20,20 @@ from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.traces.prompts import ROOT
 from warmroute_simulator.traces.trace import Trace
 
+MOST_LOAD: Final = 10.0
+"""Far past any knee. Whoever asks for 80 means 80 %."""
+
 
 def at_load(plan: ArrivalPlan, load: float, trace: Trace, fleet: tuple[WorkerPlan, ...]) -> ArrivalPlan:
     """The plan that offers `load` times the fleet's capacity: by speed in open loop, by how often sessions
     start (a Poisson process) in closed loop.
 
-    Raises ValueError when the load is not positive, or when all requests of the trace come at once.
+    Raises ValueError when the load makes no sense, or when all requests of the trace come at once.
     """
-    if not load > 0:
-        raise ValueError(f"the load must be above 0, not {load}")
+    if not 0 < load <= MOST_LOAD:
+        raise ValueError(
+            f"the load must be above 0 and at most {MOST_LOAD:g}, not {load:g}; 80 % of the capacity are 0.8"
+        )
     rate = load * capacity_per_s(trace, fleet)
     if trace.closed_loop:
         return replace(

@@ -62,12 +62,15 @@ class Measured:
 
 
 def journal_header(path: Path) -> JournalHeader:
-    """The policy, the configuration and the fleet of a live router. Raises TraceError."""
+    """The policy, the configuration and the fleet of a live router. Raises TraceError.
+
+    Malformed lines are passed over: whether they may be is for whoever reads the requests to say.
+    """
     header: Header | None = None
     present: dict[WorkerId, WorkerSpec] = {}
     workers: tuple[WorkerSpec, ...] = ()
     changed = True
-    for _, _, event in events(Source(path, ReadOptions())):
+    for _, _, event in events(Source(path, ReadOptions(skip_bad=True))):
         match event:
             case Header():
                 header = event

@@ -260,6 +260,7 @@ def test_a_torn_last_line_is_left_out_and_a_torn_other_one_is_an_error(tmp_path:
     with pytest.raises(TraceError, match=rf"journal.jsonl line {number}: expected a line of JSON"):
         read_trace(path)
     assert read_trace(path, ReadOptions(skip_bad=True)).skipped == 1
+    assert journal_header(path).policy.name == "round_robin", "the fleet is known even so"
 
 
 @pytest.mark.parametrize(
