@@ -66,7 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         arguments.json.write_bytes(msgspec.json.encode(found))
     if arguments.html is not None:
-        write_page(arguments.html, results, sweep=load_points(found.cells))
+        write_page(
+            arguments.html,
+            results,
+            sweep=load_points(found.cells),
+            summaries=found.summary,
+            differences=found.differences,
+        )
     if not arguments.quiet:
         from rich.text import Text
 

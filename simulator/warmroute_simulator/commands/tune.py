@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmroute_policies.errors import ConfigError
-from warmroute_policies.events import PolicySpec
 from warmroute_simulator.commands.inputs import add_trace_arguments
 from warmroute_simulator.commands.running import MAX_WORKERS, add_fleet_arguments, add_run_arguments, setup_of
 from warmroute_simulator.commands.studies import (
@@ -173,6 +172,7 @@ def _config(tuning: Tuning, setup: Setup) -> str:
     from warmroute_simulator.report import words
     from warmroute_simulator.study.cell import parse_policy
     from warmroute_simulator.study.config_file import config_text
+    from warmroute_simulator.study.space import typed
     from warmroute_simulator.study.tune_table import told, verdict
 
     comments = [f"Written by: {shlex.join(['simulator', *sys.argv[1:]])}"]
@@ -193,5 +193,4 @@ def _config(tuning: Tuning, setup: Setup) -> str:
     if tuning.check is not None:
         comments.append(f"{told(tuning, tuning.check)}.")
     comments.append(f"Hence: {verdict(tuning)}.")
-    policy = parse_policy(tuning.recommended)
-    return config_text(PolicySpec(policy.name, policy.params), setup.run.fleet, comments)
+    return config_text(typed(parse_policy(tuning.recommended)), setup.run.fleet, comments)

@@ -1,8 +1,9 @@
 """Where the knee is: the largest load at which enough requests keep their limits.
 
 Loads are points of a fixed grid, 48 to a decade, so neighbours differ by 4.9 %; that is finer than what runs
-with different seeds differ by. A search climbs the grid in steps of eight until it is past the knee, and
-then halves the step that holds it. Several targets share their points.
+with different seeds differ by. A search climbs the grid in steps of eight until it is past the knee, or goes
+down in ever larger ones until it is below it, and then halves the step that holds it. Several targets share
+their points.
 
 What is found, whatever noise does: every load that was tried up to the knee holds, and the grid's next one
 does not.
@@ -80,8 +81,9 @@ class KneeSearch:
             step = (FIRST[0] if holds is None else holds) + STRIDE
             return step if step <= HIGHEST else None
         if holds is None:
-            step = fails - STRIDE
-            return step if step >= LOWEST else None
+            # Twice as far down each time: a policy that fails at a third of the load may do so everywhere.
+            step = max(FIRST[0] - max(STRIDE, 2 * (FIRST[0] - fails)), LOWEST)
+            return step if step < fails else None
         return (holds + fails) // 2 if fails - holds > 1 else None
 
     def _bracket(self, target: float) -> tuple[int | None, int | None]:

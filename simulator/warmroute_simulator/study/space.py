@@ -140,8 +140,7 @@ def space_of(policy: PolicySpec, ranges: str | None = None) -> Space:
 
     Raises ConfigError for a range that is none or that the policy refuses, or when there is nothing to vary.
     """
-    types = _types(policy.name)
-    policy = _typed(policy, types)
+    policy, types = typed(policy), _types(policy.name)
     if ranges:
         dimensions = [_given(text, types, policy) for text in _separated(ranges)]
         names = [dimension.name for dimension in dimensions]
@@ -182,8 +181,9 @@ def _types(name: str) -> dict[str, object]:
     }
 
 
-def _typed(policy: PolicySpec, types: Mapping[str, object]) -> PolicySpec:
-    """Numbers that were given as text are numbers from here on."""
+def typed(policy: PolicySpec) -> PolicySpec:
+    """Parameters that were given as text, as what they are. Raises ConfigError."""
+    types = _types(policy.name)
     params = {
         name: _value(f"policy `{policy.name}`: `{name}`", types[name], value)
         if isinstance(value, str) and name in types

@@ -26,6 +26,10 @@ from warmroute_simulator.study.task import Result, Task
 TYPICAL_LOADS: Final = 8
 """Loads that a search with one target tries: four at first, one or two more, three halvings."""
 
+_SHORT: Final = 0.8
+"""A run whose goodput is below this share of what was offered spent a fifth of its time after the last
+arrival: its end says as much as its middle."""
+
 
 class CurvePoint(msgspec.Struct, frozen=True):
     """A policy at one load; medians over the seeds."""
@@ -127,14 +131,15 @@ def sweep(
     reports = [
         result.report for one in searched for _, results in sorted(one.by_step.items()) for result in results
     ]
+    policies_found = [_policy_sweep(one) for one in searched]
     found = Sweep(
         SCHEMA,
         pool.interrupted,
         setup.slo.ttft_s,
         setup.slo.tpot_s,
-        [_policy_sweep(one) for one in searched],
+        policies_found,
         reports,
-        _notes(searched, reports),
+        _notes(searched, policies_found, reports),
     )
     return found, [result for one in searched if (result := _at_knee(one)) is not None]
 
@@ -208,7 +213,9 @@ def _at_knee(one: _Searched) -> Result | None:
     return one.by_step[step][0]
 
 
-def _notes(searched: Sequence[_Searched], reports: Sequence[Report]) -> list[str]:
+def _notes(
+    searched: Sequence[_Searched], policies: Sequence[PolicySweep], reports: Sequence[Report]
+) -> list[str]:
     """What a reader should know: of the trace, and where limits of the sweep itself were met."""
     notes = list(dict.fromkeys(note for report in reports for note in report.notes))
     for one in searched:
@@ -221,10 +228,21 @@ def _notes(searched: Sequence[_Searched], reports: Sequence[Report]) -> list[str
                 )
             if knee.holds is None and knee.fails == load_at(LOWEST):
                 notes.append(
-                    f"{name} misses the limits at a load of {knee.fails:g}: an idle fleet cannot keep them "
-                    f"for {100 * knee.target:g} % of the requests"
+                    f"{name} misses the limits at a load of {knee.fails:g}: with it even an idle fleet "
+                    f"cannot keep them for {100 * knee.target:g} % of the requests"
                 )
+    if any(_is_short(knee) for one in policies for knee in one.knees):
+        notes.append(
+            "at a knee much of the time passed after the last arrival: of a longer trace of the same traffic "
+            "the fleet would bear less, and its goodput would be nearer to what is offered"
+        )
     refused = max((report.outcomes["refused"] for report in reports), default=0)
     if refused:
         notes.append(f"{refused} requests are longer than any KV cache; they count as missed at every load")
     return notes
+
+
+def _is_short(knee: FoundKnee) -> bool:
+    if knee.goodput_per_s is None or knee.offered_per_s is None:
+        return False
+    return knee.goodput_per_s < _SHORT * knee.target * knee.offered_per_s
