@@ -90,7 +90,7 @@ def test_one_process_is_this_one_and_makes_each_seeds_trace_once(tmp_path: Path)
 def test_a_policy_that_raises_ends_the_study_with_its_name_and_the_place(
     tmp_path: Path, processes: int
 ) -> None:
-    asked = [*tasks("round_robin"), *tasks("live.broken_policy:Broken")]
+    asked = [*tasks("round_robin"), *tasks("live.broken_policy:Broken", seeds=1)[:1]]
     with Pool(Counted(CHAT, tmp_path / "log"), processes) as pool:
         with pytest.raises(RunFailed) as failed:
             pool.run(asked)
@@ -104,7 +104,7 @@ def test_a_policy_that_raises_ends_the_study_with_its_name_and_the_place(
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_a_user_asked_for_and_cannot_have_is_his_fault(tmp_path: Path, processes: int) -> None:
     at_once = Setup(RunConfig(FLEET, PolicySpec(""), arrivals=ArrivalPlan()))
-    asked = [Task(at_once, Cell(PolicySpec("random"), -1.0, seed)) for seed in range(2)]
+    asked = [Task(at_once, Cell(PolicySpec("random"), load, 0)) for load in (1.0, -1.0)]
     with Pool(Counted(CHAT, tmp_path / "log"), processes) as pool:
         with pytest.raises(
             RunFailed, match="random, 3 workers, load -1, seed 0: the load must be above 0"

@@ -11,7 +11,7 @@ import pytest
 from warmroute_simulator.cli import main
 from warmroute_simulator.study.knee import HIGHEST, LOWEST, load_at
 
-CHAT = "generate:chat:requests=250,sessions_per_s=6"
+CHAT = "generate:chat:requests=150,sessions_per_s=6"
 AGENTS = "generate:agents:requests=120,steps=3-8,task_tokens=2000,system_tokens=3000"
 
 
@@ -53,7 +53,7 @@ def test_a_load_is_judged_by_the_median_of_its_seeds(chats: dict[str, Any]) -> N
                 for cell in chats["cells"]
                 if cell["policy"] == one["policy"] and cell["settings"]["load"] == point["load"]
             ]
-            shares = sorted(cell["goodput"]["requests"] / 250 for cell in cells)
+            shares = sorted(cell["goodput"]["requests"] / 150 for cell in cells)
             assert point["seeds"] == [cell["seed"] for cell in cells] == [0, 1, 2]
             assert point["attainment"] == shares[1]
             assert point["ttft_p99_s"] == sorted(cell["ttft_s"]["p99"] for cell in cells)[1]
@@ -62,7 +62,7 @@ def test_a_load_is_judged_by_the_median_of_its_seeds(chats: dict[str, Any]) -> N
 def test_nothing_is_dropped_at_overload(chats: dict[str, Any]) -> None:
     past = max(chats["cells"], key=lambda cell: cell["settings"]["load"])
     assert past["goodput"]["share"] < 0.9
-    assert past["outcomes"]["ok"] == past["requests"] == 250
+    assert past["outcomes"]["ok"] == past["requests"] == 150
 
 
 def test_the_policy_that_uses_caches_bears_more(chats: dict[str, Any]) -> None:

@@ -99,9 +99,8 @@ def test_what_is_given_stays_where_the_difference_is_within_chance(tmp_path: Pat
 
 
 def test_results_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
-    options = (*SMALL[:3], "--budget", "14", "--seeds", "2", "--policy", "studied:Leaning")
     leaning = ("--policy", "studied:Leaning", "--objective", "e2e_mean", "--budget", "14", "--seeds", "2")
-    options = (*SMALL[:3], *leaning)
+    once, twice = (tuned(tmp_path, *SMALL[:3], *leaning, "--processes", number) for number in ("1", "2"))
     for found in (once, twice):
         del found["cells"]
     assert once == twice
