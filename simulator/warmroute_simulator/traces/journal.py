@@ -15,6 +15,8 @@ its answer goes on from it if the journal says so, or if both are of one session
 for its session and nothing else ended in that block: many questions behind one system prompt end there too,
 and none goes on from another. Where the worker that wrote the answer took the later prompt as well, what it
 had cached of it decides.
+
+The trace's notes tell what was measured live, so that it stands beside what is simulated.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
+from math import ceil
 from typing import Final, final
 
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
-from warmroute_policies.events import Finished, Rerouted, Routed
+from warmroute_policies.events import Finished, FirstToken, Rerouted, Routed
 from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
@@ -50,6 +53,31 @@ def read(source: Source) -> Trace:
 
 
 @final
+class _Live:
+    """How it went in reality. State: sums over the requests whose engines told what they had cached, and the
+    streamed requests' times to first token."""
+
+    __slots__ = ("cached_tokens", "prompt_tokens", "ttfts_s")
+
+    def __init__(self) -> None:
+        self.cached_tokens = self.prompt_tokens = 0
+        self.ttfts_s = array("d")
+
+    def note(self) -> str | None:
+        """Reads. In words; None when nothing was measured."""
+        parts = []
+        if self.prompt_tokens:
+            parts.append(f"hit rate {100 * self.cached_tokens / self.prompt_tokens:.1f} %")
+        if self.ttfts_s:
+            ordered = sorted(self.ttfts_s)
+            mean = sum(ordered) / len(ordered)
+            p50, p99 = (ordered[ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
+            mean_ms, p50_ms, p99_ms = (f"{1000 * value:,.1f} ms" for value in (mean, p50, p99))
+            parts.append(f"mean TTFT {mean_ms} (p50 {p50_ms}, p99 {p99_ms})")
+        return f"measured live: {', '.join(parts)}" if parts else None
+
+
+@final
 class _Reader:
     """State: requests in flight, columns with a row for each routed one, and which prompts were answered."""
 
@@ -61,6 +89,7 @@ class _Reader:
         self._sessions = array("i")
         self._workers: list[WorkerId] = []
         self._cached = array("i")
+        self._live = _Live()
         self._left_out: set[int] = set()
         self._told: dict[int, int] = {}
         """Rows that go on from an answer because the journal says so."""
@@ -88,6 +117,8 @@ class _Reader:
                         self._routed(event)
                     case Rerouted() if event.request_id in self._flights:
                         self._rerouted(event)
+                    case FirstToken() if event.request_id in self._flights:
+                        self._first_token(event)
                     case Finished() if event.request_id in self._flights:
                         self._finished(event)
             except BAD_LINE as error:
@@ -154,6 +185,12 @@ class _Reader:
         if event.continued:
             self._look_back(flight.row, told=True)
 
+    def _first_token(self, event: FirstToken) -> None:
+        """Writes. Of an answer that comes whole nobody saw the first token."""
+        flight = self._flights[event.request_id]
+        if flight.stream:
+            self._live.ttfts_s.append(event.now - flight.routed_at)
+
     def _finished(self, event: Finished) -> None:
         """Writes. The end of a request, and what the engine counted. Raises Malformed."""
         usage = Usage() if event.usage is None else event.usage
@@ -174,6 +211,8 @@ class _Reader:
             prompts.tokens[row] = usage.prompt_tokens
         if usage.cached_tokens is not None:
             self._cached[row] = usage.cached_tokens
+            self._live.cached_tokens += usage.cached_tokens
+            self._live.prompt_tokens += prompts.tokens[row]
         self._set_output(flight, usage.completion_tokens)
         if event.outcome is Outcome.OK and usage.completion_tokens:
             self._answered[prompts.ends[row]] = row
@@ -227,6 +266,9 @@ class _Reader:
                 )
         if len(self._models) > 1:
             trace.notes.append(f"of {len(self._models)} models, which are simulated as one")
+        live = self._live.note()
+        if live is not None:
+            trace.notes.append(live)
         return trace
 
     def _extras(self) -> dict[int, int]:

@@ -250,6 +250,15 @@ def test_the_header_tells_policy_and_fleet(tmp_path: Path) -> None:
     ]
 
 
+def test_what_was_measured_live_is_told_beside_the_trace(read: Callable[[Recording], Trace]) -> None:
+    recording = Recording()
+    recording.ask(words(25, 2_000), 5, cached_tokens=0)
+    recording.ask(words(25, 2_000), 5, cached_tokens=400)
+    recording.ask(words(26, 4_000), 5)  # an engine that does not tell its hits has no part in their rate
+    live = "measured live: hit rate 40.0 %, mean TTFT 250.0 ms (p50 250.0 ms, p99 250.0 ms)"
+    assert read(recording).notes == [live]
+
+
 def test_a_torn_last_line_is_left_out_and_a_torn_other_one_is_an_error(tmp_path: Path) -> None:
     recording = Recording()
     recording.ask(words(24, 900), 5)
