@@ -59,6 +59,18 @@ class Stuck(_Plain):
             signal.pause()
 
 
+class Impatient(_Plain):
+    """Ctrl-C comes where `patience` is below `needed`, in this very process."""
+
+    def __init__(self, patience: float = 1.0, needed: float = 0.5) -> None:
+        self.patience, self.needed = patience, needed
+
+    def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
+        if self.patience < self.needed:
+            raise KeyboardInterrupt
+        return Choice(view.eligible[0], "first")
+
+
 class Killed(_Plain):
     """Its process is killed from outside."""
 

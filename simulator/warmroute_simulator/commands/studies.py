@@ -138,9 +138,11 @@ def fails(arguments: argparse.Namespace, error: Exception, *, usage: bool) -> in
 
 
 def write_page(path: Path, results: Iterable[Result], **options: object) -> None:
-    """Writes. The page of those runs that have curves; none when none has."""
+    """Writes. The page of those runs that have curves; says so where none has, as when Ctrl-C came early."""
     from warmroute_simulator.report.page import Panel, page
 
     panels = [Panel(result.report, result.curves) for result in results if result.curves is not None]
     if panels:
         path.write_text(page(panels, **options), encoding="utf-8")  # type: ignore[arg-type]
+    else:
+        print(f"{path} is not written: there is no run that it could show", file=sys.stderr)

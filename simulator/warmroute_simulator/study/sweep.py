@@ -55,7 +55,7 @@ class FoundKnee(msgspec.Struct, frozen=True):
     target: float
     """Share of requests that must be within both limits."""
     load: float | None
-    """The largest that holds, as do all below it that were tried; None: not even the lowest one."""
+    """The largest that holds, as do all below it that were tried; None: none that was tried."""
     fails_at: float | None
     """The load above it that does not hold; None: the highest one holds, or the sweep was interrupted."""
     offered_per_s: float | None
@@ -154,13 +154,13 @@ def load_points(found: Sweep) -> list[LoadPoint]:
 
 
 def _tell(wanted: Sequence[tuple[_Searched, int, int]], results: Sequence[Result | None]) -> None:
-    """Writes. A load of which a seed is missing, after Ctrl-C, tells nothing."""
+    """Writes. After Ctrl-C the seeds that are done stand for the others."""
     together: dict[tuple[int, int], tuple[_Searched, list[Result | None]]] = {}
     for (one, step, _), result in zip(wanted, results, strict=True):
         together.setdefault((id(one), step), (one, []))[1].append(result)
     for (_, step), (one, runs) in together.items():
         done = [run for run in runs if run is not None]
-        if len(done) == len(runs):
+        if done:
             one.tell(step, done)
     for one in dict.fromkeys(one for one, _, _ in wanted):
         one.drop_idle_seeds()
@@ -170,7 +170,7 @@ def _policy_sweep(one: _Searched) -> PolicySweep:
     curve = [_point(load_at(step), results) for step, results in sorted(one.by_step.items())]
     by_load = {point.load: point for point in curve}
     knees = []
-    for knee in one.search.knees():
+    for knee in one.search.knees() if curve else ():
         point = None if knee.holds is None else by_load[knee.holds]
         knees.append(
             FoundKnee(

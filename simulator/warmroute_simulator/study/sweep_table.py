@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmroute_simulator.report import words
+from warmroute_simulator.study.knee import LOWEST, load_at
 from warmroute_simulator.study.sweep import FoundKnee, PolicySweep, Sweep
 
 
@@ -46,7 +47,9 @@ def _knees(found: Sweep) -> Table:
 
 
 def _load(knee: FoundKnee) -> str:
-    return "none" if knee.load is None else f"{knee.load:g}"
+    if knee.load is None:
+        return "none" if knee.fails_at == load_at(LOWEST) else words.DASH
+    return f"{knee.load:g}"
 
 
 def _curve(one: PolicySweep) -> Table:

@@ -12,6 +12,8 @@ from warmroute_simulator.cli import main
 from warmroute_simulator.study.knee import HIGHEST, LOWEST, load_at
 
 CHAT = "generate:chat:requests=150,sessions_per_s=6"
+LONG = f"{CHAT},system_prompts=12,system_tokens=8000,output_tokens=50-100"
+"""Where a request goes decides how much of it is computed."""
 AGENTS = "generate:agents:requests=120,steps=3-8,task_tokens=2000,system_tokens=3000"
 
 
@@ -25,8 +27,9 @@ def swept(tmp_path: Path, *options: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return swept(
-        tmp_path_factory.mktemp("sweep"), CHAT, "--workers", "2", "--processes", "1", "--slo-ttft", "0.15",
-        "--policies", "cache_aware,round_robin", "--attainment", "0.9,0.95,0.99", "--seeds", "3",
+        tmp_path_factory.mktemp("sweep"), LONG, "--workers", "2", "--kv-tokens", "100000", "--processes", "1",
+        "--slo-ttft", "0.3", "--policies", "cache_aware,round_robin", "--seeds", "3",
+        "--attainment", "0.9,0.95,0.99",
     )  # fmt: skip
 
 
@@ -151,3 +154,18 @@ def test_what_cannot_be_asked_for_is_told(
 ) -> None:
     assert main(["sweep", CHAT, *options]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_loads_that_are_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "swept.json"
+    policies = ("--policies", "cache_aware", "--policy", "studied:Impatient:patience=0")
+    options = (CHAT, "--workers", "2", "--processes", "1", "--seeds", "2", *policies)
+    assert main(["sweep", *options, "--json", str(out)]) == 1
+    found = json.loads(out.read_bytes())
+    assert found["partial"] is True
+    done, not_begun = found["policies"]
+    assert [(point["load"], point["seeds"]) for point in done["curve"]] == [
+        (load, [0]) for load in (0.316, 0.464, 0.681, 1.0)
+    ]
+    assert (not_begun["curve"], not_begun["knees"]) == ([], [])
+    assert "partial: interrupted" in capsys.readouterr().out

@@ -223,3 +223,19 @@ def test_fleets_of_several_kinds_leave_to_the_operator_what_differs() -> None:
     assert yaml.safe_load(text) == {"policy": "cache_aware"}
     assert "`preset` in `backend`" in text
     assert "`kv_capacity_tokens` in `backend`" in text
+
+
+@pytest.mark.parametrize("params", ["patience=0..1", "patience=0.9..1"])
+def test_ctrl_c_recommends_nothing_and_writes_no_config(
+    tmp_path: Path, params: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the search, or at once."""
+    config, out = tmp_path / "router.yaml", tmp_path / "tuned.json"
+    patience = "1" if params == "patience=0..1" else "0"
+    options = ("--policy", f"studied:Impatient:patience={patience}", "--params", params, "--out", str(config))
+    assert main(["tune", *SMALL, *options, "--json", str(out)]) == 1
+    found = json.loads(out.read_bytes())
+    assert found["partial"] is True
+    assert (found["winner"], found["found"], found["check"]) == ("given", None, None)
+    assert not config.exists()
+    assert "partial: interrupted" in capsys.readouterr().out
