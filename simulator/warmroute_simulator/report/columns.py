@@ -24,6 +24,14 @@ class Column(NamedTuple):
         values = [row[self.key] for row in rows if self.key in row]
         return self.text((max if self.more_is_better else min)(values)) if values else None
 
+    def leads(self, own: Interval, rivals: Iterable[Interval]) -> bool:
+        """Reads. Whether it is better than all rivals beyond its interval and theirs; that of a single run is
+        a point."""
+        low, high = _ends(own)
+        if self.more_is_better:
+            return all(low > _ends(rival)[1] for rival in rivals)
+        return all(high < _ends(rival)[0] for rival in rivals)
+
     def half_width(self, interval: Interval) -> str:
         """Reads. "±0.7" points of a percentage, or "±6 %" of anything else; "" of a single run."""
         if interval.low is None or interval.high is None:
@@ -48,6 +56,12 @@ class Column(NamedTuple):
             interval.low is not None and interval.high is not None and not interval.low <= 0 <= interval.high
         )
         return text + "*" * certain
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    if interval.low is None or interval.high is None:
+        return interval.mean, interval.mean
+    return interval.low, interval.high
 
 
 def _above(points_below: float | None) -> str:

@@ -33,11 +33,6 @@ class Summary(msgspec.Struct, frozen=True):
     keys: dict[str, Interval]
     """By the dotted name of a number in `Report`: "hit_rate", "ttft_s.p99"."""
 
-    @property
-    def means(self) -> dict[str, float]:
-        """Reads."""
-        return {key: interval.mean for key, interval in self.keys.items()}
-
 
 class Difference(msgspec.Struct, frozen=True):
     """One policy minus another, on the same seeds and settings."""

@@ -1,7 +1,8 @@
 """Several cells of a comparison side by side on a terminal: a row for each, with intervals over seeds.
 
-Of policies that met the same settings the best of each column is bold. Where the terminal is too narrow, the
-columns that say least go first. Needs rich at once, as `table` does.
+Of policies that met the same settings the best of each column is bold where its interval is apart from all
+others'. Where the terminal is too narrow, the columns that say least go first. Needs rich at once, as `table`
+does.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _cells(summaries: Sequence[Summary], columns: Sequence[Column]) -> Table:
     names = varying([summary.settings for summary in summaries])
     table = _table("policy", names, columns)
     for summary in summaries:
-        rivals = [other.means for other in summaries if other.settings == summary.settings]
+        rivals = [other for other in summaries if other.settings == summary.settings and other is not summary]
         cells = []
         for column in columns:
             interval = summary.keys.get(column.key)
@@ -65,7 +66,8 @@ def _cells(summaries: Sequence[Summary], columns: Sequence[Column]) -> Table:
                 cells.append(Text(words.DASH))
             else:
                 text = column.text(interval.mean)
-                style = "bold green" if len(rivals) > 1 and text == column.best(rivals) else ""
+                others = [other.keys[column.key] for other in rivals if column.key in other.keys]
+                style = "bold green" if others and column.leads(interval, others) else ""
                 cells.append(Text(f"{text} {column.half_width(interval)}".rstrip(), style=style))
         table.add_row(summary.policy, *_setting_cells(summary.settings, names), *cells)
     return table
