@@ -88,7 +88,7 @@ class Progress:
             self._show()
         if self._bar is not None and self._task is not None:
             left = "" if self.total is None else self._left(past_s)
-            self._bar.update(self._task, completed=self.done, left=left, refresh=True)
+            self._bar.update(self._task, completed=self.done, total=self.total, left=left, refresh=True)
 
     def _left(self, past_s: float) -> str:
         """Reads. At the mean speed so far: a study's parts come one a minute, too few for a recent one."""
