@@ -1,0 +1,52 @@
+"""A KV cache in which every request hits what it was measured to hit.
+
+For measurements that tell how many tokens were cached and not which: the hit is taken as given, and its
+blocks count as the request's own while it runs. That is right for conversations, whose hit is their own past;
+where many running requests share a prefix, memory looks fuller than it was.
+
+A prompt is told as one number: how many of its blocks were cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from warmroute_simulator.engine.cache import KVCache
+
+
+@final
+class KnownHits(KVCache):
+    """Blocks are free or somebody's own; nothing is kept, and nothing is evicted."""
+
+    def match(self, prompt: Sequence[int], limit: int) -> int:
+        return min(prompt[0], limit) if prompt else 0
+
+    def fits(self, prompt: Sequence[int], hit_blocks: int, new_blocks: int) -> bool:
+        return hit_blocks + new_blocks <= self.free
+
+    def known(self, prompt: Sequence[int]) -> int:
+        return 0
+
+    def lost(self, prompt: Sequence[int], hit_blocks: int, limit: int) -> int:
+        return 0
+
+    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> None:
+        self.free -= hit_blocks
+        self.private += hit_blocks
+
+    def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
+        wanted = -(-after_tokens // block_tokens) + (-before_tokens // block_tokens)
+        if wanted > self.free:
+            return False
+        self.free -= wanted
+        self.private += wanted
+        return True
+
+    def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
+        blocks = -(-held_tokens // block_tokens)
+        self.free += blocks
+        self.private -= blocks
+
+    def clear(self) -> None:
+        """Nothing is kept."""

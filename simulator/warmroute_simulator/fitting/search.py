@@ -1,0 +1,187 @@
+"""The adjustment: simulate, compare with what was measured, move the parameters, again.
+
+Residuals are logarithms of simulated over measured, one for each request and each of TTFT, TPOT and E2E, so
+that a request of a second weighs as much as one of a minute; a soft loss keeps single ones that went another
+way from leading. Two stages: first how fast prefill and decoding are as a whole (`SCALES`), from the best
+point of a coarse grid; then every coefficient for itself, held back by a weak pull to where the first stage
+ended, because some of them leave no trace in some measurements (no long contexts, no large batches).
+
+Deterministic: no chance, and a bound on simulations, not on time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import isnan, log
+from statistics import quantiles
+from typing import Any, Final
+
+from warmroute_simulator.engine import EngineConfig
+from warmroute_simulator.engine.steps import step_seconds
+from warmroute_simulator.fitting.measured import MeasuredRequest
+from warmroute_simulator.fitting.parameters import ALL, MOST_FACTOR, SCALES, Parameter, rounded, varied
+from warmroute_simulator.fitting.replay import Replay, Simulated
+
+FIRST_TOKEN_NOISE_S: Final = 0.02
+"""Added to both TTFTs before they are compared: below a step's length they are a matter of chance."""
+SOFT: Final = 0.05
+"""A request that is further off than 5 % weighs less and less."""
+PULL: Final = 0.05
+"""A coefficient that the data says nothing of stays; one that it knows by 1 % moves freely."""
+STEP: Final = 0.02
+"""Of the derivatives: large enough to get over the grain of single steps."""
+SHIFT: Final = 10.0
+"""Added to what scipy moves: it takes steps relative to the value, and these values are about 0."""
+GRID: Final = (log(0.5), log(0.7), 0.0, log(1.4), log(2.0))
+SCALE_ROUNDS: Final = 10
+ROUNDS: Final = 15
+"""Each takes a simulation for every parameter and a few more."""
+MOST_REQUESTS: Final = 2000
+"""A fit looks at the first of its part up to these: further ones hardly move it and cost time."""
+
+Residuals = Callable[[EngineConfig], list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Where a search ended."""
+
+    config: EngineConfig
+    simulations: int
+
+
+def most_simulations(parameters: Sequence[Parameter]) -> int:
+    """An upper bound, for a progress bar."""
+    scales = len(GRID) ** 2 + SCALE_ROUNDS * (len(SCALES) + 1)
+    return (scales if parameters == ALL else 0) + ROUNDS * (len(parameters) + 1)
+
+
+def fit(
+    requests: Sequence[MeasuredRequest],
+    fitted: int,
+    start: EngineConfig,
+    parameters: Sequence[Parameter] = ALL,
+    simulated_once: Callable[[], None] = lambda: None,
+) -> Fitted:
+    """The parameters with which the first `fitted` of `requests` go as they went; the others are load.
+
+    Raises ValueError when a request can never fit in the KV cache, and where scipy is missing.
+    """
+    replay = Replay(requests, start.block_tokens)
+    target = _Target(requests[:fitted])
+    counter = Counter(lambda config: target.residuals(replay.run(config)), simulated_once)
+    config = start
+    if parameters in (ALL, SCALES):
+        config = best_scales(counter, start, target.first_guess(start))
+    if parameters == ALL:
+        config = least(counter, config, SCALES, SCALE_ROUNDS, start)
+    config = least(counter, config, parameters, ROUNDS, start)
+    return Fitted(rounded(config), counter.count)
+
+
+class Counter:
+    """Residuals, and how often they were asked for."""
+
+    def __init__(self, residuals: Residuals, simulated_once: Callable[[], None]) -> None:
+        self._residuals = residuals
+        self._simulated_once = simulated_once
+        self.count = 0
+
+    def __call__(self, config: EngineConfig) -> list[float]:
+        self.count += 1
+        self._simulated_once()
+        return self._residuals(config)
+
+
+def best_scales(residuals: Residuals, start: EngineConfig, guess: tuple[float, float]) -> EngineConfig:
+    """The best of a grid around `guess`, logarithms of how much slower prefill and decoding are."""
+    overhead = SCALES[2].start(start)
+    corners = [
+        varied(start, SCALES, (guess[0] + prefill, guess[1] + decode, overhead))
+        for prefill, decode in product(GRID, GRID)
+    ]
+    return min(corners, key=lambda corner: sum(_soft(one) for one in residuals(corner)))
+
+
+def least(
+    residuals: Residuals,
+    config: EngineConfig,
+    moved: Sequence[Parameter],
+    rounds: int,
+    usual: EngineConfig,
+) -> EngineConfig:
+    """The least sum of soft squares from `config` on. Coefficients are pulled to those of `config`, host
+    times to those of `usual`. Raises ValueError where scipy is missing."""
+    origin = [parameter.start(config) for parameter in moved]
+    pulled = [parameter.start(usual) for parameter in moved]
+    bounds = [[bound + SHIFT for bound in parameter.bounds] for parameter in moved]
+
+    def cost(shifted: Any) -> list[float]:
+        values = [float(value) - SHIFT for value in shifted]
+        pull = [PULL * (value - at) for value, at in zip(values, pulled, strict=True)]
+        return residuals(varied(config, moved, values)) + pull
+
+    found = _least_squares()(
+        cost,
+        [value + SHIFT for value in origin],
+        bounds=tuple(zip(*bounds, strict=True)),
+        loss="soft_l1",
+        f_scale=SOFT,
+        diff_step=STEP / SHIFT,
+        max_nfev=rounds,
+    )
+    return varied(config, moved, [float(value) - SHIFT for value in found.x])
+
+
+class _Target:
+    """What was measured, prepared for many comparisons."""
+
+    def __init__(self, requests: Sequence[MeasuredRequest]) -> None:
+        self._requests = requests
+
+    def residuals(self, simulated: Simulated) -> list[float]:
+        out: list[float] = []
+        for row, request in enumerate(self._requests):
+            first, end = simulated.ttft_s[row], simulated.e2e_s[row]
+            out.append(log(end / request.e2e_s))
+            if isnan(request.ttft_s):
+                continue
+            out.append(log((first + FIRST_TOKEN_NOISE_S) / (request.ttft_s + FIRST_TOKEN_NOISE_S)))
+            if request.tpot_s > 0:
+                out.append(log((end - first) / (request.output_tokens - 1) / request.tpot_s))
+        return out
+
+    def first_guess(self, config: EngineConfig) -> tuple[float, float]:
+        """How much slower prefill and decoding are than by `config`, as logarithms, from the requests that
+        were delayed least: the fastest tenth beside what each would take alone."""
+        prefill, decode = [], []
+        for request in self._requests:
+            missing = max(1, request.prompt_tokens - (request.cached_tokens or 0))
+            if request.ttft_s > 0:
+                chunk = (request.prompt_tokens - missing, missing)
+                prefill.append(request.ttft_s / step_seconds(config.latency, [chunk], 0, 0))
+            if request.tpot_s > 0:
+                decode.append(request.tpot_s / step_seconds(config.latency, [], 1, request.prompt_tokens))
+        return _fast(prefill), _fast(decode)
+
+
+def _fast(ratios: list[float]) -> float:
+    if not ratios:
+        return 0.0
+    fast = quantiles(ratios, n=10)[0] if len(ratios) > 1 else ratios[0]
+    room = log(MOST_FACTOR) + GRID[0]  # the grid around it stays within bounds
+    return min(max(log(fast), -room), room) if fast > 0 else 0.0
+
+
+def _soft(residual: float) -> float:
+    return float((1 + (residual / SOFT) ** 2) ** 0.5)
+
+
+def _least_squares() -> Any:
+    try:
+        from scipy.optimize import least_squares  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise ValueError("a fit needs the package scipy (pip install 'warmroute[simulator]')") from error
+    return least_squares
