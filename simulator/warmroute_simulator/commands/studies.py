@@ -4,6 +4,7 @@ from in other processes, and what becomes of a run that fails."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,21 +53,24 @@ def add_policy_arguments(parser: argparse.ArgumentParser, default: Iterable[str]
     group.add_argument("--policy", action="append", default=[], metavar="NAME[:param=value,…]",
         help="any policy of the router; may be repeated")  # fmt: skip
     group.add_argument("--policies", metavar="NAME,…", default="",
-        help=f"names alone, behind commas (default of both: {','.join(default)})")  # fmt: skip
+        help=f"names alone, behind commas (default of both: {', '.join(default)})")  # fmt: skip
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, seeds: int, what_for: str) -> None:
     """Writes. Seeds and processes."""
-    from warmroute_simulator.study.pool import default_processes
-
     group = parser.add_argument_group("runs")
     several = group.add_mutually_exclusive_group()
     several.add_argument(
         "--seeds", type=int, default=seeds, metavar="N", help=f"{what_for}: seeds 0 to N − 1"
     )
     several.add_argument("--seed-list", metavar="N,…", help="these seeds")
-    group.add_argument("--processes", type=int, default=default_processes(), metavar="N",
+    group.add_argument("--processes", type=int, default=_cores(), metavar="N",
         help="runs at a time; results do not depend on it")  # fmt: skip
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
