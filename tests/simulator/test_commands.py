@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from warmroute_policies.blocks import PromptBlocks, salt_of
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.journal import RecordedBalancer
+from warmroute_policies.registry import make_policy
+from warmroute_policies.types import Outcome, RoutingRequest, Usage, WorkerSpec
 from warmroute_simulator.cli import COMMANDS
 
 CHATS = "generate:chat:requests=300"
@@ -162,6 +167,33 @@ def test_every_command_explains_itself(name: str) -> None:
     assert done.returncode == 0
     assert "--json" in done.stdout
     assert "None)" not in done.stdout
+
+
+def test_a_journal_is_replayed_on_its_own_fleet_unless_another_is_named(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    balancer = RecordedBalancer(
+        make_policy("round_robin"), write=lines.append, made_by=PolicySpec("round_robin")
+    )
+    balancer.add_worker(WorkerSpec("http://a", kv_capacity_tokens=50_000), 0.0)
+    balancer.add_worker(WorkerSpec("http://b", kv_capacity_tokens=70_000), 0.0)
+    blocks = PromptBlocks(b"a prompt of some length " * 500, salt_of("m"))
+    balancer.route(RoutingRequest(1, "m", blocks), 1.0)
+    balancer.finish(1, Outcome.OK, Usage(3_000, 10, 0), 2.0)
+    journal, report = tmp_path / "journal.jsonl", tmp_path / "report.json"
+    journal.write_bytes(b"".join(lines))
+
+    def replayed(*options: str) -> tuple[list[str], float]:
+        done = simulator("replay", journal, *options, "--quiet", "--json", report)
+        assert done.returncode == 0, done.stderr
+        values = json.loads(report.read_bytes())
+        return [worker["worker"] for worker in values["per_worker"]], values["ttft_s"]["mean"]
+
+    workers, ttft_s = replayed()
+    assert workers == ["http://a", "http://b"]
+    same_workers, slower_s = replayed("--preset", "llama-3.1-8b-l40s")
+    assert same_workers == workers
+    assert slower_s > 2 * ttft_s
+    assert replayed("--workers", "3")[0] == ["w0", "w1", "w2"]
 
 
 def test_a_mixed_fleet_is_priced_and_filled_by_what_each_worker_is(tmp_path: Path) -> None:

@@ -34,12 +34,9 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     add = fleet.add_argument
     add("--workers", type=int, metavar="N",
         help=f"how many, all alike (default: {DEFAULT_WORKERS}; a journal brings its own fleet)")  # fmt: skip
-    add(
-        "--preset",
-        default=DEFAULT_PRESET,
-        metavar="NAME",
-        help="model and GPU, or a file that `simulator fit` wrote",
-    )
+    add("--preset", metavar="NAME",
+        help=f"model and GPU, or a file that `simulator fit` wrote (default: {DEFAULT_PRESET}; a journal "
+        "names its own)")  # fmt: skip
     add("--kv-tokens", type=int, metavar="N", help="KV cache of one worker (default: the preset's)")
     add("--engine", choices=("vllm", "sglang"), help="whose scheduler (default: the preset's)")
     add("--page-tokens", type=int, metavar="N", help="tokens of one KV block (default: the preset's)")
@@ -141,7 +138,8 @@ def fleet_of(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
         groups = [_group(text, arguments) for text in arguments.fleet]
     else:
         number = DEFAULT_WORKERS if arguments.workers is None else arguments.workers
-        groups = [(number, _engine(arguments, arguments.preset, arguments.kv_tokens), arguments.preset, 1.0)]
+        preset = arguments.preset or DEFAULT_PRESET
+        groups = [(number, _engine(arguments, preset, arguments.kv_tokens), preset, 1.0)]
     count = sum(number for number, *_ in groups)
     if not 1 <= count <= MAX_WORKERS:
         raise ValueError(f"a fleet has 1 to {MAX_WORKERS} workers, not {count}")
@@ -154,7 +152,8 @@ def fleet_of(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
 
 
 def _live_fleet(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
-    """The workers that a router's journal names; none for any other trace."""
+    """The workers that a router's journal names, with the preset that was asked for or else with that which
+    the router counted on; none for any other trace."""
     if arguments.trace.startswith(GENERATE) or arguments.format not in (AUTO, JOURNAL):
         return ()
     path = Path(arguments.trace)
@@ -162,7 +161,8 @@ def _live_fleet(arguments: argparse.Namespace) -> tuple[WorkerPlan, ...]:
         return ()
     plans = []
     for spec in journal_header(path).workers:
-        preset = spec.worker_class if spec.worker_class in PRESETS else arguments.preset
+        known = spec.worker_class if spec.worker_class in PRESETS else DEFAULT_PRESET
+        preset = arguments.preset or known
         engine = _engine(arguments, preset, arguments.kv_tokens or spec.kv_capacity_tokens)
         plans.append(WorkerPlan(spec.worker_id, engine, preset, spec.weight))
     return tuple(plans)
