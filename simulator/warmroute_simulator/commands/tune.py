@@ -135,7 +135,8 @@ def _tuned(
 
 
 def _space(arguments: argparse.Namespace, fleet_alone_will_do: bool) -> Space:
-    from warmroute_simulator.study.space import Space, space_of
+    from warmroute_simulator.study.ranges import space_of
+    from warmroute_simulator.study.space import Space
 
     policy = checked(arguments.policy)
     try:
@@ -172,7 +173,7 @@ def _config(tuning: Tuning, setup: Setup) -> str:
     from warmroute_simulator.report import words
     from warmroute_simulator.study.cell import parse_policy
     from warmroute_simulator.study.config_file import config_text
-    from warmroute_simulator.study.space import typed
+    from warmroute_simulator.study.ranges import typed
     from warmroute_simulator.study.tune_table import told, verdict
 
     comments = [f"Written by: {shlex.join(['simulator', *sys.argv[1:]])}"]

@@ -13,8 +13,9 @@
     rate            what was offered, and what share of it was good
 
     tune            a policy's best parameters, and whether they are better than those it came with
-    space, halton   what may be varied, and points that fill it
-    search          the best point under a budget of runs
+    ranges, space   what may be varied, and how far
+    search, halton  the best point under a budget of runs; points that fill a space
+    check           whether what was found is better than what was given
     objective       what is made better
     halves          a trace in two: one to search on, one to check on
     fleet_size      the smallest fleet that keeps its limits

@@ -1,35 +1,26 @@
 """A policy's best parameters for a trace, and whether they are better than those it came with.
 
 The search (`search`) sees the first half of the trace only. What it found plays the second half, which it
-has not seen, against the policy as it was given, with several seeds. It wins only where the difference is
-larger than chance explains, twice: over the seeds, and over the tenths of the half. The second matters most
-for recorded traces, where seeds change little or nothing and would make any difference look certain.
+has not seen, against the policy as it was given, with several seeds; `check` says who wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
-from random import Random
-from typing import Final
 
 import msgspec
 
 from warmroute_policies.parameters import Value
-from warmroute_simulator.report.comparison import Interval
 from warmroute_simulator.report.model import SCHEMA, Report
 from warmroute_simulator.study.cell import Cell, Setup, policy_text
+from warmroute_simulator.study.check import FOUND, GIVEN, Check, check_of, verdict_of
 from warmroute_simulator.study.fleet_size import FleetSize
-from warmroute_simulator.study.intervals import paired_difference
 from warmroute_simulator.study.objective import Costs, Objective
 from warmroute_simulator.study.pool import Pool
 from warmroute_simulator.study.search import Found, Search, Trial
 from warmroute_simulator.study.space import Space
 from warmroute_simulator.study.task import Part, Result, Task
-
-GIVEN: Final = "given"
-FOUND: Final = "found"
 
 
 class TriedPoint(msgspec.Struct, frozen=True):
@@ -38,19 +29,6 @@ class TriedPoint(msgspec.Struct, frozen=True):
     params: dict[str, Value]
     costs: dict[int, float]
     """By seed; less is better: seconds, or the share of requests that miss their limits."""
-
-
-class Check(msgspec.Struct, frozen=True):
-    """What was found against what was given, on the second half."""
-
-    seeds: list[int]
-    given: float
-    """Mean cost over the seeds."""
-    found: float
-    over_seeds: Interval | None
-    """Found − given; None where the seed changes nothing, or there is one only."""
-    over_tenths: Interval
-    """The same by tenths of the half, each a mean over the seeds."""
 
 
 class Tuning(msgspec.Struct, frozen=True):
@@ -142,8 +120,9 @@ def tune(
     try:
         found = search.run()
         results = _played(pool, setup, order, found)
-        check = _check(results, order) if results else None
-        winner, why = _verdict(check)
+        paid = [_costs(result) for result in results]
+        check = check_of(paid, list(order.check_seeds), order.seed) if paid else None
+        winner, why = verdict_of(check)
     except _Interrupted:
         check, winner, why = None, GIVEN, "interrupted before anything was certain"
     tuning = Tuning(
@@ -221,44 +200,6 @@ def _played(pool: Pool, setup: Setup, order: Order, found: Found) -> list[Result
     if len(results) < len(tasks):
         raise _Interrupted
     return results
-
-
-def _check(results: Sequence[Result], order: Order) -> Check:
-    costs = [_costs(result) for result in results]
-    given, found = costs[: len(costs) // 2], costs[len(costs) // 2 :]
-    ours, theirs = [one.whole for one in found], [one.whole for one in given]
-    idle = len({(our, their) for our, their in zip(ours, theirs, strict=True)}) == 1
-    chance = Random(f"intervals {order.seed}")
-    return Check(
-        list(order.check_seeds),
-        fsum(theirs) / len(theirs),
-        fsum(ours) / len(ours),
-        None if idle else paired_difference(ours, theirs, chance),
-        paired_difference(_tenths(found), _tenths(given), chance),
-    )
-
-
-def _tenths(costs: Sequence[Costs]) -> list[float]:
-    """Means over the seeds."""
-    return [fsum(values) / len(values) for values in zip(*(one.stretches for one in costs), strict=True)]
-
-
-def _verdict(check: Check | None) -> tuple[str, str]:
-    if check is None:
-        return GIVEN, "the search found nothing better"
-    for interval, over in ((check.over_seeds, "seeds"), (check.over_tenths, "tenths of it")):
-        if interval is None:
-            continue
-        if interval.low is None or interval.high is None:
-            return GIVEN, f"the second half is too short to tell: it has one of the {over} only"
-        if interval.low <= 0 <= interval.high:
-            return GIVEN, (
-                "on the second half the difference is within chance: its 95 % interval over "
-                f"{over} includes 0"
-            )
-        if interval.low > 0:
-            return GIVEN, "on the second half it is worse"
-    return FOUND, "on the second half it is better by more than chance explains"
 
 
 def _costs(result: Result) -> Costs:

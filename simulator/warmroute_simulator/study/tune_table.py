@@ -8,7 +8,8 @@ from rich.text import Text
 
 from warmroute_simulator.report import words
 from warmroute_simulator.report.comparison import Interval
-from warmroute_simulator.study.tune import FOUND, Check, Tuning
+from warmroute_simulator.study.check import FOUND, Check
+from warmroute_simulator.study.tune import Tuning
 
 
 def show_tuning(tuning: Tuning, console: Console) -> None:

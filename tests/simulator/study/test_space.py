@@ -13,7 +13,8 @@ from warmroute_policies.events import PolicySpec
 from warmroute_policies.plugins import load_policy
 from warmroute_policies.registry import available
 from warmroute_simulator.study.halton import MOST_DIMENSIONS, halton
-from warmroute_simulator.study.space import Choice, Range, space_of
+from warmroute_simulator.study.ranges import space_of
+from warmroute_simulator.study.space import Choice, Range
 
 LEANING = "studied:Leaning"
 
