@@ -60,9 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         arguments.json.write_bytes(msgspec.json.encode(found))
     if arguments.html is not None:
+        from warmroute_simulator.study.sweep_table import in_a_sentence
+
         write_page(
             arguments.html,
             at_knees,
+            lead=in_a_sentence(found),
             sweep=load_points(found),
             load_name="load, share of the fleet's capacity",
         )

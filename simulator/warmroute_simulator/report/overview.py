@@ -30,18 +30,23 @@ _MEANINGS: Final = (
 )
 
 
-def top(series: Sequence[Series], title: str) -> str:
-    """Reads. What it is of, and the result in a sentence or two."""
+def top(series: Sequence[Series], title: str, lead: str = "") -> str:
+    """Reads. What it is of, and the result in a sentence or two: `lead`, or who answers first."""
     report = series[0].report
+    common = set.intersection(*(set(one.report.settings.items()) for one in series))
     facts = [
         f"{words.count(report.requests)} requests over {words.seconds(report.span_s)}",
         f"{report.workers} worker{'s' * (report.workers != 1)}",
         f"seed {report.seed}",
-        *(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in report.settings.items()),
+        *(
+            f"{name.replace('_', ' ')} {_setting(value)}"
+            for name, value in report.settings.items()
+            if (name, value) in common
+        ),
     ]
     parts = [
         f'<p class="eyebrow">{escape(title)}</p><h1>{escape(report.trace)}</h1>',
-        f'<p class="lead">{_lead(series)}</p>',
+        f'<p class="lead">{escape(lead) or _lead(series)}</p>',
         f'<p class="facts">{escape(" · ".join(facts))}</p>',
     ]
     partial = [one.name for one in series if one.report.partial]
@@ -54,7 +59,7 @@ def top(series: Sequence[Series], title: str) -> str:
 
 
 def _setting(value: str | int | float) -> str:
-    return value if isinstance(value, str) else f"{value:,}"
+    return value if isinstance(value, str) else words.three_digits(value)
 
 
 def _lead(series: Sequence[Series]) -> str:

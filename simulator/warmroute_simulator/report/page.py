@@ -36,12 +36,14 @@ def page(
     title: str = "warmroute simulation",
     sweep: Sequence[LoadPoint] = (),
     load_name: str = "load",
+    lead: str = "",
     summaries: Sequence[Summary] = (),
     differences: Sequence[Difference] = (),
 ) -> str:
     """Reads. The whole file. Raises ValueError when there is no run to show.
 
     `sweep`: runs at several loads, of these or other policies; `load_name` says what the load is counted in.
+    `lead`: the result in a sentence, where it is not which run answers first.
     `summaries`, `differences`: the same policies over several seeds.
     """
     if not panels:
@@ -51,7 +53,7 @@ def page(
         for place, (name, panel) in enumerate(zip(_names(panels), panels, strict=True))
     ]
     parts = [
-        overview.top(series, title),
+        overview.top(series, title, lead),
         overview.glance(series),
         overview.across(summaries, differences),
         sections.latencies(series),

@@ -26,6 +26,22 @@ def show_sweep(found: Sweep, console: Console) -> None:
         console.print(Text(f"note: {note}", style="dim"))
 
 
+def in_a_sentence(found: Sweep) -> str:
+    """Reads. How much each policy bears, the best one first."""
+    limits = f"TTFT ≤ {words.seconds(found.ttft_slo_s)} and TPOT ≤ {words.seconds(found.tpot_slo_s)}"
+    knees = [(one.policy, one.knees[0]) for one in found.policies if one.knees]
+    if not knees:
+        return f"No knee is known for {limits}."
+    knees.sort(key=lambda knee: -(knee[1].offered_per_s or 0.0))
+    borne = [
+        f"{policy} up to {_rate(knee.offered_per_s)} requests/s"
+        if knee.load
+        else f"{policy} at no load tried"
+        for policy, knee in knees
+    ]
+    return f"Keeping {limits} for {100 * knees[0][1].target:g} % of requests: {', '.join(borne)}."
+
+
 def _knees(found: Sweep) -> Table:
     table = _table("policy", "of requests", "load", "fails at", "offered/s", "goodput/s")
     best = {
