@@ -9,6 +9,7 @@ from rich.text import Text
 from warmroute_simulator.report import words
 from warmroute_simulator.report.comparison import Interval
 from warmroute_simulator.study.check import FOUND, Check
+from warmroute_simulator.study.fleet_size import FleetSize
 from warmroute_simulator.study.tune import Tuning
 
 
@@ -17,7 +18,8 @@ def show_tuning(tuning: Tuning, console: Console) -> None:
     if tuning.partial:
         console.print(Text("partial: interrupted", style="bold yellow"))
     if tuning.fleet is not None:
-        console.print(_fleet(tuning))
+        console.print(_fleet(tuning.fleet))
+        console.print(_fewest(tuning, tuning.fleet))
         console.print()
     console.print(Text(verdict(tuning), style="bold"))
     if tuning.tried:
@@ -50,24 +52,21 @@ def told(tuning: Tuning, check: Check) -> str:
     )
 
 
-def _fleet(tuning: Tuning) -> Table:
+def _fleet(fleet: FleetSize) -> Table:
     table = _table("workers", "within the limits")
-    fleet = tuning.fleet
-    assert fleet is not None
     for tried in fleet.tried:
         smallest = tried.workers == fleet.workers
         style = "bold green" if smallest else ""
         table.add_row(
             Text(str(tried.workers), style=style), Text(words.percent(tried.attainment), style=style)
         )
-    table.caption = (
-        f"none keeps TTFT ≤ {words.seconds(tuning.ttft_slo_s)} and TPOT ≤ {words.seconds(tuning.tpot_slo_s)} "
-        f"for {100 * fleet.target:g} % of the requests"
-        if fleet.workers is None
-        else f"{fleet.workers} are the fewest that keep them for {100 * fleet.target:g} % of the requests"
-    )
-    table.caption_justify = "left"
     return table
+
+
+def _fewest(tuning: Tuning, fleet: FleetSize) -> str:
+    who = "none keeps" if fleet.workers is None else f"{fleet.workers} are the fewest that keep"
+    limits = f"TTFT ≤ {words.seconds(tuning.ttft_slo_s)} and TPOT ≤ {words.seconds(tuning.tpot_slo_s)}"
+    return f"{who} {limits} for {100 * fleet.target:g} % of the requests"
 
 
 def _check(tuning: Tuning, check: Check) -> Table:
@@ -90,7 +89,7 @@ def _interval(tuning: Tuning, interval: Interval) -> str:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")  # parameters are long; numbers must stay whole
     for header in others:
         table.add_column(header, justify="right", no_wrap=True)
     return table
