@@ -186,7 +186,7 @@ def _from_rows(arguments: argparse.Namespace, start: Preset, form: str) -> _Resu
 def _from_metrics(arguments: argparse.Namespace, start: Preset) -> _Result:
     from warmroute_simulator.fitting.counters import fit_counters, read_counters
     from warmroute_simulator.fitting.parameters import SCALES
-    from warmroute_simulator.fitting.search import GRID, ROUNDS
+    from warmroute_simulator.fitting.search import most_simulations
     from warmroute_simulator.report.progress import Progress
 
     if arguments.seconds is None or not arguments.seconds > 0:
@@ -195,7 +195,7 @@ def _from_metrics(arguments: argparse.Namespace, start: Preset) -> _Result:
         raise ValueError(f"metrics tell two speeds and the host time of a request, not --fit {arguments.fit}")
     counted = read_counters(arguments.data, arguments.before)
     config = _engine(arguments, start, counted.kv_tokens)
-    with Progress(len(GRID) ** 2 + ROUNDS * (len(SCALES) + 1), "simulations") as progress:
+    with Progress(most_simulations(SCALES), "simulations") as progress:
         found, told = fit_counters(counted, arguments.seconds, config, lambda: progress.advance(1))
     coarse = (
         "coarse: the means of a metrics page tell two speeds and the host time of a request; the other "

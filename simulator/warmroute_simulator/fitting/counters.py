@@ -23,7 +23,7 @@ from warmroute_simulator.fitting.agreement import Agreement, Compared
 from warmroute_simulator.fitting.measured import MeasuredRequest
 from warmroute_simulator.fitting.parameters import SCALES, rounded
 from warmroute_simulator.fitting.replay import Replay, Simulated
-from warmroute_simulator.fitting.search import ROUNDS, Counter, Fitted, best_scales, least
+from warmroute_simulator.fitting.search import Counter, Fitted, best_scales, least
 from warmroute_simulator.traces.files import TraceError, numbered_lines
 
 MADE_UP: Final = 400
@@ -177,7 +177,7 @@ def fit_counters(
 
     counter = Counter(residuals, simulated_once)
     config = best_scales(counter, start, (0.0, 0.0))
-    config = rounded(least(counter, config, SCALES, ROUNDS, start))
+    config = rounded(least(counter, config, SCALES, start))
     means = _means(requests, replay.run(config))
     ttft, tpot, e2e = (
         None if mean is None else Compared(mean, simulated, simulated / mean - 1, None)

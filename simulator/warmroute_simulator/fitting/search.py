@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import isnan, log
+from math import inf, isnan, log
 from statistics import quantiles
 from typing import Any, Final
 
@@ -30,14 +30,14 @@ SOFT: Final = 0.05
 """A request that is further off than 5 % weighs less and less."""
 PULL: Final = 0.05
 """A coefficient that the data says nothing of stays; one that it knows by 1 % moves freely."""
-STEP: Final = 0.02
-"""Of the derivatives: large enough to get over the grain of single steps."""
+STEPS: Final = (0.1, 0.03, 0.01)
+"""Of the derivatives, coarse to fine. Times jump when a request joins one step earlier: only steps that are
+larger than that grain see the slope, and only small ones find the place."""
 SHIFT: Final = 10.0
 """Added to what scipy moves: it takes steps relative to the value, and these values are about 0."""
 GRID: Final = (log(0.5), log(0.7), 0.0, log(1.4), log(2.0))
-SCALE_ROUNDS: Final = 10
 ROUNDS: Final = 15
-"""Each takes a simulation for every parameter and a few more."""
+"""Of each search with one size of steps; a round takes a simulation for every parameter and one more."""
 MOST_REQUESTS: Final = 2000
 """A fit looks at the first of its part up to these: further ones hardly move it and cost time."""
 
@@ -54,8 +54,8 @@ class Fitted:
 
 def most_simulations(parameters: Sequence[Parameter]) -> int:
     """An upper bound, for a progress bar."""
-    scales = len(GRID) ** 2 + SCALE_ROUNDS * (len(SCALES) + 1)
-    return (scales if parameters == ALL else 0) + ROUNDS * (len(parameters) + 1)
+    moved = len(parameters) + 1 + (len(SCALES) + 1 if parameters == ALL else 0)
+    return len(GRID) ** 2 + len(STEPS) * ROUNDS * moved
 
 
 def fit(
@@ -76,8 +76,8 @@ def fit(
     if parameters in (ALL, SCALES):
         config = best_scales(counter, start, target.first_guess(start))
     if parameters == ALL:
-        config = least(counter, config, SCALES, SCALE_ROUNDS, start)
-    config = least(counter, config, parameters, ROUNDS, start)
+        config = least(counter, config, SCALES, start)
+    config = least(counter, config, parameters, start)
     return Fitted(rounded(config), counter.count)
 
 
@@ -106,33 +106,32 @@ def best_scales(residuals: Residuals, start: EngineConfig, guess: tuple[float, f
 
 
 def least(
-    residuals: Residuals,
-    config: EngineConfig,
-    moved: Sequence[Parameter],
-    rounds: int,
-    usual: EngineConfig,
+    residuals: Residuals, config: EngineConfig, moved: Sequence[Parameter], usual: EngineConfig
 ) -> EngineConfig:
     """The least sum of soft squares from `config` on. Coefficients are pulled to those of `config`, host
     times to those of `usual`. Raises ValueError where scipy is missing."""
-    origin = [parameter.start(config) for parameter in moved]
-    pulled = [parameter.start(usual) for parameter in moved]
     bounds = [[bound + SHIFT for bound in parameter.bounds] for parameter in moved]
+    pulled = [parameter.start(usual) for parameter in moved]
 
     def cost(shifted: Any) -> list[float]:
         values = [float(value) - SHIFT for value in shifted]
-        pull = [PULL * (value - at) for value, at in zip(values, pulled, strict=True)]
+        pull = [PULL * (value - to) for value, to in zip(values, pulled, strict=True)]
         return residuals(varied(config, moved, values)) + pull
 
-    found = _least_squares()(
-        cost,
-        [value + SHIFT for value in origin],
-        bounds=tuple(zip(*bounds, strict=True)),
-        loss="soft_l1",
-        f_scale=SOFT,
-        diff_step=STEP / SHIFT,
-        max_nfev=rounds,
-    )
-    return varied(config, moved, [float(value) - SHIFT for value in found.x])
+    best_cost, best = inf, [parameter.start(config) + SHIFT for parameter in moved]
+    for step in STEPS:
+        found = _least_squares()(
+            cost,
+            best,
+            bounds=tuple(zip(*bounds, strict=True)),
+            loss="soft_l1",
+            f_scale=SOFT,
+            diff_step=step / SHIFT,
+            max_nfev=ROUNDS,
+        )
+        if found.cost < best_cost:
+            best_cost, best = found.cost, [float(value) for value in found.x]
+    return varied(config, moved, [value - SHIFT for value in best])
 
 
 class _Target:
