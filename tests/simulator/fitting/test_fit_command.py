@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.simulator.fitting.conftest import TRUTH, made_up
-from tests.simulator.fitting.test_counters import page
 
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
 from warmroute_simulator.cli import main
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.engine.presets import Preset, load_preset, save_preset
+
+from .conftest import TRUTH, made_up, page
 
 pytest.importorskip("scipy")
 

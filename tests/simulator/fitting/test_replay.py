@@ -7,7 +7,6 @@ from array import array
 from dataclasses import replace
 
 import pytest
-from tests.simulator.fitting.conftest import made_up
 
 from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import Engine, EngineConfig, EngineRequest, Finished
@@ -17,6 +16,8 @@ from warmroute_simulator.fitting.known_hits import KnownHits
 from warmroute_simulator.fitting.measured import MeasuredRequest, Measurement
 from warmroute_simulator.fitting.parameters import ALL, OVERHEADS, SCALES, named, rounded, varied
 from warmroute_simulator.fitting.replay import Replay, Simulated
+
+from .conftest import made_up
 
 
 def test_a_measured_hit_is_not_computed_again() -> None:
@@ -77,7 +78,7 @@ def test_errors_of_means_and_of_requests_are_told_apart() -> None:
     assert told.output_tokens_per_s is not None
     assert (told.ttft_s.error, told.ttft_s.request_error) == (0.0, 0.5)
     assert told.e2e_s.error == pytest.approx(8.5 / 8 - 1)
-    assert (told.tpot_s.measured, told.tpot_s.simulated) == (pytest.approx(0.3), pytest.approx(0.325))
+    assert (told.tpot_s.measured, told.tpot_s.simulated) == pytest.approx((0.3, 0.325))
     # 22 tokens: from 0 to 10 s measured, to 9 s simulated.
     assert told.output_tokens_per_s.error == pytest.approx(10 / 9 - 1)
 

@@ -48,8 +48,8 @@ def test_moments_on_an_engines_clock_and_prompts_from_another_file(tmp_path: Pat
         {"request_id": "b-1", "block_ids": [0, 1]},
     )
     first, second = read_rows(file, prompts).requests
-    assert (first.ttft_s, first.e2e_s) == (pytest.approx(0.5), pytest.approx(0.9))
-    assert (second.arrival_s, second.tpot_s) == (1.0, pytest.approx(0.25))
+    assert (first.ttft_s, first.e2e_s) == pytest.approx((0.5, 0.9))
+    assert (second.arrival_s, second.tpot_s) == pytest.approx((1.0, 0.25))
     assert (first.blocks, second.blocks) == ((0, 1, 2, 3), (0, 1))
 
 
@@ -59,7 +59,7 @@ def test_milliseconds_and_time_per_token(tmp_path: Path) -> None:
         {"timestamp_ms": 5000, "isl": 10, "osl": 5, "ttft_ms": 200, "tpot_ms": 50, "hash_ids": [4]},
     )
     [request] = read_rows(file).requests
-    assert (request.ttft_s, request.e2e_s) == (pytest.approx(0.2), pytest.approx(0.4))
+    assert (request.ttft_s, request.e2e_s) == pytest.approx((0.2, 0.4))
     assert request.blocks == (4,)
 
 

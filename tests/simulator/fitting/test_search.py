@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from tests.simulator.fitting.conftest import made_up
 
 from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import EngineConfig, EngineKind
@@ -14,6 +13,8 @@ from warmroute_simulator.fitting.agreement import agreement
 from warmroute_simulator.fitting.parameters import ALL, OVERHEADS, named
 from warmroute_simulator.fitting.replay import Replay
 from warmroute_simulator.fitting.search import fit, most_simulations
+
+from .conftest import made_up
 
 pytest.importorskip("scipy")
 
