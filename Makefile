@@ -31,7 +31,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 # Types of modules that are not compiled are built into those that are: any source may make them stale.
 $(READY): $(INSTALLED) $(SOURCES) hatch_build.py $(if $(wildcard policies/*.so),,FORCE)
-	@echo "setup: compiling the modules on a request's way; again when a source has changed, about half a minute"
+	@echo "setup: compiling the modules on a request's way; again when a source has changed, about a minute"
 	@$(BIN)/python hatch_build.py
 	@touch $@
 
@@ -49,7 +49,7 @@ test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the so
 	cp -r policies router simulator build/interpreted
 	find build/interpreted -name '*.so' -delete
 	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
-		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py)
+		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
 
 lint: $(INSTALLED) ## ruff: formatting and lint rules
 	$(BIN)/ruff format --check .
