@@ -7,9 +7,9 @@ none, what the router believed.
 
 from __future__ import annotations
 
-from math import isnan
 from pathlib import Path
 
+from warmroute_policies.types import Outcome
 from warmroute_simulator.fitting.measured import MeasuredRequest, Measurement
 from warmroute_simulator.traces.files import TraceError
 from warmroute_simulator.traces.journal import measured
@@ -20,7 +20,7 @@ def read_journal(path: Path) -> Measurement:
     requests: list[MeasuredRequest] = []
     left_out = believed = 0
     for row in measured(path):
-        if not row.output_tokens or isnan(row.e2e_s) or row.e2e_s <= 0:
+        if row.outcome is not Outcome.OK or not row.output_tokens or not row.e2e_s > 0:
             left_out += 1
             continue
         cached = row.cached_tokens
