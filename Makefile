@@ -64,6 +64,7 @@ typecheck: $(INSTALLED) ## mypy --strict over packages, tests, bench and docs
 
 docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/walkthrough.py
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)

@@ -311,6 +311,39 @@ def test_the_core_gets_its_own_defaults_back() -> None:
     )
 
 
+def fitted(folder: Path, c1: float = 25.0) -> str:
+    """A preset as `simulator fit` writes it, as far as the router reads it."""
+    file = folder / "my-gpu.json"
+    latency = {"w0": 7, "c0": 3, "c1": c1, "c2": 0.8, "d0": 6, "d1": 0.01, "d2": 0.04}
+    file.write_text(json.dumps({"schema": 1, "name": "my-gpu", "latency": latency}))
+    return str(file)
+
+
+def test_a_fitted_preset_prices_the_fleet_or_one_worker(tmp_path: Path) -> None:
+    file = fitted(tmp_path)
+    config = balancer_config(Settings(latency_preset=file))
+    assert config.default_price.linear_s == pytest.approx(25e-6)
+    assert config.prices[file] == config.default_price
+    settings = Settings(backend=f"http://a:1,preset={file} http://b:1")
+    assert balancer_config(settings).prices[
+        worker_spec(settings.backend[0], settings).worker_class
+    ].linear_s == (pytest.approx(25e-6))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "cannot be read"), ("{", "no preset of `simulator fit`"), ('{"latency": {"w0": 1}}', "c0")],
+)
+def test_a_file_that_is_no_fitted_preset_is_refused(
+    content: str | None, expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "my-gpu.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValidationError, match=expected):
+        Settings(latency_preset=str(file))
+
+
 def test_every_preset_is_a_worker_class_with_a_price() -> None:
     prices = balancer_config(Settings(latency_preset="qwen3-8b-h100")).prices
     assert prices == {name: preset.price for name, preset in PRESETS.items()}

@@ -7,7 +7,6 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from warmroute.config.kinds import Kind, Positive, split_text
-from warmroute_policies.latency import PRESETS
+from warmroute.config.presets import preset_or_file
 
 
 def worker_url(text: str) -> str:
@@ -49,15 +48,6 @@ def worker_url(text: str) -> str:
     return f"http://{host}:{port if port is not None else 80}"
 
 
-def preset_name(name: str) -> str:
-    """The name of a latency preset. Raises ValueError with the nearest name."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no latency preset is called {name!r}{hint} (known: {', '.join(sorted(PRESETS))})")
-    return name
-
-
 class Backend(BaseModel):
     """One worker: its URL and what is known of it beforehand."""
 
@@ -71,7 +61,7 @@ class Backend(BaseModel):
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
-    """Latency preset of this worker; None: the fleet's (`latency_preset`)."""
+    """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -104,7 +94,7 @@ class Backend(BaseModel):
     @field_validator("preset")
     @classmethod
     def _known_preset(cls, value: str | None) -> str | None:
-        return None if value is None else preset_name(value)
+        return None if value is None else preset_or_file(value)
 
     @classmethod
     def parse(cls, text: str) -> Self:

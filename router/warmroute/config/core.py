@@ -6,6 +6,7 @@ Every latency preset in use is a worker class of its own, so that a fleet may mi
 from __future__ import annotations
 
 from warmroute.config.backends import Backend
+from warmroute.config.presets import price_of
 from warmroute.config.settings import Settings
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.latency import PRESETS
@@ -13,10 +14,14 @@ from warmroute_policies.types import WorkerSpec
 
 
 def balancer_config(settings: Settings) -> BalancerConfig:
-    """What every policy shares. A worker that is added later may name any preset, so all have a price."""
+    """What every policy shares. Later workers may name any built-in preset, so all of them have a price."""
+    fitted = {
+        settings.latency_preset,
+        *(backend.preset or settings.latency_preset for backend in settings.backend),
+    }
     return BalancerConfig(
-        prices={name: preset.price for name, preset in PRESETS.items()},
-        default_price=PRESETS[settings.latency_preset].price,
+        prices={name: price_of(name) for name in sorted({*PRESETS, *fitted})},
+        default_price=price_of(settings.latency_preset),
         bytes_per_token=settings.bytes_per_token,
         index_max_bytes=int(settings.index_max_bytes),
         capacity_feedback=settings.capacity_feedback,

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from warmroute.config.backends import Backends, preset_name
+from warmroute.config.backends import Backends
 from warmroute.config.kinds import (
     Count,
     CountOrZero,
@@ -33,6 +33,7 @@ from warmroute.config.kinds import (
     UrlPath,
     WholeNumber,
 )
+from warmroute.config.presets import preset_or_file
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.latency import DEFAULT_PRESET
 
@@ -158,8 +159,11 @@ class Settings(BaseSettings):
         "Request headers that name a session, the first one present wins.",
     )
     seed: WholeNumber = _setting("policy", 0, "Seed of the policies that draw lots.")
-    latency_preset: Annotated[Text, Kind("the name of a latency preset", "NAME")] = _setting(
-        "policy", DEFAULT_PRESET, "Prefill cost of the workers: model and accelerator that come nearest."
+    latency_preset: Annotated[Text, Kind("the name of a latency preset, or a file", "NAME")] = _setting(
+        "policy",
+        DEFAULT_PRESET,
+        "Prefill cost of the workers: model and accelerator that come nearest, or a `.json` file that "
+        "`simulator fit` wrote from your own engines' latencies.",
     )
     bytes_per_token: Positive = _setting(
         "policy", _CORE["bytes_per_token"], "Prompt bytes per token until the first answers have told."
@@ -234,7 +238,7 @@ class Settings(BaseSettings):
     @field_validator("latency_preset")
     @classmethod
     def _known_preset(cls, value: str) -> str:
-        return preset_name(value)
+        return preset_or_file(value)
 
     @classmethod
     def settings_customise_sources(

@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from warmroute.config.backends import Backend, preset_name, worker_url
+from warmroute.config.backends import Backend, worker_url
 from warmroute.config.kinds import Positive
+from warmroute.config.presets import preset_name
 from warmroute.control.auth import admin_guard
 from warmroute.control.errors import Refused
 from warmroute.control.health import able_workers

@@ -13,7 +13,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from warmroute_policies.events import PolicySpec
-from warmroute_policies.latency import PRESETS
 from warmroute_policies.parameters import Value
 from warmroute_simulator.simulation.fleet import WorkerPlan
 
@@ -25,13 +24,11 @@ def config_text(policy: PolicySpec, fleet: Sequence[WorkerPlan], comments: Seque
     lines = [f"# {line}" for comment in comments for line in textwrap.wrap(comment, _WIDTH - 2)]
     lines += ["", f"policy: {_scalar(policy.name)}", *_parameters(policy.params)]
     kinds = list(dict.fromkeys(plan.worker_class for plan in fleet))
-    known = [kind for kind in kinds if kind in PRESETS]
-    if len(kinds) == 1 and known:
+    if len(kinds) == 1:
         lines.append(f"latency_preset: {_scalar(kinds[0])}")
     else:
         lines += _wrapped(
-            f"The fleet was simulated as {', '.join(kinds)}. "
-            + ("Name each worker's `preset` in `backend`." if known else "No latency preset is called so.")
+            f"The fleet was simulated as {', '.join(kinds)}. Name each worker's `preset` in `backend`."
         )
     capacities = list(dict.fromkeys(plan.engine.kv_tokens for plan in fleet))
     if len(capacities) == 1:
