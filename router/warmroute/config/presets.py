@@ -30,7 +30,7 @@ def preset_name(name: str) -> str:
 
 
 def preset_or_file(name: str) -> str:
-    """A built-in preset, or the path of a fitted one that can be read. Raises ValueError that says why not."""
+    """A built-in preset, or the path of a fitted one that can be read. Raises ValueError with the reason."""
     price_of(name)
     return name
 

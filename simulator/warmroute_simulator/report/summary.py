@@ -77,8 +77,19 @@ def summarize(
         per_worker=_per_worker(records, span.seconds),
         settings=dict(settings or {}),
         skipped=records.trace.skipped,
-        notes=list(records.trace.notes),
+        notes=[*records.trace.notes, *_remarks(outcomes)],
     )
+
+
+def _remarks(outcomes: Counter[int]) -> list[str]:
+    """What a reader of the numbers must know of requests that did not end well."""
+    remarks = []
+    refused, failed = outcomes[Outcome.REFUSED], outcomes[Outcome.FAILED]
+    if refused:
+        remarks.append(f"refused, prompt and answer are longer than the KV cache (--kv-tokens): {refused:,}")
+    if failed:
+        remarks.append(f"failed, their worker died after the first token or none was left: {failed:,}")
+    return remarks
 
 
 @dataclass(frozen=True, slots=True)

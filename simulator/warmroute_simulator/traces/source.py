@@ -102,7 +102,7 @@ class Source:
         """Reads. What happened on the import."""
         notes = [f"{count:,} {what}" for what, count in self._counts.items()]
         if self.skipped:
-            notes.append(f"{self.skipped:,} malformed lines skipped, such as: " + "; ".join(self.complaints))
+            notes.append(f"malformed lines skipped: {self.skipped:,}, such as " + "; ".join(self.complaints))
         return notes
 
 

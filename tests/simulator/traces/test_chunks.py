@@ -147,7 +147,7 @@ def test_what_is_wrong_is_named(read_lines: ReadLines, change: dict[str, Any], m
     assert str(caught.value) == f"trace.jsonl line 2: {message}"
     trace = read_lines([good, good | change, good], skip_bad=True)
     assert (len(trace), trace.skipped) == (2, 1)
-    assert f"1 malformed lines skipped, such as: trace.jsonl line 2: {message}" in trace.notes
+    assert f"malformed lines skipped: 1, such as trace.jsonl line 2: {message}" in trace.notes
 
 
 def test_what_waits_for_a_skipped_request_is_skipped(read_lines: ReadLines) -> None:

@@ -148,7 +148,7 @@ def test_a_malformed_line_between_good_ones_is_skipped_and_told(name: str, read_
     whole = read_lines(lines)
     trace = read_lines([lines[0], "{nonsense", *lines[1:]], skip_bad=True)
     assert (len(trace), trace.skipped) == (len(whole), 1)
-    assert any("1 malformed lines skipped, such as: trace.jsonl line 2: " in note for note in trace.notes)
+    assert any("malformed lines skipped: 1, such as trace.jsonl line 2: " in note for note in trace.notes)
     with pytest.raises(TraceError, match=r"line 2: expected a line of JSON, not \{nonsense"):
         read_lines([lines[0], "{nonsense", *lines[1:]])
 
