@@ -1,10 +1,9 @@
 """A KV cache in which every request hits what it was measured to hit.
 
-For measurements that tell how many tokens were cached and not which: the hit is taken as given, and its
-blocks count as the request's own while it runs. That is right for conversations, whose hit is their own past;
-where many running requests share a prefix, memory looks fuller than it was.
+For measurements that tell how many tokens were cached and not which. The hit is taken as given; its blocks
+are the request's own while it runs, apart from a head that other running requests hold as well.
 
-A prompt is told as one number: how many of its blocks were cached.
+A prompt is told as two numbers: how many of its blocks were cached, and how many of these are such a head.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class KnownHits(KVCache):
         return min(prompt[0], limit) if prompt else 0
 
     def fits(self, prompt: Sequence[int], hit_blocks: int, new_blocks: int) -> bool:
-        return hit_blocks + new_blocks <= self.free
+        return hit_blocks - _head(prompt) + new_blocks <= self.free
 
     def known(self, prompt: Sequence[int]) -> int:
         return 0
@@ -32,8 +31,9 @@ class KnownHits(KVCache):
         return 0
 
     def acquire(self, prompt: Sequence[int], hit_blocks: int) -> None:
-        self.free -= hit_blocks
-        self.private += hit_blocks
+        own = hit_blocks - _head(prompt)
+        self.free -= own
+        self.private += own
 
     def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
         wanted = -(-after_tokens // block_tokens) + (-before_tokens // block_tokens)
@@ -44,9 +44,13 @@ class KnownHits(KVCache):
         return True
 
     def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
-        blocks = -(-held_tokens // block_tokens)
+        blocks = -(-held_tokens // block_tokens) - _head(prompt)
         self.free += blocks
         self.private -= blocks
 
     def clear(self) -> None:
         """Nothing is kept."""
+
+
+def _head(prompt: Sequence[int]) -> int:
+    return prompt[1] if prompt else 0

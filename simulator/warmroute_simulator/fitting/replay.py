@@ -21,6 +21,7 @@ from warmroute_simulator.engine import (
     PagedCache,
     make_engine,
 )
+from warmroute_simulator.fitting.heads import common_heads
 from warmroute_simulator.fitting.known_hits import KnownHits
 from warmroute_simulator.fitting.measured import MeasuredRequest
 
@@ -45,11 +46,12 @@ class Replay:
         self._by_blocks = all(request.blocks is not None for request in requests)
         self._requests = requests
         self._rows: dict[str, list[tuple[float, EngineRequest]]] = {}
+        heads = common_heads(requests, block_tokens)
         for row, request in enumerate(requests):
             if request.blocks is not None and self._by_blocks:
                 prompt = request.blocks
             else:
-                prompt = ((request.cached_tokens or 0) // block_tokens,)
+                prompt = ((request.cached_tokens or 0) // block_tokens, heads[row])
             asked = EngineRequest(row, request.prompt_tokens, request.output_tokens, prompt)
             self._rows.setdefault(request.worker, []).append((request.arrival_s, asked))
 

@@ -3,17 +3,19 @@
 Of each quantity the first known name that the file has is taken; `_s` or nothing means seconds, `_ms`
 milliseconds. What may be told in two ways, as a duration or as a moment on the arrivals' clock, may be.
 
-    arrival       arrival, queued_ts, arrival_ts, arrival_time, start, start_ts, start_time, timestamp
+    arrival       arrival, arrived, queued_ts, arrival_ts, arrival_time, start, start_ts, start_time,
+                  timestamp
     prompt        prompt_tokens, input_tokens, input_toks, input_length, prompt_len, isl
     output        output_tokens, output_toks, output_length, completion_tokens, output_len, osl
     first token   ttft, time_to_first_token, or the moment first_token_ts, first_token_time, first_token
     end           e2e, e2e_latency, latency, duration, or the moment last_token_ts, last_token_time, end,
                   end_ts, end_time, finished_ts; or tpot, time_per_output_token
-    cached        cached_tokens, num_cached_tokens, hit_tokens (optional)
+    cached        cached_tokens, num_cached_tokens, hit_tokens, hit (optional)
     worker        worker, worker_id, engine, instance, backend (optional)
     blocks        block_ids, hash_ids (optional, JSON lines)
 
-Requests without an answer, and such that never ended, are left out and counted.
+This simulator's own `--csv` is such a file. Requests without an answer, and such that never ended, are left
+out and counted.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from warmroute_simulator.fitting.measured import MeasuredRequest, Measurement
 from warmroute_simulator.traces.files import TraceError, numbered_lines
 
 ARRIVAL: Final = (
-    "arrival", "queued_ts", "arrival_ts", "arrival_time", "start", "start_ts", "start_time", "timestamp",
+    "arrival", "arrived", "queued_ts", "arrival_ts", "arrival_time", "start", "start_ts", "start_time",
+    "timestamp",
 )  # fmt: skip
 PROMPT: Final = ("prompt_tokens", "input_tokens", "input_toks", "input_length", "prompt_len", "isl")
 OUTPUT: Final = (
@@ -44,7 +47,7 @@ END_AT: Final = (
     "last_token_ts", "last_token_time", "end", "end_ts", "end_time", "finished_ts",
 )  # fmt: skip
 TPOT: Final = ("tpot", "time_per_output_token")
-CACHED: Final = ("cached_tokens", "num_cached_tokens", "hit_tokens")
+CACHED: Final = ("cached_tokens", "num_cached_tokens", "hit_tokens", "hit")
 WORKER: Final = ("worker", "worker_id", "engine", "instance", "backend")
 BLOCKS: Final = ("block_ids", "hash_ids")
 REQUEST: Final = ("request_id", "id")

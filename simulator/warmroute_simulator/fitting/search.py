@@ -1,21 +1,26 @@
 """The adjustment: simulate, compare with what was measured, move the parameters, again.
 
-Residuals are logarithms of simulated over measured, one for each request and each of TTFT, TPOT and E2E, so
-that a request of a second weighs as much as one of a minute; a soft loss keeps single ones that went another
-way from leading. Two stages: first how fast prefill and decoding are as a whole (`SCALES`), from the best
-point of a coarse grid; then every coefficient for itself, held back by a weak pull to where the first stage
-ended, because some of them leave no trace in some measurements (no long contexts, no large batches).
+A request's residuals are logarithms of simulated over measured TTFT, TPOT and E2E, so that one of a second
+weighs as much as one of a minute. Each of them is full of chance: whether a request just caught a step or
+just missed it changes its TTFT by a tenth or more, and the smallest change of a coefficient changes who does.
+So what is made small are means, over groups of requests that came one after the other, that had equally much
+to compute, and that were equally long: in a mean, chance cancels out and a coefficient does not. A soft loss
+keeps single groups that went another way from leading.
+
+Two stages: first how fast prefill and decoding are as a whole (`SCALES`), from the best point of a coarse
+grid; then every coefficient for itself, held back by a weak pull to where the first stage ended, because some
+of them leave no trace in some measurements (no long contexts, no large batches).
 
 Deterministic: no chance, and a bound on simulations, not on time.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import inf, isnan, log
-from statistics import quantiles
+from math import inf, isnan, log, nan
+from statistics import fmean, median, quantiles
 from typing import Any, Final
 
 from warmroute_simulator.engine import EngineConfig
@@ -24,10 +29,11 @@ from warmroute_simulator.fitting.measured import MeasuredRequest
 from warmroute_simulator.fitting.parameters import ALL, MOST_FACTOR, SCALES, Parameter, rounded, varied
 from warmroute_simulator.fitting.replay import Replay, Simulated
 
-FIRST_TOKEN_NOISE_S: Final = 0.02
-"""Added to both TTFTs before they are compared: below a step's length they are a matter of chance."""
+LEAST_IN_GROUP: Final = 5
+MOST_GROUPS: Final = 30
+"""Of each kind: enough to tell seven coefficients apart."""
 SOFT: Final = 0.05
-"""A request that is further off than 5 % weighs less and less."""
+"""A group that is further off than 5 % weighs less and less."""
 PULL: Final = 0.05
 """A coefficient that the data says nothing of stays; one that it knows by 1 % moves freely."""
 STEPS: Final = (0.1, 0.03, 0.01)
@@ -100,7 +106,7 @@ def best_scales(residuals: Residuals, start: EngineConfig, guess: tuple[float, f
     overhead = SCALES[2].start(start)
     corners = [
         varied(start, SCALES, (guess[0] + prefill, guess[1] + decode, overhead))
-        for prefill, decode in product(GRID, GRID)
+        for prefill, decode in itertools.product(GRID, GRID)
     ]
     return min(corners, key=lambda corner: sum(_soft(one) for one in residuals(corner)))
 
@@ -139,18 +145,37 @@ class _Target:
 
     def __init__(self, requests: Sequence[MeasuredRequest]) -> None:
         self._requests = requests
+        steps = [request.tpot_s for request in requests if request.tpot_s > 0]
+        # TTFTs are compared with a usual step's length added: shorter ones are as good as equal.
+        self._grain_s = median(steps) if steps else 0.0
+        self._groups = [
+            *_groups(requests, range(len(requests))),
+            *_groups(
+                requests, [request.prompt_tokens - (request.cached_tokens or 0) for request in requests]
+            ),
+            *_groups(requests, [request.prompt_tokens + request.output_tokens for request in requests]),
+        ]
 
     def residuals(self, simulated: Simulated) -> list[float]:
-        out: list[float] = []
+        """One for each group and each of the three times; 0 where nothing of it was measured."""
+        out = []
+        for ratios in self._log_ratios(simulated):
+            for group in self._groups:
+                told = [ratio for row in group if not isnan(ratio := ratios[row])]
+                out.append(fmean(told) if told else 0.0)
+        return out
+
+    def _log_ratios(self, simulated: Simulated) -> tuple[list[float], list[float], list[float]]:
+        ttft, tpot, e2e = [], [], []
         for row, request in enumerate(self._requests):
             first, end = simulated.ttft_s[row], simulated.e2e_s[row]
-            out.append(log(end / request.e2e_s))
-            if isnan(request.ttft_s):
-                continue
-            out.append(log((first + FIRST_TOKEN_NOISE_S) / (request.ttft_s + FIRST_TOKEN_NOISE_S)))
-            if request.tpot_s > 0:
-                out.append(log((end - first) / (request.output_tokens - 1) / request.tpot_s))
-        return out
+            e2e.append(log(end / request.e2e_s))
+            seen = not isnan(request.ttft_s)
+            ttft.append(log((first + self._grain_s) / (request.ttft_s + self._grain_s)) if seen else nan)
+            paced = seen and request.tpot_s > 0
+            each = (end - first) / max(1, request.output_tokens - 1)
+            tpot.append(log(each / request.tpot_s) if paced else nan)
+        return ttft, tpot, e2e
 
     def first_guess(self, config: EngineConfig) -> tuple[float, float]:
         """How much slower prefill and decoding are than by `config`, as logarithms, from the requests that
@@ -164,6 +189,14 @@ class _Target:
             if request.tpot_s > 0:
                 decode.append(request.tpot_s / step_seconds(config.latency, [], 1, request.prompt_tokens))
         return _fast(prefill), _fast(decode)
+
+
+def _groups(requests: Sequence[MeasuredRequest], key: Sequence[int]) -> list[list[int]]:
+    """Rows in the order of `key`, cut into groups of equal size."""
+    order = sorted(range(len(requests)), key=lambda row: (key[row], row))
+    count = max(1, min(MOST_GROUPS, len(order) // LEAST_IN_GROUP))
+    cuts = [number * len(order) // count for number in range(count + 1)]
+    return [order[start:stop] for start, stop in itertools.pairwise(cuts)]
 
 
 def _fast(ratios: list[float]) -> float:

@@ -12,6 +12,7 @@ from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import Engine, EngineConfig, EngineRequest, Finished
 from warmroute_simulator.engine.steps import step_seconds
 from warmroute_simulator.fitting.agreement import agreement
+from warmroute_simulator.fitting.heads import common_heads
 from warmroute_simulator.fitting.known_hits import KnownHits
 from warmroute_simulator.fitting.measured import MeasuredRequest, Measurement
 from warmroute_simulator.fitting.parameters import ALL, OVERHEADS, SCALES, named, rounded, varied
@@ -55,10 +56,11 @@ def test_no_block_of_known_hits_is_lost_or_made(seed: int) -> None:
         now += chance.expovariate(20)
         prompt = chance.randint(1, 400)
         hits[number] = chance.randrange(prompt) // 16
+        head = chance.randint(0, hits[number])
         for event in engine.advance(now):
             if isinstance(event, Finished):
                 told[event.request_id] = event.cached_tokens
-        engine.submit(EngineRequest(number, prompt, chance.randint(1, 100), [hits[number]]), now)
+        engine.submit(EngineRequest(number, prompt, chance.randint(1, 100), [hits[number], head]), now)
         assert cache.free + cache.private == cache.capacity
         assert cache.free >= 0
     while (at := engine.next_event_at()) is not None:
@@ -66,6 +68,19 @@ def test_no_block_of_known_hits_is_lost_or_made(seed: int) -> None:
     assert told == {number: blocks * 16 for number, blocks in hits.items()}
     assert cache.free == cache.capacity
     assert engine.totals.preemptions > 0
+
+
+def test_a_common_head_is_held_once_and_a_conversations_past_by_itself() -> None:
+    def asked(prompt: int, output: int, hit: int, worker: str = "a") -> MeasuredRequest:
+        return MeasuredRequest(0.0, prompt, output, 1.0, cached_tokens=hit, worker=worker)
+
+    begins = [asked(400 + number, 33, 160) for number in range(3)]
+    goes_on = asked(900, 50, 432)  # 400 + 33 − 1 tokens: the first one's conversation
+    elsewhere = asked(900, 50, 432, "b")
+    alone = asked(700, 10, 320)
+    cold = asked(500, 10, 0)
+    requests = [*begins, goes_on, elsewhere, alone, cold]
+    assert common_heads(requests, 16) == [10, 10, 10, 10, 0, 0, 0]
 
 
 def test_errors_of_means_and_of_requests_are_told_apart() -> None:

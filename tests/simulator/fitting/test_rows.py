@@ -104,7 +104,7 @@ def test_a_malformed_request_is_named_by_line_and_field(
     [
         ([], "an empty file"),
         (["arrival,prompt_tokens,output_tokens,e2e", "1,2,3"], "line 2: expected 4 columns, not 3"),
-        (["a,b", "1,2"], "field `arrival`: expected a column such as arrival, queued_ts"),
+        (["a,b", "1,2"], "field `arrival`: expected a column such as arrival, arrived, queued_ts"),
         (["arrival,isl,osl", "1,2,3"], "field `e2e`: expected a column such as"),
         ([GOOD, "{"], "line 2: expected a JSON object"),
         ([GOOD | {"output_tokens": 0}], "expected at least one request that was answered"),
