@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from warmroute_policies.latency import DEFAULT_PRESET
 
 if TYPE_CHECKING:
+    from warmroute_simulator.commands.fit_result import FitResult
     from warmroute_simulator.engine import EngineConfig
     from warmroute_simulator.engine.presets import Preset
     from warmroute_simulator.fitting.agreement import Agreement
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 HELP: Final = "latency coefficients from what was measured"
 FORMATS: Final = ("auto", "rows", "journal", "metrics")
-SCHEMA: Final = 1
 NOT_NEAR: Final = 0.2
 """An error of a mean that no coefficients explain: something else differs."""
 
@@ -74,65 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class _Result:
-    """What a fit ended with. State: the preset, the agreements, what a reader should know."""
-
-    def __init__(
-        self, preset: Preset, parts: dict[str, Agreement | None], notes: list[str], simulations: int
-    ) -> None:
-        self.preset = preset
-        self.parts = parts
-        self.notes = notes
-        self.simulations = simulations
-
-    def json(self) -> bytes:
-        """Reads."""
-        import msgspec
-
-        report = {
-            "schema": SCHEMA, "preset": self.preset, **self.parts, "simulations": self.simulations,
-            "notes": self.notes,
-        }  # fmt: skip
-        return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
-
-    def show(self) -> None:
-        """Reads. A table of errors, and the coefficients."""
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console()
-        for part, told in self.parts.items():
-            if told is None:
-                continue
-            table = Table(title=f"{part.replace('_', ' ')}: {told.requests} requests", title_justify="left")
-            table.add_column("")
-            for name in ("measured", "simulated", "error of the mean", "of a request"):
-                table.add_column(name, justify="right")
-            for name, unit, factor, compared in (
-                ("TTFT", "ms", 1000, told.ttft_s),
-                ("TPOT", "ms", 1000, told.tpot_s),
-                ("E2E", "s", 1, told.e2e_s),
-                ("output", "tok/s", 1, told.output_tokens_per_s),
-            ):
-                if compared is not None:
-                    single = "" if compared.request_error is None else f"{compared.request_error:.1%}"
-                    table.add_row(
-                        f"{name} ({unit})", f"{compared.measured * factor:,.2f}",
-                        f"{compared.simulated * factor:,.2f}", f"{compared.error:+.1%}", single,
-                    )  # fmt: skip
-            console.print(table)
-        latency = self.preset.latency
-        named = [f"{name} {getattr(latency, name):g}" for name in latency.__struct_fields__]
-        console.print("  ".join(named), highlight=False)
-        console.print(
-            f"host: {self.preset.request_overhead_s * 1000:g} ms per request, "
-            f"{self.preset.step_overhead_s * 1000:g} ms per step; {self.simulations} simulations",
-            highlight=False,
-        )
-        for note in self.notes:
-            console.print(f"note: {note}", highlight=False)
-
-
 def _format(arguments: argparse.Namespace) -> str:
     form: str = arguments.format
     if form != "auto":
@@ -148,7 +89,7 @@ def _format(arguments: argparse.Namespace) -> str:
     raise TraceError(arguments.data.name, 0, None, "measurements", "an empty file")
 
 
-def _from_rows(arguments: argparse.Namespace, start: Preset, form: str) -> _Result:
+def _from_rows(arguments: argparse.Namespace, start: Preset, form: str) -> FitResult:
     from warmroute_simulator.fitting.agreement import agreement
     from warmroute_simulator.fitting.journals import read_journal
     from warmroute_simulator.fitting.parameters import named
@@ -183,7 +124,7 @@ def _from_rows(arguments: argparse.Namespace, start: Preset, form: str) -> _Resu
     return _result(arguments, start, found.config, source, parts, notes, found.simulations)
 
 
-def _from_metrics(arguments: argparse.Namespace, start: Preset) -> _Result:
+def _from_metrics(arguments: argparse.Namespace, start: Preset) -> FitResult:
     from warmroute_simulator.fitting.counters import fit_counters, read_counters
     from warmroute_simulator.fitting.parameters import SCALES
     from warmroute_simulator.fitting.search import most_simulations
@@ -244,7 +185,8 @@ def _result(
     parts: dict[str, Agreement | None],
     notes: list[str],
     simulations: int,
-) -> _Result:
+) -> FitResult:
+    from warmroute_simulator.commands.fit_result import FitResult, errors_of
     from warmroute_simulator.engine.presets import Preset
 
     told = parts["fitted"]
@@ -255,7 +197,7 @@ def _result(
             "--engine what the engine had? A wrong KV capacity looks like slowness"
         )
     name = arguments.data.name.split(".")[0] if arguments.out is None else arguments.out.stem
-    errors: dict[str, Any] = {part: _errors(told) for part, told in parts.items() if told is not None}
+    errors: dict[str, Any] = {part: errors_of(told) for part, told in parts.items() if told is not None}
     preset = Preset(
         name=name,
         model=arguments.model or start.model,
@@ -272,11 +214,4 @@ def _result(
         request_overhead_s=config.request_overhead_s,
         provenance={**source, "start_preset": start.name, "adjusted": arguments.fit, "errors": errors},
     )
-    return _Result(preset, parts, notes, simulations)
-
-
-def _errors(told: Agreement) -> dict[str, float]:
-    found = {
-        "ttft": told.ttft_s, "tpot": told.tpot_s, "e2e": told.e2e_s, "throughput": told.output_tokens_per_s,
-    }  # fmt: skip
-    return {name: round(compared.error, 5) for name, compared in found.items() if compared is not None}
+    return FitResult(preset, parts, notes, simulations)

@@ -3,14 +3,19 @@
 Nothing here reads a clock, waits or does I/O, and nothing is random: the same calls give the same events.
 `serve` drives it with real time; a discrete-event simulation can drive the same class with virtual time.
 
-    config   what one worker is: latencies, KV capacity, limits; `DEPLOYMENTS`, the presets
-    presets  what `--preset` accepts: built-in names, and files of `simulator fit`
-    cache    the paged KV cache: references, prefix hits, LRU eviction from the tail
-    tree_cache  the same for prompts that are paths in a trace's tree: nodes instead of thousands of keys
-    blocks   block keys: the chained identity of a token sequence
-    events   what an engine tells: Admitted, FirstToken, Tokens, Finished
-    steps    how long a step takes, and where a run of equal decode steps stands at a given time
-    model    the engine: submit, abort, next_event_at, advance
+    config        what one worker is: latencies, KV capacity, limits; `DEPLOYMENTS`, of the presets
+    presets       what `--preset` accepts: built-in names, and files of `simulator fit`
+    cache         the paged KV cache: references, prefix hits, LRU eviction from the tail
+    tree_cache    the same for prompts that are paths in a trace's tree: nodes instead of thousands of keys
+    blocks        block keys: the chained identity of a token sequence
+    events        what an engine tells: Admitted, FirstToken, Tokens, Finished
+    sequence      a request inside an engine
+    decode_batch  the sequences that decode, of which a step touches only those to which something happens
+    steps         how long a step takes, and where a run of equal decode steps stands at a given time
+    scheduler     what both kinds of scheduler have in common: queue, running sequences, blocks
+    vllm, sglang  the two rules: who computes what in the next step
+    totals        counters
+    model         the engine: submit, abort, next_event_at, advance
 """
 
 from warmroute_simulator.engine.blocks import block_keys

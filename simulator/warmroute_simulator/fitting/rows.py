@@ -22,46 +22,34 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite, isnan, nan
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from warmroute_simulator.fitting.columns import (
+    ARRIVAL,
+    BLOCKS,
+    CACHED,
+    E2E,
+    END_AT,
+    FIRST_AT,
+    OUTPUT,
+    PROMPT,
+    REQUEST,
+    TPOT,
+    TTFT,
+    WORKER,
+    Column,
+    found,
+)
 from warmroute_simulator.fitting.measured import MeasuredRequest, Measurement
 from warmroute_simulator.traces.files import TraceError, numbered_lines
 
-ARRIVAL: Final = (
-    "arrival", "arrived", "queued_ts", "arrival_ts", "arrival_time", "start", "start_ts", "start_time",
-    "timestamp",
-)  # fmt: skip
-PROMPT: Final = ("prompt_tokens", "input_tokens", "input_toks", "input_length", "prompt_len", "isl")
-OUTPUT: Final = (
-    "output_tokens", "output_toks", "output_length", "completion_tokens", "output_len", "osl",
-)  # fmt: skip
-TTFT: Final = ("ttft", "time_to_first_token")
-FIRST_AT: Final = ("first_token_ts", "first_token_time", "first_token")
-E2E: Final = ("e2e", "e2e_latency", "latency", "duration")
-END_AT: Final = (
-    "last_token_ts", "last_token_time", "end", "end_ts", "end_time", "finished_ts",
-)  # fmt: skip
-TPOT: Final = ("tpot", "time_per_output_token")
-CACHED: Final = ("cached_tokens", "num_cached_tokens", "hit_tokens", "hit")
-WORKER: Final = ("worker", "worker_id", "engine", "instance", "backend")
-BLOCKS: Final = ("block_ids", "hash_ids")
-REQUEST: Final = ("request_id", "id")
-
 Row = Mapping[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """Where a quantity stands, and what it is multiplied with."""
-
-    name: str
-    factor: float = 1.0
 
 
 def read_rows(path: Path, prompts: Path | None = None) -> Measurement:
@@ -90,13 +78,13 @@ class _Reader:
         self._arrival = self._needed(names, "arrival", ARRIVAL, timed=True)
         self._prompt = self._needed(names, "prompt_tokens", PROMPT)
         self._output = self._needed(names, "output_tokens", OUTPUT)
-        self._ttft, self._first_at = _found(names, TTFT, timed=True), _found(names, FIRST_AT, timed=True)
-        self._e2e, self._end_at = _found(names, E2E, timed=True), _found(names, END_AT, timed=True)
-        self._tpot = _found(names, TPOT, timed=True)
+        self._ttft, self._first_at = found(names, TTFT, timed=True), found(names, FIRST_AT, timed=True)
+        self._e2e, self._end_at = found(names, E2E, timed=True), found(names, END_AT, timed=True)
+        self._tpot = found(names, TPOT, timed=True)
         if self._e2e is None and self._end_at is None and self._tpot is None:
             self._missing("e2e", (*E2E, *END_AT, *TPOT), names)
-        self._cached, self._worker = _found(names, CACHED), _found(names, WORKER)
-        self._request, self._blocks = _found(names, REQUEST), _found(names, BLOCKS)
+        self._cached, self._worker = found(names, CACHED), found(names, WORKER)
+        self._request, self._blocks = found(names, REQUEST), found(names, BLOCKS)
         self._blocks_of: dict[str, tuple[int, ...]] = {}
         self._requests: list[MeasuredRequest] = []
         self._left_out = 0
@@ -106,7 +94,7 @@ class _Reader:
         if self._request is None:
             raise TraceError(self._file, 1, "request_id", f"an id to look up in {path.name}", "none")
         for number, row in _rows(path):
-            request, blocks = _found(row.keys(), REQUEST), _found(row.keys(), BLOCKS)
+            request, blocks = found(row.keys(), REQUEST), found(row.keys(), BLOCKS)
             if request is None or blocks is None:
                 raise TraceError(path.name, number, None, "`request_id` and `block_ids`", _listed(row))
             self._blocks_of[str(row[request.name])] = _ids(path.name, number, blocks.name, row[blocks.name])
@@ -153,7 +141,7 @@ class _Reader:
         return Measurement(self._file, requests, notes)
 
     def _time(
-        self, number: int, row: Row, duration: _Column | None, moment: _Column | None, arrival: float
+        self, number: int, row: Row, duration: Column | None, moment: Column | None, arrival: float
     ) -> float:
         if duration is not None:
             return self._number(number, row, duration, optional=True)
@@ -180,7 +168,7 @@ class _Reader:
             return None
         return _ids(self._file, number, self._blocks.name, row.get(self._blocks.name))
 
-    def _number(self, number: int, row: Row, column: _Column, *, optional: bool = False) -> float:
+    def _number(self, number: int, row: Row, column: Column, *, optional: bool = False) -> float:
         given = row.get(column.name)
         if given in (None, "") and optional:
             return nan
@@ -192,7 +180,7 @@ class _Reader:
             raise TraceError(self._file, number, column.name, "a number", repr(given))
         return value * column.factor
 
-    def _count(self, number: int, row: Row, column: _Column, *, least: int) -> int:
+    def _count(self, number: int, row: Row, column: Column, *, least: int) -> int:
         value = self._number(number, row, column)
         if value != int(value) or value < least:
             expected = f"a whole number of at least {least}"
@@ -201,27 +189,15 @@ class _Reader:
 
     def _needed(
         self, names: Iterable[str], what: str, known: Sequence[str], *, timed: bool = False
-    ) -> _Column:
-        found = _found(names, known, timed=timed)
-        if found is None:
+    ) -> Column:
+        column = found(names, known, timed=timed)
+        if column is None:
             self._missing(what, known, names)
-        return found
+        return column
 
     def _missing(self, what: str, known: Sequence[str], names: Iterable[str]) -> NoReturn:
         columns = ", ".join(f"`{name}`" for name in names)
         raise TraceError(self._file, 1, what, f"a column such as {', '.join(known)}", f"columns {columns}")
-
-
-def _found(names: Iterable[str], known: Sequence[str], *, timed: bool = False) -> _Column | None:
-    present = set(names)
-    for name in known:
-        if name in present:
-            return _Column(name)
-        if timed:
-            for suffix, factor in (("_s", 1.0), ("_ms", 0.001)):
-                if name + suffix in present:
-                    return _Column(name + suffix, factor)
-    return None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
