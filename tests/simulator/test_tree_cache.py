@@ -15,15 +15,17 @@ from warmroute_simulator.engine import (
     Finished,
     PagedCache,
     TreeCache,
+    make_engine,
 )
+from warmroute_simulator.engine.config import EngineKind
 from warmroute_simulator.traces.prompts import ROOT, PromptTree
 
 BLOCK = 8
 
 
 class Conversations:
-    """Prompts drawn from what was asked before, or going on from an answer once that was given. No prompt and
-    no answer ends with a full block. State: the tree, and what may be asked next."""
+    """Prompts drawn from what was asked before, or going on from an answer once that was given. A third ends
+    with a full block. State: the tree, and what may be asked next."""
 
     def __init__(self, chance: random.Random, answers: int) -> None:
         self.chance = chance
@@ -43,7 +45,9 @@ class Conversations:
 
     def add(self, parent: int) -> int:
         tokens = self.chance.randint(1, 40)
-        return self.tree.add(parent, tokens + ((self.tree.ends[parent] + tokens) % BLOCK == 0))
+        if self.chance.random() < 0.3:
+            tokens += -(self.tree.ends[parent] + tokens) % BLOCK
+        return self.tree.add(parent, tokens)
 
     def ask(self, request_id: int) -> tuple[int, int]:
         """Nodes of the next prompt and of its answer."""
@@ -77,10 +81,8 @@ def accounts(engine: Engine) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_an_engine_gives_the_same_events_and_accounts_with_either_cache(seed: int) -> None:
-    """Overload, preemption and aborts. Where the last block of a prompt is full and has to be computed again,
-    `PagedCache` may evict the old copy in between, and `TreeCache` keeps it: such prompts are left out. And
-    prefills are not chunked: while two sequences compute one node and one of them is aborted, what the other
-    has not reached is idle for `PagedCache` and in use for `TreeCache`."""
+    """Overload, preemption and aborts. Prefills are not chunked: while two sequences compute one node and one
+    of them is aborted, what only that one had reached is idle for `PagedCache`, in use for `TreeCache`."""
     print(f"seed {seed}")
     chance = random.Random(seed)
     traffic = Conversations(chance, 500)
@@ -146,3 +148,60 @@ def test_clearing_forgets_what_nobody_uses_and_nothing_else() -> None:
     cache.clear()
     assert (cache.match(tree.path(used), 4), cache.match(tree.path(unused), 4)) == (4, 0)
     assert (cache.free, cache.referenced) == (6, 4)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+@pytest.mark.parametrize("seed", range(15))
+def test_accounts_add_up_whatever_is_asked_and_in_the_end_nothing_is_in_use(
+    kind: EngineKind, seed: int
+) -> None:
+    """Chunked prefills, aborts, prompts that end with a block, next turns that come before the answer that
+    they go on from is given, the same prompt many times, a cache that is much too small."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    traffic = Conversations(chance, 60)
+    tree = traffic.tree
+    early = [(answer, follow) for pairs in traffic.after.values() for answer, follow in pairs]
+    config = EngineConfig(
+        kind=kind,
+        kv_tokens=chance.choice((480, 640, 900)),
+        block_tokens=BLOCK,
+        max_num_seqs=6,
+        step_tokens=64,
+    )
+    engine = make_engine(config, TreeCache(config.capacity_blocks, BLOCK, tree.ends))
+    now, done = 0.0, 0
+    for request_id in range(250):
+        now += chance.expovariate(1 / 0.02)
+        for event in engine.advance(now):
+            if isinstance(event, Finished):
+                traffic.answered(event.request_id)
+                done += 1
+        if chance.random() < 0.1:
+            done += engine.abort(chance.randrange(request_id + 1))
+        prompt, answer = traffic.ask(request_id)
+        if early and chance.random() < 0.3:
+            prompt = answer = chance.choice(early)[1]
+        output = max(1, tree.ends[answer] - tree.ends[prompt])
+        engine.submit(EngineRequest(request_id, tree.ends[prompt], output, tree.path(answer)), now)
+        free, private, evictable, _ = accounts(engine)
+        assert min(free, private, evictable, engine.cache.referenced) >= 0
+    while (at := engine.next_event_at()) is not None:
+        done += sum(isinstance(event, Finished) for event in engine.advance(at))
+    assert done == 250
+    assert (engine.cache.in_use, engine.cache.private, engine.cache.referenced) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_prompt_that_fills_the_cache_to_its_last_block_is_computed_again_and_again(
+    kind: EngineKind,
+) -> None:
+    tree = PromptTree()
+    prompt = tree.add(ROOT, 160)
+    config = EngineConfig(kv_tokens=160, kind=kind)
+    engine = make_engine(config, TreeCache(config.capacity_blocks, 16, tree.ends))
+    for request_id in range(3):
+        engine.submit(EngineRequest(request_id, 160, 0, [prompt]), float(request_id))
+        events = engine.advance(request_id + 0.5)
+        assert [type(event) for event in events] == [Admitted, Finished]
+    assert engine.totals.cached_tokens == 2 * 144

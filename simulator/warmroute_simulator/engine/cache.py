@@ -29,7 +29,7 @@ from collections.abc import Sequence
 
 
 class KVCache(ABC):
-    """State: how many blocks are in each state. `match`, `fits`, `known` and `lost` read, the others write."""
+    """State: how many blocks are in each state. `match`, `fits`, `known`, `lost` read, the others write."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

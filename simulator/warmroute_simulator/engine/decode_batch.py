@@ -117,12 +117,19 @@ class DecodeBatch:
         held = sequence.offset + self.clock
         return self._cache.grow(sequence.prompt, held, held + 1, self._block_tokens)
 
+    def take(self, sequence: Sequence, held: int, more: int = 1) -> None:
+        """Writes. Room for tokens that has been counted on. Raises RuntimeError when it is not there: a
+        sequence without blocks would never end."""
+        if not self._cache.grow(sequence.prompt, held, held + more, self._block_tokens):
+            raise RuntimeError(f"no block for request {sequence.request_id}, which was promised one")
+
     def tick(self) -> None:
         """Writes. A step starts; each sequence of `opening` has been grown."""
         if self._named and self._block_tokens > 1:
             for sequence in self._phases[(self.clock + 1) % self._block_tokens]:
-                if sequence.offset + self.clock < sequence.named_tokens:
-                    self.grow(sequence)
+                held = sequence.offset + self.clock
+                if held < sequence.named_tokens:
+                    self.take(sequence, held)
         self.clock += 1
         self.context_tokens += self.size
 
@@ -143,18 +150,17 @@ class DecodeBatch:
 
     def grow_through(self, steps: int) -> None:
         """Writes. Takes the blocks of `steps` further steps, all of which there is room for."""
-        block_tokens, cache = self._block_tokens, self._cache
+        block_tokens = self._block_tokens
         if self._named:
             for _ in range(steps):
                 for sequence in self._phases[self.clock % block_tokens]:
-                    self.grow(sequence)
+                    self.take(sequence, sequence.offset + self.clock)
                 self.tick()
             return
         for ahead in range(min(steps, block_tokens)):  # blocks that nobody can meet: the order is no matter
             at = self.clock + ahead
             more = (steps - ahead - 1) // block_tokens * block_tokens + 1
             for sequence in self._phases[at % block_tokens]:
-                held = sequence.offset + at
-                cache.grow(sequence.prompt, held, held + more, block_tokens)
+                self.take(sequence, sequence.offset + at, more)
         self.clock += steps
         self.context_tokens += self.size * steps

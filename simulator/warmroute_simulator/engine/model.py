@@ -32,8 +32,8 @@ class Engine:
     """One worker. State: the scheduler with queue, running batch and cache; the run of steps in flight;
     `totals`.
 
-    A driver calls `advance(now)` at or after `next_event_at()`, and before each `submit`. `now` never
-    decreases. An engine that is advanced late catches up: steps start when the step before them ended.
+    A driver calls `advance(now)` at or after `next_event_at()`, and before each `submit` and `abort`. `now`
+    never decreases. An engine that is advanced late catches up: steps start when the step before them ended.
     """
 
     def __init__(self, config: EngineConfig, cache: KVCache | None = None) -> None:

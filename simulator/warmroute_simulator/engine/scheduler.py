@@ -92,6 +92,12 @@ class Scheduler(ABC):
         prefill.append((sequence, tokens))
         return True
 
+    def take_prefill(self, sequence: Sequence, tokens: int, prefill: list[tuple[Sequence, int]]) -> None:
+        """Writes. As `grow_prefill`, for blocks that have been counted on. Raises RuntimeError when they are
+        not there: a sequence without blocks would never end."""
+        if not self.grow_prefill(sequence, tokens, prefill):
+            raise RuntimeError(f"no block for request {sequence.request_id}, which was promised some")
+
     def run_of(self, at: float, prefill: list[tuple[Sequence, int]], *, decodes: bool) -> Run:
         """The step, or as many equal decode steps as follow each other."""
         config, batch = self.config, self.decoding

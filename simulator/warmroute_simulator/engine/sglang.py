@@ -60,7 +60,7 @@ class SglangScheduler(Scheduler):
         if batch.opens() > self.cache.available:
             self._retract()
         for sequence in batch.opening():
-            batch.grow(sequence)
+            batch.take(sequence, sequence.offset + batch.clock)
         batch.tick()
         return self.run_of(at, prefill, decodes=True)
 
@@ -72,7 +72,7 @@ class SglangScheduler(Scheduler):
         partial = self.partial
         if partial is not None:
             tokens = min(partial.known - partial.computed, chunk)
-            self.grow_prefill(partial, tokens, prefill)
+            self.take_prefill(partial, tokens, prefill)
             chunk, whole = chunk - tokens, whole - tokens
             if self.partial is None:
                 charged += _reserved(partial.output_tokens - partial.generated)
@@ -107,7 +107,7 @@ class SglangScheduler(Scheduler):
             charged += output
             chunk, whole = chunk - tokens, whole - tokens
         for sequence, tokens in taken:
-            self.grow_prefill(sequence, tokens, prefill)
+            self.take_prefill(sequence, tokens, prefill)
         return prefill
 
     def _reserve(self) -> float:

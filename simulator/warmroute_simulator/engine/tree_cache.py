@@ -8,10 +8,12 @@ go idle and are evicted together, tail first.
     blocks of a node     0 .............. total          total = end // block − start // block
     resident             [################......]        a part: the first `blocks` of them
 
-Rules kept here. A node is in `_parts` if and only if it has resident blocks. A sequence uses a node when it
-holds at least its first block in full; the idle nodes stand in `_idle` in the order in which they are
-evicted. What the base class says of states and accounts holds block by block: a property test compares the
-two caches.
+Rules kept here. A node is in `_parts` if and only if it has resident blocks. Of these the first `used` are
+in use by running sequences and the others idle: those behind a hit that had to stop short of a prompt's last
+token, and those of an answer that a running sequence has not reached again. A node with idle blocks stands in
+`_idle`, in the order in which nodes are evicted. What the base class says of states and accounts holds block
+by block: a property test compares the two caches. They differ where one of two sequences that compute the
+same node is dropped: what only that one had reached stays in use here until the other one ends.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from warmroute_simulator.engine.cache import KVCache
 class _Part:
     """What is resident of one node."""
 
-    __slots__ = ("blocks", "first", "users")
+    __slots__ = ("blocks", "first", "used", "users")
 
     def __init__(self, first: int) -> None:
         self.first = first
         """Position of the node's first block in a path."""
         self.blocks = 0
+        self.used = 0
+        """Of these, from the first on, how many sequences use."""
         self.users = 0
 
 
@@ -74,8 +78,7 @@ class TreeCache(KVCache):
                 continue
             if part.first >= hit_blocks:
                 break
-            if part.users == 0:
-                idle_hits += part.blocks
+            idle_hits += max(0, min(part.blocks, hit_blocks - part.first) - part.used)
         return new_blocks + idle_hits <= available
 
     def known(self, prompt: Sequence[int]) -> int:
@@ -100,9 +103,8 @@ class TreeCache(KVCache):
                 continue
             if part.first >= hit_blocks:
                 break
-            if part.users == 0:
-                self._wake(node, part)
             part.users += 1
+            self._use(node, part, min(part.blocks, hit_blocks - part.first))
 
     def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
         wanted = -(-after_tokens // block_tokens) + (-before_tokens // block_tokens)
@@ -134,15 +136,17 @@ class TreeCache(KVCache):
             if part is None:
                 part = parts[node] = _Part(first)
                 self._seen[node] = 1
-            elif part.users == 0 and before <= first:
-                self._wake(node, part)
             if before <= first:
                 part.users += 1
-            full = min(last, after)
-            self.private -= full - max(first, before)
-            new = max(0, full - first - part.blocks)
-            part.blocks += new
-            self.free += full - max(first, before) - new  # resident already: the own copy is dropped
+            own = min(last, after) - max(first, before)
+            reached = min(last, after) - first
+            new = max(0, reached - part.blocks)
+            self.private -= own
+            self.free += own - new  # resident already: the own copy is dropped
+            self._use(node, part, min(reached, part.blocks))
+            if new:
+                part.blocks += new
+                part.used = reached
             first = last
 
     def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
@@ -159,19 +163,27 @@ class TreeCache(KVCache):
             if part is not None and part.first < full:
                 part.users -= 1
                 if part.users == 0:
+                    self.evictable += part.used
+                    part.used = 0
                     idle[node] = part
-                    self.evictable += part.blocks
+                    idle.move_to_end(node)
 
     def clear(self) -> None:
-        for node in self._idle:
-            del self._parts[node]
+        for node, part in self._idle.items():
+            part.blocks = part.used
+            if not part.used:
+                del self._parts[node]
         self._idle.clear()
         self.free += self.evictable
         self.evictable = 0
 
-    def _wake(self, node: int, part: _Part) -> None:
-        del self._idle[node]
-        self.evictable -= part.blocks
+    def _use(self, node: int, part: _Part, blocks: int) -> None:
+        """Writes. At least the first `blocks` of what is resident of the node are in use."""
+        if blocks > part.used:
+            self.evictable -= blocks - part.used
+            part.used = blocks
+            if blocks == part.blocks:
+                del self._idle[node]
 
     def _take(self, blocks: int) -> None:
         from_free = min(blocks, self.free)
@@ -183,9 +195,12 @@ class TreeCache(KVCache):
         while blocks:
             node = next(iter(idle))
             part = idle[node]
-            if part.blocks > blocks:
+            spare = part.blocks - part.used
+            if spare > blocks:
                 part.blocks -= blocks
                 return
-            blocks -= part.blocks
+            blocks -= spare
+            part.blocks = part.used
             del idle[node]
-            del self._parts[node]
+            if not part.used:
+                del self._parts[node]

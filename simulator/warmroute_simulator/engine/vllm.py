@@ -72,5 +72,5 @@ class VllmScheduler(Scheduler):
                 return
             self.admit_head(hit_blocks, at, events)
             tokens = min(known - sequence.computed, budget)
-            self.grow_prefill(sequence, tokens, prefill)
+            self.take_prefill(sequence, tokens, prefill)
             budget -= tokens

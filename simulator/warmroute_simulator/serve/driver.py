@@ -40,8 +40,10 @@ class EngineDriver:
 
     def abort(self, request_id: int) -> None:
         """Drop a request at once; nothing happens when it has ended already."""
-        if self._sinks.pop(request_id, None) is not None:
-            self.engine.abort(request_id)
+        if request_id in self._sinks:
+            self._pump()  # what has passed has passed with this request in the batch
+            if self._sinks.pop(request_id, None) is not None:
+                self.engine.abort(request_id)
             self._arm()
 
     def set_rate(self, rate: float) -> None:
