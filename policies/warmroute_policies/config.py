@@ -45,6 +45,29 @@ class BalancerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ResilienceConfig:
+    """When a router stops trusting a worker, how often it tries again, and how long it waits."""
+
+    retries: int = 2
+    """Further workers to try when one fails before the first byte has reached the client."""
+    retry_budget_ratio: float = 0.2
+    """Retries allowed per request, over the whole router."""
+    retry_budget_min_per_s: float = 3.0
+    eject_after_failures: int = 5
+    """Requests in a row that fail by the worker's fault before it is ejected."""
+    eject_for_s: float = 10.0
+    """An ejected worker gets one probing request after this time."""
+    health_interval_s: float = 10.0
+    """Between two checks of one worker."""
+    health_rise: int = 2
+    """Good checks in a row that make a worker healthy again."""
+    health_fall: int = 3
+    first_byte_timeout_s: float = 600.0
+    """A queue and a long prefill fit."""
+    total_timeout_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
 class CacheAwareConfig:
     """Prices of `cache_aware`; the module's docstring has the formula."""
 

@@ -18,11 +18,11 @@ from warmroute.dialects.images import ImageModels
 from warmroute.engines import Learned, learned_spec
 from warmroute.metrics import Metrics
 from warmroute.plan import Plan, Planner
-from warmroute.resilience import Checks, Ejector, RetryBudget, Trust
 from warmroute.wire.heads import HeadCache
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
+from warmroute_policies.resilience import Checks, Ejector, RetryBudget, Trust
 from warmroute_policies.types import Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from warmroute.engines import (
     read_server_info,
     read_start_time,
 )
-from warmroute.resilience import Checks
+from warmroute_policies.resilience import Checks
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "engines" / "samples"
 

@@ -34,7 +34,7 @@ from warmroute.config.kinds import (
     WholeNumber,
 )
 from warmroute.config.presets import preset_or_file
-from warmroute_policies.config import BalancerConfig
+from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.latency import DEFAULT_PRESET
 
 ENV_PREFIX: Final = "ROUTER_"
@@ -44,6 +44,7 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 _CORE: Final = {field.name: field.default for field in dataclasses.fields(BalancerConfig)}
+_RESILIENCE: Final = {field.name: field.default for field in dataclasses.fields(ResilienceConfig)}
 
 
 def _setting(group: str, default: Any, text: str) -> Any:
@@ -177,11 +178,13 @@ class Settings(BaseSettings):
     connect_timeout_s: Seconds = _setting("timeouts", 5.0, "Connecting to a worker.")
     first_byte_timeout_s: Seconds = _setting(
         "timeouts",
-        600.0,
+        _RESILIENCE["first_byte_timeout_s"],
         "From the request's last byte to the answer's first; a queue and a long prefill fit.",
     )
     idle_timeout_s: Seconds = _setting("timeouts", 300.0, "Between two pieces of a worker's answer.")
-    total_timeout_s: Seconds = _setting("timeouts", 1800.0, "A whole request, from its head to its end.")
+    total_timeout_s: Seconds = _setting(
+        "timeouts", _RESILIENCE["total_timeout_s"], "A whole request, from its head to its end."
+    )
     head_timeout_s: Seconds = _setting(
         "timeouts", 30.0, "From a request's first byte to the end of its head."
     )
@@ -194,25 +197,39 @@ class Settings(BaseSettings):
     )
 
     health_path: UrlPath = _setting("health", "/health", "Path that a healthy worker answers with 2xx.")
-    health_interval_s: Seconds = _setting("health", 10.0, "Between two checks of one worker.")
+    health_interval_s: Seconds = _setting(
+        "health", _RESILIENCE["health_interval_s"], "Between two checks of one worker."
+    )
     health_timeout_s: Seconds = _setting("health", 5.0, "For one check.")
-    health_rise: Count = _setting("health", 2, "Good checks in a row that make a worker healthy again.")
-    health_fall: Count = _setting("health", 3, "Failed checks in a row that make a worker unhealthy.")
+    health_rise: Count = _setting(
+        "health", _RESILIENCE["health_rise"], "Good checks in a row that make a worker healthy again."
+    )
+    health_fall: Count = _setting(
+        "health", _RESILIENCE["health_fall"], "Failed checks in a row that make a worker unhealthy."
+    )
     eject_after_failures: Count = _setting(
-        "health", 5, "Requests in a row that fail by the worker's fault before it is ejected."
+        "health",
+        _RESILIENCE["eject_after_failures"],
+        "Requests in a row that fail by the worker's fault before it is ejected.",
     )
     eject_for_s: Seconds = _setting(
-        "health", 10.0, "An ejected worker gets one probing request after this time; success brings it back."
+        "health",
+        _RESILIENCE["eject_for_s"],
+        "An ejected worker gets one probing request after this time; success brings it back.",
     )
 
     retries: CountOrZero = _setting(
-        "retries", 2, "Further workers to try when one fails before the first byte has reached the client."
+        "retries",
+        _RESILIENCE["retries"],
+        "Further workers to try when one fails before the first byte has reached the client.",
     )
     retry_budget_ratio: NotNegative = _setting(
-        "retries", 0.2, "Retries allowed per request, over the whole router."
+        "retries", _RESILIENCE["retry_budget_ratio"], "Retries allowed per request, over the whole router."
     )
     retry_budget_min_per_s: NotNegative = _setting(
-        "retries", 3.0, "Retries per second that are allowed however few requests there are."
+        "retries",
+        _RESILIENCE["retry_budget_min_per_s"],
+        "Retries per second that are allowed however few requests there are.",
     )
 
     log_level: Annotated[

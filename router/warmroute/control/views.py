@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from warmroute.gateway import Gateway, Worker
-from warmroute.resilience import Trust
+from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
 

@@ -1,14 +1,13 @@
 """The fleet at the beginning, and what happens to it while the run goes on.
 
-What a router learns of it, and when: of a death by the connections that break, at once, or by the next one
-that it tries; of a worker that it knows and that has come back by a health check; of a new worker from its
-operator, at once; of a slow worker or an emptied cache nothing at all.
+What a router learns of it, and when: of a death by the connections that break and by those that it tries, and
+after some health checks; of a worker that has come back by health checks or by a request that probes; of a
+new worker from its operator, at once; of a slow worker or an emptied cache nothing at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from warmroute_policies.types import WorkerSpec
 from warmroute_simulator.simulation.config import RunConfig
@@ -16,9 +15,6 @@ from warmroute_simulator.simulation.kernel import Kernel
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.scenario import Happening, Kind
 from warmroute_simulator.simulation.worker import SimulatedWorker
-
-# A restarted worker is found by the first health check that it answers: the live router's default interval.
-_NOTICE_S: Final = 10.0
 
 
 class FleetChanges:
@@ -67,8 +63,7 @@ class FleetChanges:
         worker = self._workers[happening.worker]
         match happening.kind:
             case Kind.DIE if worker.alive:
-                worker.die()
-                self._broke(worker)
+                self._die(worker)
             case Kind.START if not worker.alive:
                 self._start(worker)
             case Kind.SLOW:
@@ -80,15 +75,35 @@ class FleetChanges:
                     router.drain(worker.worker_id, happening.kind is Kind.DRAIN)
             case Kind.HEALTHY | Kind.UNHEALTHY:
                 for router in self._routers:
-                    router.set_health(worker.worker_id, happening.kind is Kind.HEALTHY)
+                    router.checked(worker.worker_id, happening.kind is Kind.HEALTHY)
+
+    def _die(self, worker: SimulatedWorker) -> None:
+        worker.die()
+        self._broke(worker)
+        life, config = worker.lives, self._config.resilience
+
+        def notice(_: int) -> None:
+            if not worker.alive and worker.lives == life:
+                for router in self._routers:
+                    router.checked(worker.worker_id, False)
+
+        self._kernel.at(self._kernel.now + config.health_fall * config.health_interval_s, notice)
 
     def _start(self, worker: SimulatedWorker) -> None:
         worker.start()
         knowing = [router for router in self._routers if not router.add_worker(self._spec(worker.number))]
+        life, config = worker.lives, self._config.resilience
 
-        def notice(_: int) -> None:
-            if worker.alive:
-                for router in knowing:
+        def notice(good_checks: int) -> None:
+            if not worker.alive or worker.lives != life:
+                return
+            for router in knowing:
+                if good_checks == 1:
                     router.restarted(worker.worker_id)
+                else:
+                    router.checked(worker.worker_id, True)
 
-        self._kernel.at(self._kernel.now + _NOTICE_S, notice)
+        # The first check that is answered also tells that the process is new.
+        self._kernel.at(self._kernel.now + config.health_interval_s, notice, 1)
+        healthy_s = config.health_rise * config.health_interval_s
+        self._kernel.at(self._kernel.now + healthy_s, notice, config.health_rise + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from warmroute_policies.config import BalancerConfig
+from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.events import PolicySpec
 from warmroute_simulator.simulation.arrivals import ArrivalPlan
 from warmroute_simulator.simulation.fleet import WorkerPlan
@@ -28,6 +28,8 @@ class RunConfig:
     policy: PolicySpec
     balancer: BalancerConfig = field(default_factory=BalancerConfig)
     """Prices of the fleet's worker classes are added to it."""
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    """When routers give up on a worker or on a request; the live router's defaults."""
     arrivals: ArrivalPlan = field(default_factory=ArrivalPlan)
     scenario: tuple[Happening, ...] = ()
     seed: int = 0

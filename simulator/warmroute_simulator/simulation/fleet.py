@@ -17,6 +17,14 @@ class WorkerPlan:
     worker_class: str
     """Workers of one class have equal latencies; the preset's name."""
     weight: float = 1.0
+    max_model_len: int | None = None
+    """Longest prompt and answer together; None: what the KV cache holds."""
+
+    @property
+    def longest_tokens(self) -> int:
+        """What it accepts at most."""
+        capacity = self.engine.capacity_blocks * self.engine.block_tokens
+        return capacity if self.max_model_len is None else min(capacity, self.max_model_len)
 
     @property
     def price(self) -> PrefillPrice:

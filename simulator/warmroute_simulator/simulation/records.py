@@ -26,9 +26,11 @@ class Outcome(enum.IntEnum):
     UNFINISHED = 2
     """It came and had not ended when the run was cut short."""
     FAILED = 3
-    """Its worker died after the first token, or no worker was left."""
+    """Its worker died after the first token, or no other one could be tried."""
     REFUSED = 4
-    """No worker can ever hold it: prompt and answer are longer than each KV cache."""
+    """Prompt and answer are longer than the worker accepts, or than any worker does."""
+    TIMED_OUT = 5
+    """The router gave it up: no first token, or no end, in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Records:
     """Ids, in the order of the numbers in the column `worker`."""
     reasons: list[str] = field(default_factory=list)
     """The policy's words, in the order of the numbers in the column `reason`."""
+    happened: list[str] = field(default_factory=list)
+    """What a scenario did, and when."""
     samples: list[Sample] = field(default_factory=list)
     totals: list[WorkerTotals] = field(default_factory=list)
     """By worker."""

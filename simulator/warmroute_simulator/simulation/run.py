@@ -59,16 +59,20 @@ def simulate(
 class _Flight:
     """A request between its arrival and its end."""
 
-    __slots__ = ("dispatches", "first_token", "path", "prompt_tokens", "router", "row", "worker")
+    __slots__ = ("arrived_s", "decision", "first_token", "path", "prompt_tokens", "router", "row", "worker")
 
-    def __init__(self, row: int, router: Router, path: list[int], prompt_tokens: int) -> None:
+    def __init__(
+        self, row: int, router: Router, path: list[int], prompt_tokens: int, decision: Decision, now: float
+    ) -> None:
         self.row = row
+        self.arrived_s = now
         self.router = router
+        self.decision = decision
+        """The latest one."""
         self.path = path
         """Of the answer: the prompt's nodes, and the answer's if somebody goes on from it."""
         self.prompt_tokens = prompt_tokens
         self.worker = -1
-        self.dispatches = 0
         self.first_token = False
 
 
@@ -94,7 +98,7 @@ class Simulation:
             SimulatedWorker(number, plan.worker_id, plan.engine, trace.tree, self.kernel, self._told)
             for number, plan in enumerate(config.fleet)
         ]
-        self._largest = max(worker.capacity_tokens for worker in self.workers)
+        self._longest = [plan.longest_tokens for plan in config.fleet]
         self.arrivals = Arrivals(
             trace, config.arrivals, Random(f"arrivals {config.seed}"), self.kernel, self._arrive
         )
@@ -109,8 +113,11 @@ class Simulation:
     def _make_router(self, number: int) -> Router:
         policy, config = self.config.policy, self.config.balancer
         prices = dict(config.prices) | {plan.worker_class: plan.price for plan in self.config.fleet}
-        made = load_policy(policy.name, policy.params, policy.seed + number)
-        return Router(Balancer(made, replace(config, prices=prices)), self.kernel)
+        # Replicas draw lots of their own; one router draws those of the live one with that seed.
+        seed = Random(f"policy {policy.seed} {number}").getrandbits(32) if number else policy.seed
+        made = load_policy(policy.name, policy.params, seed)
+        balancer = Balancer(made, replace(config, prices=prices))
+        return Router(balancer, self.config.resilience, self.kernel)
 
     def run(self) -> Records:
         """Writes."""
@@ -143,7 +150,7 @@ class Simulation:
         records.arrived_s[row] = self.kernel.now
         prompt = trace.prompts[row]
         prompt_tokens, output_tokens = trace.tree.ends[prompt], trace.output_tokens[row]
-        if prompt_tokens + output_tokens > self._largest:
+        if prompt_tokens + output_tokens > max(self._longest):
             self._over(row, Outcome.REFUSED)
             return
         router = self._router_for(row)
@@ -158,20 +165,21 @@ class Simulation:
         )
         if row in self._explain:
             self._note_explanation(row, router, request)
-        answer = trace.answers[row]
-        flight = _Flight(row, router, path if answer == prompt else [*path, answer], prompt_tokens)
         decision = router.route(request)
         if decision is None:
             self._over(row, Outcome.FAILED)
             return
+        answer = trace.answers[row]
+        if answer != prompt:
+            path = [*path, answer]
+        flight = _Flight(row, router, path, prompt_tokens, decision, self.kernel.now)
         self._flights[row] = flight
-        self._dispatch(flight, decision)
+        self._dispatch(flight)
 
-    def _dispatch(self, flight: _Flight, decision: Decision) -> None:
-        records, row = self.records, flight.row
+    def _dispatch(self, flight: _Flight) -> None:
+        records, row, decision = self.records, flight.row, flight.decision
         flight.worker = self._numbers[decision.worker]
-        flight.dispatches += 1
-        records.attempts[row] = flight.dispatches
+        records.attempts[row] = decision.attempt + 1
         records.worker[row] = flight.worker
         records.reason[row] = self._reasons.setdefault(decision.reason, len(self._reasons))
         records.predicted_tokens[row] = decision.predicted_hit_tokens
@@ -182,9 +190,8 @@ class Simulation:
         row = flight.row
         worker, output_tokens = self.workers[flight.worker], self.trace.output_tokens[row]
         if not worker.alive:
-            flight.router.set_health(worker.worker_id, False)
             self._try_another(flight)
-        elif flight.prompt_tokens + output_tokens > worker.capacity_tokens:
+        elif flight.prompt_tokens + output_tokens > self._longest[flight.worker]:
             self._end(flight, Outcome.REFUSED, Told.CLIENT_ERROR, None)
         else:
             worker.submit(row, flight.prompt_tokens, output_tokens, flight.path)
@@ -214,7 +221,7 @@ class Simulation:
                 (
                     worker.held_tokens(flight.path, limit)
                     for worker in self.workers
-                    if worker.number != flight.worker
+                    if worker.alive and worker.number != flight.worker
                 ),
                 default=0,
             )
@@ -236,10 +243,10 @@ class Simulation:
         if not self.config.network_s:
             arrive(flight)
             return
-        dispatch = flight.dispatches
+        decision = flight.decision
 
         def arrived(row: int) -> None:
-            if self._flights.get(row) is flight and flight.dispatches == dispatch:
+            if self._flights.get(row) is flight and flight.decision is decision:
                 arrive(flight)
 
         self.kernel.at(self.kernel.now + self.config.network_s, arrived, flight.row)
@@ -262,14 +269,13 @@ class Simulation:
     def _end(self, flight: _Flight, outcome: Outcome, told: Told, usage: Usage | None) -> None:
         """The request is over for its client; the router's books learn of it now or a little later."""
         del self._flights[flight.row]
-        router, row = flight.router, flight.row
+        router, decision = flight.router, flight.decision
         if self.config.feedback_s:
-            self.kernel.at(
-                self.kernel.now + self.config.feedback_s, lambda row: router.finish(row, told, usage), row
-            )
+            later_s = self.kernel.now + self.config.feedback_s
+            self.kernel.at(later_s, lambda _: router.finish(decision, told, usage))
         else:
-            router.finish(row, told, usage)
-        self._over(row, outcome)
+            router.finish(decision, told, usage)
+        self._over(flight.row, outcome)
 
     def _over(self, row: int, outcome: Outcome) -> None:
         self.records.outcome[row] = outcome
@@ -281,13 +287,28 @@ class Simulation:
         """Its worker failed. Until the first token another one may answer; then the client has seen it."""
         if flight.first_token:
             self.records.first_token_s[flight.row] = nan
+            flight.router.failed(flight.decision.worker)
             self._end(flight, Outcome.FAILED, Told.WORKER_ERROR, None)
             return
-        decision = flight.router.reroute(flight.row)
+        decision = flight.router.reroute(flight.decision)
         if decision is None:
-            self._end(flight, Outcome.FAILED, Told.CANCELLED, None)
+            self._end(flight, Outcome.FAILED, Told.WORKER_ERROR, None)
         else:
-            self._dispatch(flight, decision)
+            flight.decision = decision
+            self._dispatch(flight)
+
+    def _give_up(self) -> None:
+        """Requests whose time is over: seen once a second, as in the live router."""
+        limits, now = self.config.resilience, self.kernel.now
+        for flight in list(self._flights.values()):
+            waited_s = now - flight.arrived_s
+            if waited_s < limits.first_byte_timeout_s:
+                return  # those that came later have waited less
+            if waited_s > limits.total_timeout_s or not flight.first_token:
+                self.workers[flight.worker].abort(flight.row)
+                if flight.row in self._flights:  # else it ended at this very moment
+                    self.records.first_token_s[flight.row] = nan
+                    self._end(flight, Outcome.TIMED_OUT, Told.TIMEOUT, None)
 
     def _router_for(self, row: int) -> Router:
         if len(self.routers) == 1:
@@ -302,12 +323,13 @@ class Simulation:
         self.explanations[row] = Explanation(row, worker, reason, shares)
 
     def _broke(self, worker: SimulatedWorker) -> None:
-        """Its connections break at once; a router with none there learns of it when it tries one."""
+        """Its connections break at once."""
         for flight in [flight for flight in self._flights.values() if flight.worker == worker.number]:
-            flight.router.set_health(worker.worker_id, False)
             self._try_another(flight)
 
     def _tick(self, number: int) -> None:
         pause_s = self.routers[number].tick()
+        if number == 0:
+            self._give_up()
         if self.arrivals.left:
             self.kernel.at(self.kernel.now + pause_s, self._tick, number)

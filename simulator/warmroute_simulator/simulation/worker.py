@@ -31,6 +31,8 @@ class SimulatedWorker:
         self.worker_id = worker_id
         self.config = config
         self.alive = True
+        self.lives = 1
+        """Processes so far."""
         self.factor = 1.0
         """How many times longer than usual its steps take."""
         self._tree = tree
@@ -51,6 +53,13 @@ class SimulatedWorker:
         self._pump(now)
         self.engine.submit(EngineRequest(row, prompt_tokens, output_tokens, path), now)
         self._arm()
+
+    def abort(self, row: int) -> None:
+        """Writes. The request is given up; nothing happens when it has ended or the worker is dead."""
+        if self.alive:
+            self._pump(self._kernel.now)
+            self.engine.abort(row)
+            self._arm()
 
     def held_tokens(self, path: list[int], limit_tokens: int) -> int:
         """Reads. How much of a prompt's first `limit_tokens` is cached, in whole blocks."""
@@ -75,6 +84,7 @@ class SimulatedWorker:
         self.cache = TreeCache(self.config.capacity_blocks, self.config.block_tokens, self._tree.ends)
         self.engine = make_engine(self._paced(), self.cache)
         self.alive = True
+        self.lives += 1
 
     def set_pace(self, factor: float) -> None:
         """Writes. Every step from now on takes `factor` times as long as it would."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warmroute.resilience import Ejector, Trust
+from warmroute_policies.resilience import Ejector, Trust
 
 FAILURES = 3
 EJECT_FOR_S = 10.0
