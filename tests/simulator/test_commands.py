@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,3 +204,56 @@ def test_a_mixed_fleet_is_priced_and_filled_by_what_each_worker_is(tmp_path: Pat
     workers = json.loads(report.read_bytes())["per_worker"]
     fast, slow = (sum(worker["requests"] for worker in workers[start : start + 2]) for start in (0, 2))
     assert fast > 1.3 * slow > 0
+
+
+def report_of(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    file = tmp_path / "report.json"
+    done = simulator("replay", *arguments, "--quiet", "--json", file)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    return found
+
+
+def test_reports_of_different_runs_can_be_told_apart_by_their_settings(tmp_path: Path) -> None:
+    ways = (
+        (), ("--preset", "qwen3-8b-h100"), ("--engine", "sglang"), ("--kv-tokens", "30000"),
+        ("--network-ms", "30"), ("--feedback-ms", "5"), ("--routers", "2"), ("--at", "5:die:1"),
+        ("--scenario", "death"), ("--page-tokens", "32"), ("--max-num-seqs", "4"), ("--speed", "2"),
+        ("--load", "0.5"), ("--fleet", "3xllama-3.1-8b-h100:kv-tokens=1000000"), ("--max-model-len", "9000"),
+    )  # fmt: skip
+    settings = [report_of(tmp_path, CHATS, *way)["settings"] for way in ways]
+    assert len({json.dumps(one, sort_keys=True) for one in settings}) == len(ways)
+
+
+@pytest.mark.parametrize("scenario", ["cache-flush", "death", "restart", "scale-up", "slow-worker"])
+def test_a_scenario_strikes_in_the_middle_of_a_closed_loop_trace_too(scenario: str, tmp_path: Path) -> None:
+    agents = "generate:agents:requests=400"
+    steady = report_of(tmp_path, agents, "--workers", "3")
+    struck = report_of(tmp_path, agents, "--workers", "3", "--scenario", scenario)
+    assert struck["ttft_s"] != steady["ttft_s"]
+    told = [note for note in struck["notes"] if note.startswith("at ")]
+    assert told
+    assert all("after the last request" not in note for note in told)
+    moments = [float(note.split()[1].replace(",", "")) for note in told]
+    assert all(0.2 * steady["span_s"] < moment < 0.8 * steady["span_s"] for moment in moments)
+
+
+def test_think_times_that_are_cut_are_told(tmp_path: Path) -> None:
+    capped = report_of(tmp_path, "generate:agents:requests=400", "--idle-cap", "5")
+    assert capped["settings"]["idle_cap_s"] == 5
+    assert any(note.startswith("think times cut to 5.00 s") for note in capped["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--load", "1", "--lanes", "4"], "--load decides how often sessions start"),
+        (["--lanes", "4", "--sessions-per-s", "5"], "give one"),
+        (["--fleet", "2xllama-3.1-8b-h100", "--preset", "qwen3-8b-h100"], "not both"),
+        (["--max-model-len", "1"], "at least 2"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], expected: str) -> None:
+    done = simulator("replay", "generate:agents:requests=50", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr

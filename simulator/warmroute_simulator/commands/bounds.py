@@ -22,9 +22,9 @@ from warmroute_simulator.bounds.pages import Pages
 from warmroute_simulator.bounds.prefill import PrefillTime
 from warmroute_simulator.bounds.server import ServerBounds, server_bounds
 from warmroute_simulator.bounds.touches import Touches
+from warmroute_simulator.commands.fleet import add_fleet_arguments, fleet_of
 from warmroute_simulator.commands.inputs import add_trace_arguments, trace_of
 from warmroute_simulator.commands.pace import add_pace_arguments, plan_of
-from warmroute_simulator.commands.running import add_fleet_arguments, fleet_of
 from warmroute_simulator.report.model import Slo
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.load import at_load

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from warmroute_simulator.commands.fleet import add_fleet_arguments
 from warmroute_simulator.commands.inputs import add_trace_arguments
-from warmroute_simulator.commands.running import add_fleet_arguments, add_run_arguments, setup_of
+from warmroute_simulator.commands.running import add_run_arguments, setup_of
 from warmroute_simulator.commands.studies import (
     TraceArguments,
     add_file_arguments,

@@ -38,6 +38,14 @@ def plan_of(arguments: argparse.Namespace) -> ArrivalPlan:
     """What the options say. Raises ValueError with a message for the user."""
     rate, lanes, load = arguments.sessions_per_s, arguments.lanes, getattr(arguments, "load", None)
     starts = None if arguments.starts is None else Starts(arguments.starts)
+    if lanes is not None and rate is not None:
+        raise ValueError("--lanes and --sessions-per-s are two ways to start sessions: give one")
+    if load is not None and (
+        lanes is not None or rate is not None or starts in (Starts.LANES, Starts.RECORDED)
+    ):
+        raise ValueError(
+            "--load decides how often sessions start: no --lanes, --sessions-per-s or other --starts"
+        )
     if starts is None and rate is not None:
         starts = Starts.POISSON
     elif starts is None and lanes is not None:

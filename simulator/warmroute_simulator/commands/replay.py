@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from warmroute_simulator.commands.fleet import add_fleet_arguments
 from warmroute_simulator.commands.inputs import add_trace_arguments, trace_of
 from warmroute_simulator.commands.outputs import add_output_arguments, write_outputs
-from warmroute_simulator.commands.running import add_fleet_arguments, add_run_arguments, setup_of
+from warmroute_simulator.commands.running import add_run_arguments, setup_of
 from warmroute_simulator.report.curves import slowest_rows
 from warmroute_simulator.report.progress import Progress
 from warmroute_simulator.study.cell import Cell, Run, Setup, parse_policy, run_cell

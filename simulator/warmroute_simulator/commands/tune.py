@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmroute_policies.errors import ConfigError
+from warmroute_simulator.commands.fleet import MAX_WORKERS, add_fleet_arguments
 from warmroute_simulator.commands.inputs import add_trace_arguments
-from warmroute_simulator.commands.running import MAX_WORKERS, add_fleet_arguments, add_run_arguments, setup_of
+from warmroute_simulator.commands.running import add_run_arguments, setup_of
 from warmroute_simulator.commands.studies import (
     TraceArguments,
     add_file_arguments,

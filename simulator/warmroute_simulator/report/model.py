@@ -20,6 +20,9 @@ SCHEMA: Final = 1
 """Raised when a key changes its meaning or goes away; new keys do not raise it."""
 
 
+Settings = dict[str, str | int | float]
+
+
 class Slo(msgspec.Struct, frozen=True):
     """What a good answer is: limits that goodput holds requests to."""
 
@@ -142,7 +145,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: WarmUp
     preemptions: int
     per_worker: list[WorkerReport]
-    settings: dict[str, str | int | float]
+    settings: Settings
     """What else the run was given: preset, load, KV tokens."""
     skipped: int
     """Lines of the trace that were malformed and passed over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warmroute_simulator.bounds.hits import HitBounds
@@ -13,6 +14,7 @@ from warmroute_simulator.report.model import (
     PredictionError,
     PromptTokens,
     Report,
+    Settings,
     Slo,
     WarmUp,
     WorkerReport,
@@ -31,7 +33,8 @@ def summarize(
     cpu_s: float,
     skip_s: float = 0.0,
     skip_share: float = 0.0,
-    settings: dict[str, str | int | float] | None = None,
+    settings: Settings | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Reads. The run in numbers.
 
@@ -77,18 +80,27 @@ def summarize(
         per_worker=_per_worker(records, span.seconds),
         settings=dict(settings or {}),
         skipped=records.trace.skipped,
-        notes=[*records.trace.notes, *_remarks(outcomes)],
+        notes=[*records.trace.notes, *notes, *_remarks(outcomes, partial=records.partial)],
     )
 
 
-def _remarks(outcomes: Counter[int]) -> list[str]:
+def _remarks(outcomes: Counter[int], *, partial: bool) -> list[str]:
     """What a reader of the numbers must know of requests that did not end well."""
     remarks = []
     refused, failed = outcomes[Outcome.REFUSED], outcomes[Outcome.FAILED]
     if refused:
-        remarks.append(f"refused, prompt and answer are longer than the KV cache (--kv-tokens): {refused:,}")
+        remarks.append(f"refused, longer than a KV cache (--kv-tokens) or a context holds: {refused:,}")
     if failed:
-        remarks.append(f"failed, their worker died after the first token or none was left: {failed:,}")
+        remarks.append(
+            f"failed, their worker died after the first token or no other could be tried: {failed:,}"
+        )
+    if outcomes[Outcome.TIMED_OUT]:
+        remarks.append(
+            f"given up by the router, no first token or no end in time: {outcomes[Outcome.TIMED_OUT]:,}"
+        )
+    if outcomes[Outcome.NOT_RUN] and not partial:
+        never = f"{outcomes[Outcome.NOT_RUN]:,}"
+        remarks.append(f"never came, a request before them in their session did not end well: {never}")
     return remarks
 
 
@@ -107,7 +119,7 @@ class _Measured:
     """Latencies of the requests after the warm-up that ended well."""
 
     came: int
-    """After the warm-up, however they ended."""
+    """After the warm-up, however they ended; those too that a failure before them kept from coming."""
     seconds: float
     ttft_s: list[float]
     tpot_s: list[float]
@@ -142,7 +154,7 @@ def _measured(records: Records, span: _Span, warm_up: WarmUp) -> _Measured:
     sessions = zip(records.session_started_s, records.session_ended_s, strict=True)
     ttfts, tpots, e2es = ttft_s(records), tpot_s(records), e2e_s(records)
     return _Measured(
-        came=sum(at >= from_s for at in arrivals),
+        came=sum(at >= from_s for at in arrivals) + _never_came(records),
         seconds=max(span.end_s - from_s, 0.0),
         ttft_s=[ttfts[row] for row in rows],
         tpot_s=[tpots[row] for row in rows],
@@ -163,6 +175,11 @@ def _goodput(measured: _Measured, slo: Slo) -> Goodput:
         _share(good, measured.came),
         _share(good, measured.seconds) or 0.0,
     )
+
+
+def _never_came(records: Records) -> int:
+    """Requests that others' failures kept from coming; an interrupted run does not know them."""
+    return 0 if records.partial else sum(outcome == Outcome.NOT_RUN for outcome in records.outcome)
 
 
 def _prompt_tokens(records: Records) -> tuple[PromptTokens, int, PredictionError | None]:

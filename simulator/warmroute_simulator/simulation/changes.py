@@ -27,12 +27,16 @@ class FleetChanges:
         routers: Sequence[Router],
         kernel: Kernel,
         broke: Callable[[SimulatedWorker], None],
+        goes_on: Callable[[], bool],
     ) -> None:
+        self.happened: list[str] = []
+        """What struck, and when."""
         self._config = config
         self._workers = workers
         self._routers = routers
         self._kernel = kernel
         self._broke = broke
+        self._goes_on = goes_on
 
     def begin(self, span_s: float) -> None:
         """Writes. Tells the routers of the workers that are there, and asks for what is to happen; `span_s`
@@ -61,6 +65,11 @@ class FleetChanges:
 
     def _happen(self, happening: Happening) -> None:
         worker = self._workers[happening.worker]
+        what = f"{happening.kind} {worker.worker_id}" + f" ×{happening.factor:g}" * (
+            happening.kind is Kind.SLOW
+        )
+        after = "" if self._goes_on() else ", after the last request had ended"
+        self.happened.append(f"at {self._kernel.now:,.1f} s: {what}{after}")
         match happening.kind:
             case Kind.DIE if worker.alive:
                 self._die(worker)

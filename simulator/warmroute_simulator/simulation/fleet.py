@@ -20,6 +20,9 @@ class WorkerPlan:
     max_model_len: int | None = None
     """Longest prompt and answer together; None: what the KV cache holds."""
 
+    context_tokens: int | None = None
+    """What the model itself is made for. Nothing is refused for it; `max_model_len` does that."""
+
     @property
     def longest_tokens(self) -> int:
         """What it accepts at most."""

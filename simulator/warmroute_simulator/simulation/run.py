@@ -122,8 +122,12 @@ class Simulation:
     def run(self) -> Records:
         """Writes."""
         records, arrivals = self.records, self.arrivals
-        sampler = Sampler(self.workers, self.kernel, lambda: arrivals.left > 0)
-        changes = FleetChanges(self.config, self.workers, self.routers, self.kernel, self._broke)
+
+        def goes_on() -> bool:
+            return arrivals.left > 0
+
+        sampler = Sampler(self.workers, self.kernel, goes_on)
+        changes = FleetChanges(self.config, self.workers, self.routers, self.kernel, self._broke, goes_on)
         changes.begin(max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed)
         arrivals.begin()
         for number in range(len(self.routers)):
@@ -139,6 +143,7 @@ class Simulation:
         records.totals = [worker.totals() for worker in self.workers]
         records.reasons = list(self._reasons)
         records.samples = sampler.samples
+        records.happened = changes.happened
         records.session_started_s = arrivals.session_started_s
         records.session_ended_s = arrivals.session_ended_s
         return records

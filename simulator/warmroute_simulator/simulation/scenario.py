@@ -2,7 +2,8 @@
 
     TIME:KIND:WORKER[:NUMBER]      600:die:2   660:start:2   300:slow:0:2.5   10%:flush:1
 
-TIME is in seconds of virtual time, or in per cent of an open-loop trace's length. Ready-made scenarios are
+TIME is in seconds of virtual time, or in per cent of the trace's length; of a closed-loop trace, whose length
+depends on who serves it, of the same run without the scenario. Ready-made scenarios are
 lists of these.
 """
 
@@ -44,6 +45,13 @@ class Happening:
     at_share: float | None = None
     """Share of the trace's length, 0 to 1, in place of `at_s`."""
     factor: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """What `parse_happening` reads."""
+        time = f"{self.at_s:g}" if self.at_share is None else f"{100 * self.at_share:g}%"
+        factor = f":{self.factor:g}" if self.kind is Kind.SLOW else ""
+        return f"{time}:{self.kind}:{self.worker}{factor}"
 
     def moment(self, span_s: float) -> float:
         """Seconds since the beginning, for a trace of that length."""

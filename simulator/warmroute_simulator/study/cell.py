@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import gcd
 
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.parameters import Value
@@ -20,11 +21,11 @@ from warmroute_simulator.bounds.touches import Touches
 from warmroute_simulator.report.curves import Curves, curves
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
-from warmroute_simulator.simulation.arrivals import Starts
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.load import at_load
 from warmroute_simulator.simulation.records import Explanation, Records
 from warmroute_simulator.simulation.run import simulate
+from warmroute_simulator.study.settings import remarks, settings_of
 from warmroute_simulator.traces.trace import Trace
 
 
@@ -98,19 +99,9 @@ def run_cell(
     if cell.load is not None:
         arrivals = at_load(arrivals, cell.load, trace, setup.run.fleet)
     policy = PolicySpec(cell.policy.name, cell.policy.params, cell.seed)
-    config = replace(setup.run, policy=policy, arrivals=arrivals, seed=cell.seed)
+    config = with_moments(trace, replace(setup.run, policy=policy, arrivals=arrivals, seed=cell.seed))
     records, explanations = simulate(trace, config, progress=progress, explain=explain)
     bounds = _bounds(records, config) if setup.with_bounds else None
-    settings: dict[str, str | int | float] = {"speed": arrivals.speed}
-    if trace.closed_loop:
-        starts = arrivals.starts_of(trace)
-        settings["starts"] = starts.value
-        if starts is Starts.LANES:
-            settings["lanes"] = arrivals.lanes
-        elif starts is Starts.POISSON:
-            settings["sessions_per_s"] = arrivals.sessions_per_s
-    if cell.load is not None:
-        settings["load"] = cell.load
     report = summarize(
         records,
         policy=policy_text(cell.policy),
@@ -120,9 +111,21 @@ def run_cell(
         wall_s=time.perf_counter() - wall_s,
         cpu_s=time.process_time() - cpu_s,
         skip_s=setup.skip_s,
-        settings=settings,
+        settings=settings_of(trace, replace(config, scenario=setup.run.scenario), cell.load),
+        notes=remarks(trace, config, records),
     )
     return Run(report, records, explanations)
+
+
+def with_moments(trace: Trace, config: RunConfig) -> RunConfig:
+    """Closed loop: how long a run will be is known when it was run. Per cents of a scenario are taken of the
+    same run in which nothing happens."""
+    if not trace.closed_loop or all(happening.at_share is None for happening in config.scenario):
+        return config
+    steady, _ = simulate(trace, replace(config, scenario=()))
+    span_s = max((at for at in steady.arrived_s if at == at), default=0.0)
+    moments = (replace(found, at_s=found.moment(span_s), at_share=None) for found in config.scenario)
+    return replace(config, scenario=tuple(moments))
 
 
 def curves_of(run: Run, setup: Setup) -> Curves:
@@ -133,8 +136,8 @@ def curves_of(run: Run, setup: Setup) -> Curves:
 
 
 def _page_tokens(config: RunConfig) -> int:
-    """The smallest page of the fleet: with it the bounds hold for every worker."""
-    return min(worker.engine.block_tokens for worker in config.fleet)
+    """The largest page that divides those of all workers: with it the bounds hold for each of them."""
+    return gcd(*(worker.engine.block_tokens for worker in config.fleet))
 
 
 def _bounds(records: Records, config: RunConfig) -> HitBounds:

@@ -29,5 +29,4 @@ def attainment(report: Report) -> float:
     when it ends, however late. Those that failed, that no worker could hold, or that never came because
     the request before them failed, missed their limits.
     """
-    measured = report.requests - report.warm_up.requests + report.outcomes["not_run"]
-    return report.goodput.requests / measured if measured else 0.0
+    return report.goodput.share or 0.0

@@ -74,7 +74,9 @@ def test_latencies_are_of_requests_that_ended_well(records: Records) -> None:
 def test_what_happened_is_counted(records: Records) -> None:
     report = report_of(records)
     assert report.requests == 5
-    assert report.outcomes == {"not_run": 0, "ok": 3, "unfinished": 0, "failed": 1, "refused": 1}
+    assert {kind: count for kind, count in report.outcomes.items() if count} == {
+        "ok": 3, "failed": 1, "refused": 1,
+    }  # fmt: skip
     assert report.retried == 1
     assert report.reasons == {"cold": 2, "warm": 2}
     assert (report.evicted_tokens, report.preemptions) == (640, 1)

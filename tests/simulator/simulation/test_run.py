@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from warmroute_policies.config import ResilienceConfig
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import EngineConfig
@@ -298,6 +299,73 @@ def test_a_drained_worker_gets_nothing_new() -> None:
         row for row in range(len(trace)) if records.worker[row] == 0 and 5 < records.arrived_s[row] < until
     ]
     assert [row for row in range(len(trace)) if records.worker[row] == 0 and records.arrived_s[row] >= until]
+
+
+def test_a_request_is_given_to_two_further_workers_and_then_fails() -> None:
+    """Three of four are dead, and the router finds out one by one."""
+    tree = PromptTree()
+    trace = Trace("one by one", tree)
+    for number in range(40):
+        trace.add(tree.add(ROOT, 100), 5, arrival_s=1.0 + number)
+    dead = ("0:die:0", "0:die:1", "0:die:2")
+    records, _ = simulate(trace, config(policy="round_robin", happenings=dead))
+    assert records.outcome[0] == Outcome.FAILED
+    assert records.attempts[0] == 3
+    assert list(records.outcome[-20:]) == [Outcome.OK] * 20, "after five failures in a row it knows"
+    assert max(records.attempts) == 3
+
+
+def test_retries_are_a_share_of_the_traffic_so_a_death_under_load_is_not_made_good_whole() -> None:
+    tree = PromptTree()
+    trace = Trace("all at once", tree)
+    for _ in range(400):
+        trace.add(tree.add(ROOT, 8000), 5)
+    budget = ResilienceConfig(retry_budget_ratio=0.1, retry_budget_min_per_s=1.0)
+    simulation = Simulation(
+        trace, config(2, "round_robin", ("1:die:0",), resilience=budget), None, frozenset()
+    )
+    records = simulation.run()
+    retried = sum(attempts > 1 for attempts in records.attempts)
+    assert 0 < retried <= 10 + 40
+    assert outcomes(records)["FAILED"] > 100
+    assert simulation.routers[0].balancer.in_flight() == 0
+
+
+def test_what_waits_too_long_is_given_up_and_taken_out_of_the_engine() -> None:
+    tree = PromptTree()
+    trace = Trace("too much", tree)
+    for _ in range(300):
+        trace.add(tree.add(ROOT, 8000), 400)
+    limits = ResilienceConfig(first_byte_timeout_s=5.0, total_timeout_s=8.0)
+    simulation = Simulation(trace, config(1, resilience=limits), None, frozenset())
+    records = simulation.run()
+    found = outcomes(records)
+    assert found.keys() == {"OK", "TIMED_OUT"}
+    assert min(found.values()) > 10
+    for row in range(len(trace)):
+        if records.outcome[row] == Outcome.OK:
+            assert records.first_token_s[row] <= 5.0 + 1.0, "looked at once a second"
+            assert records.finished_s[row] <= 8.0 + 1.0
+    assert records.ended_s < 10.0
+    assert simulation.workers[0].cache.in_use == 0
+    assert simulation.routers[0].balancer.in_flight() == 0
+
+
+def test_a_worker_that_comes_back_is_found_by_a_request_that_probes() -> None:
+    """Ejected at once by a hundred broken connections, asked again ten seconds later."""
+    trace = chats(19, 120, turns=6, per_s=300.0)
+    records, _ = simulate(trace, config(policy="least_requests", happenings=("20.2:die:1", "21:start:1")))
+    again = [at for row, at in enumerate(records.arrived_s) if records.worker[row] == 1 and at > 21]
+    assert again
+    assert min(again) > 30.0
+
+
+def test_what_happened_is_told_with_its_time_and_whether_it_was_too_late() -> None:
+    records, _ = simulate(lone(100, 5), config(1, happenings=("0:slow:0:2", "500:flush:0")))
+    assert records.happened == [
+        "at 0.0 s: slow w0 ×2",
+        "at 500.0 s: flush w0, after the last request had ended",
+    ]
 
 
 # --- several routers, late news ------------------------------------------------------------------

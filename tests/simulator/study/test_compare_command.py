@@ -50,8 +50,8 @@ def test_every_policy_meets_every_load_with_every_seed(tmp_path: Path) -> None:
     assert [(cell["settings"]["load"], cell["policy"], cell["seed"]) for cell in found["cells"]] == [
         (load, policy, seed) for load in (0.5, 1.2) for policy in policies for seed in (3, 5, 8)
     ]
-    assert [(one["settings"], one["policy"], one["seeds"]) for one in found["summary"]] == [
-        ({"load": load}, policy, [3, 5, 8]) for load in (0.5, 1.2) for policy in policies
+    assert [(one["settings"]["load"], one["policy"], one["seeds"]) for one in found["summary"]] == [
+        (load, policy, [3, 5, 8]) for load in (0.5, 1.2) for policy in policies
     ]
     first = found["summary"][0]["keys"]["ttft_s.mean"]
     values = [cell["ttft_s"]["mean"] for cell in found["cells"][:3]]

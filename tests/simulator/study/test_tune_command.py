@@ -209,6 +209,7 @@ def test_values_are_written_so_that_yaml_reads_them_back() -> None:
     assert yaml.safe_load(text) == {
         "policy": "package.module:Class",
         "policy_param": params,
+        "latency_preset": "my-own-fit",
         "kv_capacity_tokens": 1000,
     }
     assert max(len(line) for line in text.splitlines()) <= 110
