@@ -87,5 +87,5 @@ def test_what_cannot_be_generated_is_a_usage_error(
 def test_a_file_that_cannot_be_written_is_a_failure(
     flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("uniform:requests=5", flag, str(tmp_path / "no" / "file")) == 1
+    assert run("uniform:requests=5", flag, str(tmp_path)) == 1
     assert "simulator generate: " in capsys.readouterr().err
