@@ -32,7 +32,6 @@ from random import Random
 from statistics import median
 
 import fidelity
-
 import live_parity
 from warmroute_simulator.bounds.infinite import single_infinite
 from warmroute_simulator.bounds.pages import Pages

@@ -32,8 +32,12 @@ HEAVY = ("numpy", "scipy", "matplotlib", "rich", "httptools", "uvloop", "asyncio
 def test_a_module_imports_only_from_folders_below_its_own(path: Path) -> None:
     folder = path.relative_to(ROOT).parts[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
         for name in names:
             if name.startswith("warmroute_simulator."):
                 other = name.split(".")[1]
