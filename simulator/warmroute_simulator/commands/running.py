@@ -14,8 +14,9 @@ from warmroute_simulator.simulation.scenario import SCENARIOS, parse_happening, 
 from warmroute_simulator.study.cell import Setup
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> None:
-    """How the trace is played and what is measured. `load` False: the command has its own loads."""
+def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True, bounds: bool = True) -> None:
+    """How the trace is played and what is measured. `load` False: the command has its own loads; `bounds`
+    False: it needs no bounds on hit rates."""
     add_pace_arguments(parser, load=load)
     add = parser.add_argument_group("what happens meanwhile").add_argument
     scenarios = "; ".join(f"{name}: {what}" for name, (what, _) in SCENARIOS.items())
@@ -58,7 +59,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True) -> 
         help="goodput: time per output token at most",
     )
     add("--skip", type=float, default=0.0, metavar="S", help="leave out latencies of the first S seconds")
-    add("--no-bounds", action="store_true", help="do not compute the bounds on hit rate")
+    if bounds:
+        add("--no-bounds", action="store_true", help="do not compute the bounds on hit rate")
+    else:
+        parser.set_defaults(no_bounds=True)
 
 
 def setup_of(arguments: argparse.Namespace) -> Setup:

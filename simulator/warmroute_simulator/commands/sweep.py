@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of requests within both limits at the knee; several share their runs")  # fmt: skip
     add_study_arguments(parser, 3, "a load is judged by the median of several")
     add_fleet_arguments(parser)
-    add_run_arguments(parser, load=False)
+    add_run_arguments(parser, load=False, bounds=False)
     add_file_arguments(parser)
 
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     policies, seeds = policies_of(arguments, POLICIES), seeds_of(arguments)
     targets = shares_of("--attainment", arguments.attainment)
     # A sweep asks for latencies, at dozens of loads; `compare` has the bounds on hits.
-    setup = setup_with_load(argparse.Namespace(**vars(arguments) | {"no_bounds": True}))
+    setup = setup_with_load(arguments)
     try:
         with Pool(
             TraceArguments.of(arguments), arguments.processes, len(policies) * TYPICAL_LOADS * len(seeds)

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE.yaml", help="write a configuration for `router --config` there")
     add_study_arguments(parser, 5, "the check on the second half has several")
     add_fleet_arguments(parser)
-    add_run_arguments(parser)
+    add_run_arguments(parser, bounds=False)
     add_file_arguments(parser)
 
 
@@ -150,7 +150,7 @@ def _space(arguments: argparse.Namespace, fleet_alone_will_do: bool) -> Space:
 
 def _setup(arguments: argparse.Namespace, workers: int | None) -> Setup:
     # Bounds on hits belong to a report; a search has no use for them.
-    return setup_of(argparse.Namespace(**vars(arguments) | {"workers": workers, "no_bounds": True}))
+    return setup_of(argparse.Namespace(**vars(arguments) | {"workers": workers}))
 
 
 def _sizes(arguments: argparse.Namespace) -> range | None:
