@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code. Raises ValueError, TraceError and ConfigError with messages for the user."""
-    from warmroute_simulator.study.compare import compare, load_points
+    from warmroute_simulator.study.compare import compare, in_a_sentence, load_points
     from warmroute_simulator.study.pool import Pool, RunFailed
 
     policies, seeds = policies_of(arguments, POLICIES), seeds_of(arguments)
@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_page(
             arguments.html,
             results,
+            lead=in_a_sentence(found),
             sweep=load_points(found.cells),
             summaries=found.summary,
             differences=found.differences,

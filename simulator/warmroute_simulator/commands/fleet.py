@@ -30,8 +30,8 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N",
         help=f"how many, all alike (default: {DEFAULT_WORKERS}; a journal brings its own fleet)")  # fmt: skip
     add("--preset", metavar="NAME",
-        help=f"model and GPU, or a file that `simulator fit` wrote (default: {DEFAULT_PRESET}; a journal "
-        "names its own)")  # fmt: skip
+        help=f"model and GPU: kernel times without a host's overhead; or a file that `simulator fit` wrote "
+        f"(default: {DEFAULT_PRESET}; a journal names its own)")  # fmt: skip
     add("--kv-tokens", type=int, metavar="N", help="KV cache of one worker (default: the preset's)")
     add("--max-model-len", type=int, metavar="N",
         help="refuse a prompt and answer longer than this (default: what the KV cache holds)")  # fmt: skip

@@ -37,7 +37,7 @@ TOKEN_KINDS: Final = (
     ("first", "computed for the first time"),
     ("evicted", "computed again, evicted here"),
     ("elsewhere", "computed again, held by another worker"),
-    ("forgotten", "computed again, lost by another worker"),
+    ("forgotten", "computed again, lost elsewhere or part of a page"),
 )
 """Classes of colours, and what became of a prompt token."""
 

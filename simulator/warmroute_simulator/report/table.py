@@ -151,7 +151,7 @@ def _tokens(tokens: PromptTokens) -> Table:
         ("computed for the first time", tokens.first_time),
         ("computed again, evicted here", tokens.after_eviction),
         ("computed again, held by another worker", tokens.elsewhere),
-        ("computed again, lost by another worker", tokens.forgotten),
+        ("computed again, lost elsewhere or part of a page", tokens.forgotten),
     ):
         share = part / tokens.total if tokens.total else 0.0
         table.add_row(name, words.count(part), words.percent(share), Text(bar(share), style="cyan"))

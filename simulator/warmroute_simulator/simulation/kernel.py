@@ -18,6 +18,8 @@ class Kernel:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.stopped = False
+        """Somebody asked for the end: nothing happens after the callback that runs."""
         self._heap: list[tuple[float, int, Callback, int]] = []
         self._asked = 0
 
@@ -27,12 +29,12 @@ class Kernel:
         heappush(self._heap, (when_s, self._asked, callback, argument))
 
     def run(self) -> None:
-        """Writes. Lets everything happen that is asked for, and what that asks for in turn.
+        """Writes. Lets everything happen that is asked for, and what that asks for in turn; until `stopped`.
 
-        Stays interpreted when modules are compiled, so that Ctrl-C is noticed between two callbacks.
+        Stays interpreted when modules are compiled: signals are noticed in interpreted code alone.
         """
         heap = self._heap
-        while heap:
+        while heap and not self.stopped:
             when_s, _, callback, argument = heappop(heap)
             if when_s > self.now:
                 self.now = when_s

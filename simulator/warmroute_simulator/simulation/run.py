@@ -28,6 +28,7 @@ from warmroute_simulator.simulation.arrivals import Arrivals
 from warmroute_simulator.simulation.changes import FleetChanges
 from warmroute_simulator.simulation.config import RunConfig, Spread
 from warmroute_simulator.simulation.identity import blocks_of
+from warmroute_simulator.simulation.interrupt import stopping
 from warmroute_simulator.simulation.kernel import Kernel
 from warmroute_simulator.simulation.records import Explanation, Outcome, Records
 from warmroute_simulator.simulation.router import Router
@@ -134,8 +135,11 @@ class Simulation:
             self._tick(number)
         sampler.look()
         try:
-            self.kernel.run()
+            with stopping(self.kernel):
+                self.kernel.run()
         except KeyboardInterrupt:
+            self.kernel.stopped = True
+        if self.kernel.stopped:
             records.partial = True
             for row in self._flights:
                 records.outcome[row] = Outcome.UNFINISHED

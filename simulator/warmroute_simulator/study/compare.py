@@ -6,6 +6,7 @@ All policies meet the same arrivals with the same seed, so differences are taken
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby, product
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from warmroute_policies.events import PolicySpec
+from warmroute_simulator.report import words
 from warmroute_simulator.report.comparison import Difference, LoadPoint, Summary, numbers
 from warmroute_simulator.report.model import SCHEMA, Report
 from warmroute_simulator.study.across_seeds import differences, summaries
@@ -24,6 +26,9 @@ SEED_IS_IDLE: Final = (
     "the seed changes nothing here: arrivals are as recorded and no policy draws lots; intervals over seeds "
     "have no width and say nothing"
 )
+
+
+_NUMBER: Final = re.compile(r"[0-9][0-9.,]*( (ms|s|min|h|d|%)\b)?")
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -67,10 +72,49 @@ def compare(
 def compared(reports: Sequence[Report], versus: str, partial: bool) -> Comparison:
     """Reads. What reports of several cells say together."""
     alike = [_without_pace(report) for report in reports]
-    notes = list(dict.fromkeys(note for report in reports for note in report.notes))
+    notes = _notes(reports)
     if seed_is_idle(alike):
         notes.append(SEED_IS_IDLE)
     return Comparison(SCHEMA, partial, list(reports), summaries(alike), differences(alike, versus), notes)
+
+
+def in_a_sentence(found: Comparison) -> str:
+    """Reads. Who answers first at the last load, and by how much, as far as the seeds can tell; empty when
+    nothing was measured."""
+    loads = dict.fromkeys(str(summary.settings.get("load", "")) for summary in found.summary)
+    last = list(loads)[-1] if loads else ""
+    timed = [
+        (one.keys["ttft_s.mean"], one)
+        for one in found.summary
+        if "ttft_s.mean" in one.keys and str(one.settings.get("load", "")) == last
+    ]
+    if not timed:
+        return ""
+    timed.sort(key=lambda pair: pair[0].mean)
+    (mean, best), *others = timed
+    where = f" at a load of {last}" if len(loads) > 1 else ""
+    seeds = f"{len(best.seeds)} seed{'s' * (len(best.seeds) > 1)}"
+    lead = f"{best.policy} answers first{where}: mean TTFT {words.seconds(mean.mean)} over {seeds}"
+    if not others:
+        return f"{lead}."
+    (second, runner_up), *_ = others
+    more = words.seconds(second.mean - mean.mean)
+    apart = mean.high is not None and second.low is not None and mean.high < second.low
+    certain = "" if apart else ", which may be chance"
+    return f"{lead}; {runner_up.policy} comes next with {more} more{certain}."
+
+
+def _notes(reports: Sequence[Report]) -> list[str]:
+    """Reads. Every kind of note once: those that differ in their numbers alone are told by one of them."""
+    kinds: dict[str, list[str]] = {}
+    for report in reports:
+        for note in report.notes:
+            kinds.setdefault(_NUMBER.sub("#", note), []).append(note)
+    notes = []
+    for of_a_kind in kinds.values():
+        others = len(set(of_a_kind)) - 1
+        notes.append(of_a_kind[0] + (f" (and {others} like it, of other runs)" if others else ""))
+    return notes
 
 
 def load_points(reports: Sequence[Report]) -> list[LoadPoint]:

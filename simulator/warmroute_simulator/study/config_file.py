@@ -11,6 +11,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.parameters import Value
@@ -25,7 +26,9 @@ def config_text(policy: PolicySpec, fleet: Sequence[WorkerPlan], comments: Seque
     lines += ["", f"policy: {_scalar(policy.name)}", *_parameters(policy.params)]
     kinds = list(dict.fromkeys(plan.worker_class for plan in fleet))
     if len(kinds) == 1:
-        lines.append(f"latency_preset: {_scalar(kinds[0])}")
+        # A fitted preset is a file: the configuration may be read from another folder.
+        preset = str(Path(kinds[0]).resolve()) if kinds[0].endswith(".json") else kinds[0]
+        lines.append(f"latency_preset: {_scalar(preset)}")
     else:
         lines += _wrapped(
             f"The fleet was simulated as {', '.join(kinds)}. Name each worker's `preset` in `backend`."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from math import inf, isfinite
+from typing import Final
 
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.report import words
@@ -27,6 +28,11 @@ _ENGINE_DEFAULTS = {
 
 _TAIL_SHARE = 0.5
 """Closed loop: from when on the time after the last session's start is worth a remark, in that of starts."""
+
+_RISE: Final = 1.4
+"""Requests in flight in the last third over those in the second: what a steady trace does not reach by chance
+where there are more than a few."""
+_FEW_ALIVE: Final = 8.0
 
 
 def settings_of(trace: Trace, config: RunConfig, load: float | None) -> Settings:
@@ -58,7 +64,12 @@ def settings_of(trace: Trace, config: RunConfig, load: float | None) -> Settings
 
 def remarks(trace: Trace, config: RunConfig, records: Records) -> list[str]:
     """Reads. What the numbers do not say by themselves."""
-    return [*records.happened, *_of_pace(trace, config.arrivals, records), *_of_length(trace, config.fleet)]
+    return [
+        *records.happened,
+        *_of_pace(trace, config.arrivals, records),
+        *_of_rise(trace, records),
+        *_of_length(trace, config.fleet),
+    ]
 
 
 def _fleet(fleet: tuple[WorkerPlan, ...]) -> str:
@@ -111,6 +122,24 @@ def _of_pace(trace: Trace, plan: ArrivalPlan, records: Records) -> list[str]:
                 "most of the time fewer are alive than the load stands for"
             )
     return notes
+
+
+def _of_rise(trace: Trace, records: Records) -> list[str]:
+    """Open loop: a trace that is shorter than what happens in it shows a fleet that has just been started."""
+    if trace.closed_loop:
+        return []
+    end_s = max((at for at in records.arrived_s if at == at), default=0.0)
+    thirds: list[list[int]] = [[], [], []]
+    for sample in records.samples:
+        if sample.at_s < end_s:
+            thirds[int(3 * sample.at_s / end_s)].append(sum(sample.waiting) + sum(sample.running))
+    _, middle, last = (sum(third) / len(third) if third else 0.0 for third in thirds)
+    if middle < _FEW_ALIVE or last < _RISE * middle:
+        return []
+    rise = f"{middle:,.0f} to {last:,.0f} from the second third to the last"
+    return [
+        f"requests in flight rose to the end, {rise}: a fleet that fills; a longer trace would show worse"
+    ]
 
 
 def _of_length(trace: Trace, fleet: tuple[WorkerPlan, ...]) -> list[str]:

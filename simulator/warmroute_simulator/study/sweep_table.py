@@ -65,7 +65,7 @@ def _knees(found: Sweep) -> Table:
 def _load(knee: FoundKnee) -> str:
     if knee.load is None:
         return "none" if knee.fails_at == load_at(LOWEST) else words.DASH
-    return f"{knee.load:g}"
+    return f"{knee.load:g}" if knee.fails_at is not None else f"≥ {knee.load:g}"
 
 
 def _curve(one: PolicySweep) -> Table:
