@@ -6,7 +6,6 @@ All policies meet the same arrivals with the same seed, so differences are taken
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import groupby, product
 from typing import Final
@@ -19,6 +18,7 @@ from warmroute_simulator.report.comparison import Difference, LoadPoint, Summary
 from warmroute_simulator.report.model import SCHEMA, Report
 from warmroute_simulator.study.across_seeds import differences, summaries
 from warmroute_simulator.study.cell import Cell, Setup, policy_text
+from warmroute_simulator.study.notes import of_several
 from warmroute_simulator.study.pool import Pool
 from warmroute_simulator.study.task import Result, Task
 
@@ -26,9 +26,6 @@ SEED_IS_IDLE: Final = (
     "the seed changes nothing here: arrivals are as recorded and no policy draws lots; intervals over seeds "
     "have no width and say nothing"
 )
-
-
-_NUMBER: Final = re.compile(r"[0-9][0-9.,]*( (ms|s|min|h|d|%)\b)?")
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -72,7 +69,7 @@ def compare(
 def compared(reports: Sequence[Report], versus: str, partial: bool) -> Comparison:
     """Reads. What reports of several cells say together."""
     alike = [_without_pace(report) for report in reports]
-    notes = _notes(reports)
+    notes = of_several(reports)
     if seed_is_idle(alike):
         notes.append(SEED_IS_IDLE)
     return Comparison(SCHEMA, partial, list(reports), summaries(alike), differences(alike, versus), notes)
@@ -102,19 +99,6 @@ def in_a_sentence(found: Comparison) -> str:
     apart = mean.high is not None and second.low is not None and mean.high < second.low
     certain = "" if apart else ", which may be chance"
     return f"{lead}; {runner_up.policy} comes next with {more} more{certain}."
-
-
-def _notes(reports: Sequence[Report]) -> list[str]:
-    """Reads. Every kind of note once: those that differ in their numbers alone are told by one of them."""
-    kinds: dict[str, list[str]] = {}
-    for report in reports:
-        for note in report.notes:
-            kinds.setdefault(_NUMBER.sub("#", note), []).append(note)
-    notes = []
-    for of_a_kind in kinds.values():
-        others = len(set(of_a_kind)) - 1
-        notes.append(of_a_kind[0] + (f" (and {others} like it, of other runs)" if others else ""))
-    return notes
 
 
 def load_points(reports: Sequence[Report]) -> list[LoadPoint]:

@@ -19,6 +19,7 @@ from warmroute_simulator.report.model import SCHEMA, Report
 from warmroute_simulator.study.cell import Cell, Setup, policy_text
 from warmroute_simulator.study.compare import seed_is_idle
 from warmroute_simulator.study.knee import HIGHEST, LOWEST, KneeSearch, load_at
+from warmroute_simulator.study.notes import of_several
 from warmroute_simulator.study.pool import Pool
 from warmroute_simulator.study.rate import attainment
 from warmroute_simulator.study.task import Result, Task
@@ -217,7 +218,7 @@ def _notes(
     searched: Sequence[_Searched], policies: Sequence[PolicySweep], reports: Sequence[Report]
 ) -> list[str]:
     """What a reader should know: of the trace, and where limits of the sweep itself were met."""
-    notes = list(dict.fromkeys(note for report in reports for note in report.notes))
+    notes = of_several(reports)
     for one in searched:
         name = policy_text(one.policy)
         for knee in one.search.knees() if one.by_step else ():
