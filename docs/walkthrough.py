@@ -154,7 +154,8 @@ def run(blocks: Sequence[Block], ports: dict[str, str]) -> list[list[str]]:
                 script += [f"exec >{outputs / str(number)} 2>&1", _replaced(block.text, ports)]
                 number += 1
         code = _shell("\n".join(script), folder)
-        back = {free: port for port, free in ports.items()}
+        # A page shows a folder of the reader's, not the one that it was tried in.
+        back = {free: port for port, free in ports.items()} | {str(folder): "/home/you"}
         files = sorted(outputs.iterdir(), key=lambda file: int(file.name))
         printed = [_replaced(file.read_text(encoding="utf-8"), back) for file in files]
         if code or len(printed) < len(commands):
@@ -228,10 +229,10 @@ def _is_free(port: int) -> bool:
 
 
 def _replaced(text: str, words: dict[str, str]) -> str:
-    """Whole numbers for others."""
+    """Whole numbers and names for others."""
     if not words:
         return text
-    return re.sub(rf"(?<!\d)({'|'.join(words)})(?!\d)", lambda found: words[found[1]], text)
+    return re.sub(rf"(?<!\d)({'|'.join(map(re.escape, words))})(?!\d)", lambda found: words[found[1]], text)
 
 
 def _find(lines: Sequence[str], words: str, first: int) -> int:
