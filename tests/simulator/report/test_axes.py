@@ -27,7 +27,7 @@ def labels(axis: Axis) -> list[str]:
     return [label for _, label in axis.ticks]
 
 
-def is_sound(axis: Axis, low: float, high: float) -> None:
+def assert_sound(axis: Axis, low: float, high: float) -> None:
     """Ticks ascend and are within; what is larger stands further along."""
     places = [axis.place(value) for value, _ in axis.ticks]
     assert 1 <= len(places) <= 12
@@ -67,14 +67,14 @@ def test_a_normal_axis_gives_the_last_percent_as_much_room_as_the_first() -> Non
 
 @given(AMOUNTS, st.floats(1.0, 1e6))
 def test_logarithmic_axes_are_sound(low: float, factor: float) -> None:
-    is_sound(logarithmic(low, low * factor, plain), low, low * factor)
+    assert_sound(logarithmic(low, low * factor, plain), low, low * factor)
 
 
 @given(st.floats(-1e6, 1e6), AMOUNTS)
 def test_linear_axes_are_sound(low: float, width: float) -> None:
-    is_sound(linear(low, low + width, plain), low, low + width)
+    assert_sound(linear(low, low + width, plain), low, low + width)
 
 
 @given(AMOUNTS)
 def test_clocks_are_sound(high: float) -> None:
-    is_sound(clock(high), 0, high)
+    assert_sound(clock(high), 0, high)
