@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from warmroute_policies.errors import ConfigError
+from warmroute_simulator.simulation.collector import rare_collections
 from warmroute_simulator.traces.files import TraceError
 
 COMMANDS = {
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(arguments_given)
     try:
         _check_folders(arguments)
-        return int(arguments.run(arguments))
+        with rare_collections():
+            return int(arguments.run(arguments))
     except (TraceError, ConfigError, ValueError) as error:
         # What the user gave is wrong: the message says what was expected.
         print(f"simulator {arguments.command}: {error}", file=sys.stderr)

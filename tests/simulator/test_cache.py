@@ -7,6 +7,7 @@ import random
 import pytest
 
 from warmroute_simulator.engine import PagedCache, block_keys
+from warmroute_simulator.engine.cache import Lease
 
 BLOCK = 4
 
@@ -77,7 +78,7 @@ def test_hits_evictions_and_accounts_equal_a_naive_model_over_10_000_operations(
     print(f"seed {seed}")
     chance = random.Random(seed)
     cache, naive = PagedCache(capacity), NaiveCache(capacity)
-    live: list[tuple[list[int], int]] = []
+    live: list[tuple[Lease, list[int], int]] = []
     for _ in range(10_000):
         action = chance.random()
         if action < 0.45:
@@ -90,25 +91,25 @@ def test_hits_evictions_and_accounts_equal_a_naive_model_over_10_000_operations(
             fits = cache.fits(keys, hits, new)
             assert fits == (new + idle_hits <= naive.room())
             if fits:
-                cache.acquire(keys, hits)
+                lease = cache.acquire(keys, hits)
                 naive.use(keys[:hits])
-                assert cache.grow(keys, hits * BLOCK, length, BLOCK) == naive.take(new)
+                assert cache.grow(lease, hits * BLOCK, length, BLOCK) == naive.take(new)
                 for key in keys[hits:]:
                     naive.fill(key)
-                live.append((keys, length))
+                live.append((lease, keys, length))
         elif action < 0.6 and live:
             index = chance.randrange(len(live))
-            keys, length = live[index]
+            lease, keys, length = live[index]
             grown = length + chance.randint(1, 6)
             wanted = -(-grown // BLOCK) + (-length // BLOCK)
             # The new tokens have no keys: such blocks stay private to their sequence.
-            took = cache.grow(keys, length, grown, BLOCK)
+            took = cache.grow(lease, length, grown, BLOCK)
             assert took == naive.take(wanted)
             if took:
-                live[index] = (keys, grown)
+                live[index] = (lease, keys, grown)
         elif action < 0.98 and live:
-            keys, length = live.pop(chance.randrange(len(live)))
-            cache.release(keys, length, BLOCK)
+            lease, keys, length = live.pop(chance.randrange(len(live)))
+            cache.release(lease, length, BLOCK)
             naive.release(keys, -(-length // BLOCK) - len(keys))
         elif action >= 0.98:
             cache.clear()
@@ -123,10 +124,11 @@ def test_what_a_longer_prompt_added_is_evicted_before_the_prefix_it_extends() ->
     cache = PagedCache(4)
     tokens = b"".join(token.to_bytes(4, "little") for token in range(16))
     keys = block_keys(tokens, BLOCK)
-    cache.grow(keys, 0, 16, BLOCK)
-    cache.release(keys, 16, BLOCK)
+    lease = cache.acquire(keys, 0)
+    cache.grow(lease, 0, 16, BLOCK)
+    cache.release(lease, 16, BLOCK)
     other = block_keys(tokens[::-1], BLOCK)
-    cache.grow(other, 0, 8, BLOCK)
+    cache.grow(cache.acquire(other, 0), 0, 8, BLOCK)
     assert cache.match(keys, 4) == 2
     assert cache.evictions == 2
 

@@ -34,7 +34,8 @@ def test_joining_leaving_and_jumping_agree_with_counting_every_token(seed: int) 
             next_id += 1
             output = chance.randint(2, 60)
             sequence = Sequence(EngineRequest(next_id, chance.randint(1, 99), output, []), 0.0, 0.0)
-            cache.grow([], 0, sequence.prompt_tokens, block)
+            sequence.lease = cache.acquire([], 0)
+            cache.grow(sequence.lease, 0, sequence.prompt_tokens, block)
             sequence.computed = sequence.held = sequence.prompt_tokens
             sequence.generated = 1
             batch.join(sequence)
@@ -48,7 +49,7 @@ def test_joining_leaving_and_jumping_agree_with_counting_every_token(seed: int) 
                 told.generated,
                 told.computed,
             )
-            cache.release([], gone.held, block)
+            cache.release(gone.lease, gone.held, block)
         if not naive:
             continue
         to_end = min(sequence.output_tokens - told.generated for sequence, told in naive.items())
@@ -81,6 +82,6 @@ def test_joining_leaving_and_jumping_agree_with_counting_every_token(seed: int) 
             assert batch.pop_ended() is expected
             told = naive.pop(expected)
             assert (expected.computed, expected.generated) == (told.computed, expected.output_tokens)
-            cache.release([], expected.held, block)
+            cache.release(expected.lease, expected.held, block)
         assert batch.pop_ended() is None
         assert cache.in_use == sum(-(-told.computed // block) for told in naive.values())

@@ -129,9 +129,9 @@ def test_what_was_evicted_is_told_apart_from_what_was_never_here() -> None:
     for leaf in (first, second):  # 12 blocks do not fit in 10: two of `first` must go
         path = tree.path(leaf)
         hit = cache.match(path, 7)
-        cache.acquire(path, hit)
-        assert cache.grow(path, hit * BLOCK, 64, BLOCK)
-        cache.release(path, 64, BLOCK)
+        lease = cache.acquire(path, hit)
+        assert cache.grow(lease, hit * BLOCK, 64, BLOCK)
+        cache.release(lease, 64, BLOCK)
     assert cache.match(tree.path(first), 8) == 6
     assert cache.lost(tree.path(first), 6, 7) == 1
     assert cache.lost(tree.path(first), 6, 8) == 2
@@ -142,9 +142,10 @@ def test_clearing_forgets_what_nobody_uses_and_nothing_else() -> None:
     tree = PromptTree()
     used, unused = tree.add(ROOT, 32), tree.add(ROOT, 32)
     cache = TreeCache(10, BLOCK, tree.ends)
-    for leaf in (used, unused):
-        assert cache.grow(tree.path(leaf), 0, 32, BLOCK)
-    cache.release(tree.path(unused), 32, BLOCK)
+    leases = [cache.acquire(tree.path(leaf), 0) for leaf in (used, unused)]
+    for lease in leases:
+        assert cache.grow(lease, 0, 32, BLOCK)
+    cache.release(leases[1], 32, BLOCK)
     cache.clear()
     assert (cache.match(tree.path(used), 4), cache.match(tree.path(unused), 4)) == (4, 0)
     assert (cache.free, cache.referenced) == (6, 4)

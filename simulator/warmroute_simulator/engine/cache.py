@@ -28,6 +28,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 
+class Lease:
+    """What a sequence has of a cache, from `acquire` to `release`."""
+
+    __slots__ = ("prompt",)
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.prompt = prompt
+
+
 class KVCache(ABC):
     """State: how many blocks are in each state. `match`, `fits`, `known`, `lost` read, the others write."""
 
@@ -69,16 +78,16 @@ class KVCache(ABC):
         """How many of the blocks after a hit were here before and are no longer. Reads only."""
 
     @abstractmethod
-    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> None:
-        """Reference the first `hit_blocks` blocks, which must be resident."""
+    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> Lease:
+        """A sequence begins: it uses the first `hit_blocks` blocks, which must be resident."""
 
     @abstractmethod
-    def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
+    def grow(self, lease: Lease, before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
         """Make room for a sequence to grow from `before_tokens` to `after_tokens`; blocks that become full
         are known from then on. False, and nothing changed, when there are not enough blocks."""
 
     @abstractmethod
-    def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
+    def release(self, lease: Lease, held_tokens: int, block_tokens: int) -> None:
         """A sequence that held `held_tokens` ends: its known blocks stay as cache, the others become free."""
 
     @abstractmethod
@@ -126,7 +135,7 @@ class PagedCache(KVCache):
         """0: keys that are gone are not remembered."""
         return 0
 
-    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> None:
+    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> Lease:
         referenced, idle = self._referenced, self._idle
         # Whoever uses a block uses its ancestors: those in use come first, then those that are idle.
         in_use = bisect_left(range(hit_blocks), True, key=lambda index: prompt[index] in idle)
@@ -137,15 +146,16 @@ class PagedCache(KVCache):
             del idle[key]
         self.evictable -= len(woken)
         referenced.update(dict.fromkeys(woken, 1))
+        return Lease(prompt)
 
-    def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
+    def grow(self, lease: Lease, before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
         wanted = -(-after_tokens // block_tokens) + (-before_tokens // block_tokens)
         if wanted > self.available:
             return False
         if wanted:
             self._take(wanted)
             self.private += wanted
-        full = prompt[before_tokens // block_tokens : after_tokens // block_tokens]
+        full = lease.prompt[before_tokens // block_tokens : after_tokens // block_tokens]
         self.private -= len(full)
         referenced, idle = self._referenced, self._idle
         if referenced.keys().isdisjoint(full) and idle.keys().isdisjoint(full):
@@ -164,7 +174,8 @@ class PagedCache(KVCache):
                 referenced[key] = 1
         return True
 
-    def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
+    def release(self, lease: Lease, held_tokens: int, block_tokens: int) -> None:
+        prompt = lease.prompt
         full = min(held_tokens // block_tokens, len(prompt))
         private = -(-held_tokens // block_tokens) - full
         self.private -= private

@@ -115,12 +115,12 @@ class DecodeBatch:
     def grow(self, sequence: Sequence) -> bool:
         """Room for the sequence's next token. False, and nothing changed, when there is no block left."""
         held = sequence.offset + self.clock
-        return self._cache.grow(sequence.prompt, held, held + 1, self._block_tokens)
+        return self._cache.grow(sequence.lease, held, held + 1, self._block_tokens)
 
     def take(self, sequence: Sequence, held: int, more: int = 1) -> None:
         """Writes. Room for tokens that has been counted on. Raises RuntimeError when it is not there: a
         sequence without blocks would never end."""
-        if not self._cache.grow(sequence.prompt, held, held + more, self._block_tokens):
+        if not self._cache.grow(sequence.lease, held, held + more, self._block_tokens):
             raise RuntimeError(f"no block for request {sequence.request_id}, which was promised one")
 
     def tick(self) -> None:

@@ -55,7 +55,7 @@ class Scheduler(ABC):
             self.decoding.leave(sequence)
         elif sequence is self.partial:
             self.partial = None
-        self.cache.release(sequence.prompt, sequence.held, self.config.block_tokens)
+        self.cache.release(sequence.lease, sequence.held, self.config.block_tokens)
         sequence.held = 0
         self.blocked = False
 
@@ -70,7 +70,7 @@ class Scheduler(ABC):
         sequence = self.waiting.popleft()
         self.running[sequence.request_id] = sequence
         cache, block_tokens = self.cache, self.config.block_tokens
-        cache.acquire(sequence.prompt, hit_blocks)
+        sequence.lease = cache.acquire(sequence.prompt, hit_blocks)
         sequence.computed = sequence.held = hit_blocks * block_tokens
         if sequence.cached_tokens < 0:
             sequence.cached_tokens = sequence.computed
@@ -85,7 +85,7 @@ class Scheduler(ABC):
         """Writes. Blocks for the next `tokens` tokens of the sequence, which join the step; False, and
         nothing changed, when there are not enough."""
         end = sequence.computed + tokens
-        if not self.cache.grow(sequence.prompt, sequence.held, end, self.config.block_tokens):
+        if not self.cache.grow(sequence.lease, sequence.held, end, self.config.block_tokens):
             return False
         sequence.held = end
         self.partial = sequence if end < sequence.known else None

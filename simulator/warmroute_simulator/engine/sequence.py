@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 from typing import final
 
+from warmroute_simulator.engine.cache import Lease
 from warmroute_simulator.engine.events import EngineRequest
 
 
@@ -18,10 +19,13 @@ class Sequence:
     """
 
     __slots__ = (
-        "alive", "cached_tokens", "computed", "decoding", "ends_at", "generated", "held", "named_tokens",
-        "offset", "output_tokens", "prompt", "prompt_tokens", "ready_at", "request", "request_id",
-        "submitted_at", "token_events",
+        "alive", "cached_tokens", "computed", "decoding", "ends_at", "generated", "held", "lease",
+        "named_tokens", "offset", "output_tokens", "prompt", "prompt_tokens", "ready_at", "request",
+        "request_id", "submitted_at", "token_events",
     )  # fmt: skip
+
+    lease: Lease
+    """What it has of the cache, from its admission on."""
 
     def __init__(self, request: EngineRequest, submitted_at: float, ready_at: float) -> None:
         self.request = request

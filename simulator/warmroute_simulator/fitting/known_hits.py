@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from warmroute_simulator.engine.cache import KVCache
+from warmroute_simulator.engine.cache import KVCache, Lease
 
 
 @final
@@ -30,12 +30,13 @@ class KnownHits(KVCache):
     def lost(self, prompt: Sequence[int], hit_blocks: int, limit: int) -> int:
         return 0
 
-    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> None:
+    def acquire(self, prompt: Sequence[int], hit_blocks: int) -> Lease:
         own = hit_blocks - _head(prompt)
         self.free -= own
         self.private += own
+        return Lease(prompt)
 
-    def grow(self, prompt: Sequence[int], before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
+    def grow(self, lease: Lease, before_tokens: int, after_tokens: int, block_tokens: int) -> bool:
         wanted = -(-after_tokens // block_tokens) + (-before_tokens // block_tokens)
         if wanted > self.free:
             return False
@@ -43,8 +44,8 @@ class KnownHits(KVCache):
         self.private += wanted
         return True
 
-    def release(self, prompt: Sequence[int], held_tokens: int, block_tokens: int) -> None:
-        blocks = -(-held_tokens // block_tokens) - _head(prompt)
+    def release(self, lease: Lease, held_tokens: int, block_tokens: int) -> None:
+        blocks = -(-held_tokens // block_tokens) - _head(lease.prompt)
         self.free += blocks
         self.private -= blocks
 

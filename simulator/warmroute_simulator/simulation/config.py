@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from math import gcd
 
 from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.events import PolicySpec
@@ -47,3 +48,8 @@ class RunConfig:
             raise ValueError("delays must not be negative")
         if self.routers < 1:
             raise ValueError("there must be at least one router")
+
+    @property
+    def page_tokens(self) -> int:
+        """The largest page that divides those of all workers: whatever is cached is whole pages of it."""
+        return gcd(*(worker.engine.block_tokens for worker in self.fleet))

@@ -54,7 +54,10 @@ def simulate(
     Raises ConfigError for a policy that cannot be made, ValueError for a trace that cannot be played so.
     """
     simulation = Simulation(trace, config, progress, explain)
-    return simulation.run(), simulation.explanations
+    try:
+        return simulation.run(), simulation.explanations
+    finally:
+        simulation.let_go()
 
 
 class _Flight:
@@ -100,6 +103,7 @@ class Simulation:
             for number, plan in enumerate(config.fleet)
         ]
         self._longest = [plan.longest_tokens for plan in config.fleet]
+        self._page_tokens = config.page_tokens
         self.arrivals = Arrivals(
             trace, config.arrivals, Random(f"arrivals {config.seed}"), self.kernel, self._arrive
         )
@@ -151,6 +155,11 @@ class Simulation:
         records.session_started_s = arrivals.session_started_s
         records.session_ended_s = arrivals.session_ended_s
         return records
+
+    def let_go(self) -> None:
+        """Writes. What took part in the run calls back into it: the circles end here, and their memory is
+        free before the next run begins."""
+        del self.kernel, self.workers, self.routers, self.arrivals
 
     # --- a request's way ------------------------------------------------------------------------
 
@@ -221,10 +230,13 @@ class Simulation:
         """What was cached when the engine took the request up, and where the rest was."""
         records, row = self.records, flight.row
         records.admitted.append(row)
-        records.first_time_tokens[row] = self._first_time(row)
+        known = self._known_tokens(row)
+        records.first_time_tokens[row] = flight.prompt_tokens - known
         records.hit_tokens[row] = event.cached_tokens
         records.evicted_tokens[row] = event.lost_tokens
-        reached, limit = event.cached_tokens + event.lost_tokens, flight.prompt_tokens - 1
+        # Nobody holds more than was ever computed, in whole pages: most hits are as long as that.
+        reached = event.cached_tokens + event.lost_tokens
+        limit = min(flight.prompt_tokens - 1, known // self._page_tokens * self._page_tokens)
         if reached < limit:
             best = max(
                 (
@@ -236,8 +248,9 @@ class Simulation:
             )
             records.elsewhere_tokens[row] = max(0, best - reached)
 
-    def _first_time(self, row: int) -> int:
-        """Writes. Tokens of the prompt that no worker was ever given to compute; from now on one was."""
+    def _known_tokens(self, row: int) -> int:
+        """Writes. Tokens of the prompt that some worker was given to compute; from now on one was given all
+        of it."""
         tree, computed = self.trace.tree, self._computed
         node = self.trace.prompts[row]
         while not computed[node]:
@@ -245,7 +258,7 @@ class Simulation:
             node = tree.parents[node]
         known = tree.ends[node]
         computed[self.trace.answers[row]] = 1
-        return self.trace.prompt_tokens(row) - known
+        return known
 
     def _travel(self, flight: _Flight, arrive: Callable[[_Flight], None]) -> None:
         """Between router and worker. What is under way when the worker dies never arrives."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import gcd
 
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.parameters import Value
@@ -131,16 +130,11 @@ def with_moments(trace: Trace, config: RunConfig) -> RunConfig:
 def curves_of(run: Run, setup: Setup) -> Curves:
     """What a page draws of the run, with what one endless cache would have hit over time."""
     records = run.records
-    touches = Touches(Pages(records.trace, _page_tokens(setup.run)), records.admitted)
+    touches = Touches(Pages(records.trace, setup.run.page_tokens), records.admitted)
     return curves(records, run.report, infinite_hit_tokens(touches))
-
-
-def _page_tokens(config: RunConfig) -> int:
-    """The largest page that divides those of all workers: with it the bounds hold for each of them."""
-    return gcd(*(worker.engine.block_tokens for worker in config.fleet))
 
 
 def _bounds(records: Records, config: RunConfig) -> HitBounds:
     """For the sequence in which engines took requests up, and a cache as large as all of theirs."""
     pool_tokens = sum(worker.engine.capacity_blocks * worker.engine.block_tokens for worker in config.fleet)
-    return hit_bounds(records.trace, records.admitted, _page_tokens(config), pool_tokens)
+    return hit_bounds(records.trace, records.admitted, config.page_tokens, pool_tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from time import monotonic
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from warmroute_policies.errors import ConfigError
 from warmroute_simulator.report.curves import Curves
 from warmroute_simulator.report.model import Report
+from warmroute_simulator.simulation.collector import rare_collections
 from warmroute_simulator.study.cell import Cell, Run, Setup, curves_of, run_cell
 from warmroute_simulator.study.halves import halves
 from warmroute_simulator.study.objective import Costs, Objective, costs
@@ -139,14 +141,12 @@ class Runner:
 def serve(pipe: Connection, source: TraceSource) -> None:
     """The life of a process: runs as they are asked for, until the pipe closes."""
     runner = Runner(source)
-    try:
+    with rare_collections(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task, teller = pipe.recv(), _Teller(pipe)
             outcome = runner.play(task, teller.begin, teller.advance)
             teller.flush()
             pipe.send(outcome)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
 
 
 class _Teller:
