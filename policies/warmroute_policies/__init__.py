@@ -4,6 +4,7 @@ No I/O, no clock, no await, no logging, no globals: the live router drives it wi
 simulator with virtual time, and both run the same code. The map, in the order of a request's way:
 
     types       the values that pass in and out: RoutingRequest, Decision, Usage, Outcome, WorkerSpec
+    values      what the structs of compiled modules derive from
     errors      what can go wrong, and whose fault it is
     blocks      a prompt's identity: a chain of block ids at two resolutions
     index       which worker is believed to hold which prefix

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import msgspec
-
 from warmroute_policies.blocks import PromptEnd
+from warmroute_policies.values import Value
 
 
-class Answered(msgspec.Struct, frozen=True, gc=False):
+class Answered(Value, frozen=True, gc=False):
     """A prompt that a worker answered."""
 
     slot: int

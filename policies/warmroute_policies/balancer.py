@@ -11,8 +11,6 @@ from math import inf
 from operator import index
 from typing import Final, final
 
-import msgspec
-
 from warmroute_policies.answers import Answered, Answers
 from warmroute_policies.blocks import BLOCK_BYTES, NO_BLOCKS, PromptBlocks
 from warmroute_policies.capacity import CapacityBelief, Lesson
@@ -35,6 +33,7 @@ from warmroute_policies.types import (
     WorkerId,
     WorkerSpec,
 )
+from warmroute_policies.values import Value
 
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
 _MAINTENANCE_STEPS: Final = 200
@@ -81,7 +80,7 @@ class _InFlight:
         self.booked = True
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(Value, frozen=True, gc=False):
     """How much a balancer remembers, for metrics and people."""
 
     in_flight: int

@@ -25,10 +25,9 @@ import enum
 from math import inf
 from typing import Final
 
-import msgspec
-
 from warmroute_policies.blocks import PromptBlocks
 from warmroute_policies.index import Insertion, PrefixIndex
+from warmroute_policies.values import Record
 
 # A surplus or shortfall up to this is rounding: to engine pages, to blocks of bytes, and of the ratio
 # between the two, which is the model's average and not this prompt's.
@@ -65,7 +64,7 @@ class Lesson(enum.StrEnum):
     RESTARTED = "restarted"
 
 
-class _Belief(msgspec.Struct, gc=False):
+class _Belief(Record, gc=False):
     tokens: float = inf
     recent_misses: int = 0
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, final
 
-import msgspec
-
 from warmroute_policies.audit import check_integrity
 from warmroute_policies.blocks import ID_BYTES, PromptBlocks
 from warmroute_policies.presence import Trail, release, use_known, use_path
 from warmroute_policies.pruning import Pruning
 from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
 from warmroute_policies.residency import Lane
+from warmroute_policies.values import Value
 
 # Evictions in one call: 3 µs each at the most, so that an insert that finds a long backlog (a capacity
 # was cut, a worker restarted) takes some 0.2 ms.
@@ -77,7 +76,7 @@ class Insertion:
         self.trail = trail
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(Value, frozen=True, gc=False):
     """A snapshot of an index."""
 
     blocks: int

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from math import inf
 
-import msgspec
-
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.values import Value
 
 
-class Pool(msgspec.Struct, frozen=True, gc=False):
+class Pool(Value, frozen=True, gc=False):
     """The workers that serve one model."""
 
     serving: tuple[int, ...]

@@ -8,14 +8,13 @@ whose node is gone starts again at its parent's first child.
 
 from __future__ import annotations
 
-import msgspec
-
 from warmroute_policies.presence import release
 from warmroute_policies.radix import Node, Tree, depth_of, epoch_of, kids_of
 from warmroute_policies.residency import Lane
+from warmroute_policies.values import Record
 
 
-class Pruning(msgspec.Struct, gc=False):
+class Pruning(Record, gc=False):
     """A `forget` at work: drops what a slot holds below `top`, leaves first, then the end of `top`."""
 
     slot: int

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import msgspec
-
 from warmroute_policies.types import WorkerId
+from warmroute_policies.values import Record
 
 
-class Session(msgspec.Struct, gc=False):
+class Session(Record, gc=False):
     """What is remembered of one session."""
 
     worker: WorkerId
