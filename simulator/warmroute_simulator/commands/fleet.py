@@ -10,6 +10,7 @@ from typing import Final
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
 from warmroute_policies.parameters import suggestion
 from warmroute_simulator.commands.inputs import GENERATE
+from warmroute_simulator.engine.config import DEPLOYMENTS
 from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.traces.formats import AUTO, detect
@@ -25,7 +26,8 @@ _GROUP: Final = "N×PRESET[:kv-tokens=M,weight=W]"
 
 def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     """Which workers there are."""
-    fleet = parser.add_argument_group("fleet")
+    presets = ", ".join(f"{name} {found.kv_tokens // 1000}k" for name, found in DEPLOYMENTS.items())
+    fleet = parser.add_argument_group("fleet", f"presets, and the tokens of one worker's KV cache: {presets}")
     add = fleet.add_argument
     add("--workers", type=int, metavar="N",
         help=f"how many, all alike (default: {DEFAULT_WORKERS}; a journal brings its own fleet)")  # fmt: skip

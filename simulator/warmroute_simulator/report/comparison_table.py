@@ -1,8 +1,8 @@
 """Several cells of a comparison side by side on a terminal: a row for each, with intervals over seeds.
 
 Of policies that met the same settings the best of each column is bold where its interval is apart from all
-others'. Where the terminal is too narrow, the columns that say least go first. Needs rich at once, as `table`
-does.
+others'. Where the terminal is too narrow, the columns that say least go first, and a line names them. Needs
+rich at once, as `table` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmroute_simulator.report import words
-from warmroute_simulator.report.columns import DIFFERENCES, INTERVALS, VERSUS_LRU, Column, measured
+from warmroute_simulator.report.columns import COLUMNS, DIFFERENCES, INTERVALS, VERSUS_LRU, Column, measured
 from warmroute_simulator.report.comparison import Difference, Settings, Summary, varying
 
 
@@ -23,10 +23,12 @@ def show_comparison(
     summaries: Sequence[Summary], console: Console, differences: Sequence[Difference] = ()
 ) -> None:
     """Writes both tables to the console."""
-    notes = []
+    notes, hidden = [], set()
     if summaries:
         columns = measured(summary.keys for summary in summaries)
-        console.print(_fitting(console, columns, lambda fitting: _cells(summaries, fitting)))
+        table, fitting = _fitting(console, columns, lambda fitting: _cells(summaries, fitting))
+        hidden |= set(columns) - set(fitting)
+        console.print(table)
         if any(column.header == "vs LRU" for column in columns):
             notes.append(VERSUS_LRU)
         if max(len(summary.seeds) for summary in summaries) > 1:
@@ -35,22 +37,27 @@ def show_comparison(
         if summaries:
             console.print()
         columns = measured(difference.keys for difference in differences)
-        console.print(_fitting(console, columns, lambda fitting: _versus(differences, fitting)))
+        table, fitting = _fitting(console, columns, lambda fitting: _versus(differences, fitting))
+        hidden |= set(columns) - set(fitting)
+        console.print(table)
         notes.append(DIFFERENCES)
+    if hidden:
+        names = ", ".join(column.header for column in COLUMNS if column in hidden)
+        notes.append(f"No room here for {names}: a wider terminal, --html and --json have them")
     for note in notes:
         console.print(Text(note, style="dim"))
 
 
 def _fitting(
     console: Console, columns: Sequence[Column], build: Callable[[Sequence[Column]], Table]
-) -> Table:
-    """Reads. The table with as many columns as fit."""
+) -> tuple[Table, list[Column]]:
+    """Reads. The table with as many columns as fit, and these."""
     fitting = list(columns)
     while True:
         table = build(fitting)
         width = Measurement.get(console, console.options.update(width=10_000), table).maximum
         if len(fitting) < 2 or width <= console.width:
-            return table
+            return table, fitting
         fitting.remove(min(fitting, key=lambda column: column.keep))
 
 

@@ -146,10 +146,13 @@ def test_settings_that_differ_are_columns_and_others_are_not(records: Records) -
     assert (first.split()[1], second.split()[1]) == ("0.8", "1.2")
 
 
-def test_a_narrow_terminal_loses_columns_and_wraps_nothing() -> None:
+def test_a_narrow_terminal_loses_columns_names_them_and_wraps_nothing() -> None:
     lines = compared(cells(), [], 50)
     assert squeezed(lines[0]) == "policy hit rate vs LRU TTFT mean"
     assert max(len(row.rstrip()) for row in lines[:3]) <= 50
+    hidden = "No room here for E2E mean, imbalance: a wider terminal, --html and --json have them"
+    assert hidden in squeezed(" ".join(lines))
+    assert "No room" not in " ".join(compared(cells(), [], 120))
 
 
 def test_differences_that_chance_does_not_explain_are_marked() -> None:
