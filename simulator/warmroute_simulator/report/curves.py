@@ -49,6 +49,22 @@ class Hits(msgspec.Struct, frozen=True):
     """Of one infinite cache; empty when not known."""
 
 
+class Waits(msgspec.Struct, frozen=True):
+    """TTFT of the requests that arrived in each stretch of time; None: nobody came."""
+
+    edges_s: list[float]
+    """As those of `Hits`."""
+    p90_s: list[float | None]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Something that a scenario did."""
+
+    at_s: float
+    """Since the first arrival."""
+    what: str
+
+
 class WorkerLoad(msgspec.Struct, frozen=True):
     """One worker over time."""
 
@@ -91,6 +107,8 @@ class Curves(msgspec.Struct, frozen=True):
     e2e: Ecdf | None
     session: Ecdf | None
     hits: Hits
+    waits: Waits
+    marks: list[Mark]
     load: Load
     slowest: list[Slow]
     """By TTFT, the slowest first."""
@@ -103,12 +121,16 @@ def curves(records: Records, report: Report, infinite_hit_tokens: Sequence[int] 
     rows = _measured(records, from_s)
     sessions = zip(records.session_started_s, records.session_ended_s, strict=True)
     ttfts, tpots, e2es = ttft_s(records), tpot_s(records), e2e_s(records)
+    edges_s = [_digits(edge * report.span_s / _BINS) for edge in range(_BINS + 1)]
+    bins = _bins(records, start_s, report.span_s)
     return Curves(
         ttft=ecdf(ttfts[row] for row in rows),
         tpot=ecdf(tpots[row] for row in rows),
         e2e=ecdf(e2es[row] for row in rows),
         session=ecdf(end - start for start, end in sessions if start >= from_s),
-        hits=_hits(records, start_s, report.span_s, infinite_hit_tokens),
+        hits=_hits(records, edges_s, bins, infinite_hit_tokens),
+        waits=Waits(edges_s, _p90_by_bin(rows, ttfts, bins)),
+        marks=[Mark(_digits(happened.at_s - start_s), happened.what) for happened in records.happened],
         load=_load(records),
         slowest=[_slow(records, row, ttfts, e2es) for row in slowest_rows(records, report)],
     )
@@ -142,17 +164,30 @@ def _measured(records: Records, from_s: float) -> list[int]:
     return [row for row, outcome in enumerate(records.outcome) if outcome == ok and arrivals[row] >= from_s]
 
 
-def _hits(records: Records, start_s: float, span_s: float, infinite_hit_tokens: Sequence[int]) -> Hits:
-    """Reads. Hit tokens ÷ prompt tokens by the time of arrival."""
+def _bins(records: Records, start_s: float, span_s: float) -> array[int]:
+    """Reads. By row, the stretch of time in which it arrived; 0 for one that never did."""
     width_s = span_s / _BINS or 1.0
+    arrivals = records.arrived_s
+    return array("h", (min(int((at - start_s) / width_s), _BINS - 1) if at == at else 0 for at in arrivals))
+
+
+def _p90_by_bin(rows: Sequence[int], values: Sequence[float], bins: Sequence[int]) -> list[float | None]:
+    found: list[list[float]] = [[] for _ in range(_BINS)]
+    for row in rows:
+        found[bins[row]].append(values[row])
+    return [_digits(quantile(sorted(one), 0.9)) if one else None for one in found]
+
+
+def _hits(
+    records: Records, edges_s: list[float], bins: Sequence[int], infinite_hit_tokens: Sequence[int]
+) -> Hits:
+    """Reads. Hit tokens ÷ prompt tokens by the time of arrival."""
     ends, prompts = records.trace.tree.ends, records.trace.prompts
     totals, hits = [0] * _BINS, [0] * _BINS
-    bins = array("h", [0]) * len(records.hit_tokens)
-    for row, (at, hit) in enumerate(zip(records.arrived_s, records.hit_tokens, strict=True)):
+    for row, hit in enumerate(records.hit_tokens):
         if hit >= 0:
-            place = bins[row] = min(int((at - start_s) / width_s), _BINS - 1)
-            totals[place] += ends[prompts[row]]
-            hits[place] += hit
+            totals[bins[row]] += ends[prompts[row]]
+            hits[bins[row]] += hit
     infinite: list[float | None] = []
     if infinite_hit_tokens:
         bound_totals, bound_hits = [0] * _BINS, [0] * _BINS
@@ -160,7 +195,7 @@ def _hits(records: Records, start_s: float, span_s: float, infinite_hit_tokens: 
             bound_totals[bins[row]] += ends[prompts[row]]
             bound_hits[bins[row]] += hit
         infinite = _rates(bound_hits, bound_totals)
-    return Hits([_digits(edge * width_s) for edge in range(_BINS + 1)], _rates(hits, totals), infinite)
+    return Hits(edges_s, _rates(hits, totals), infinite)
 
 
 def _rates(hits: list[int], totals: list[int]) -> list[float | None]:

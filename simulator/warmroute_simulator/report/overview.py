@@ -110,11 +110,12 @@ def glance(series: Sequence[Series]) -> str:
 
 
 def across(summaries: Sequence[Summary], differences: Sequence[Difference]) -> str:
-    """Reads. Means over seeds with their intervals, and policies against one another."""
+    """Reads. Means over seeds with their intervals, and policies against one another; "" with a single seed,
+    of which all is told at a glance."""
     means = [(one.policy, one.settings, one.keys) for one in summaries]
     pairs = [(f"{one.policy} − {one.versus}", one.settings, one.keys) for one in differences]
     seeds = max([len(one.seeds) for one in summaries] + [len(one.seeds) for one in differences], default=0)
-    if not seeds:
+    if seeds < 2:
         return ""
     text = f"Means over {seeds} seeds. {INTERVALS}."
     inside = _cells_table("policy", means, _mean_cell) if means else ""

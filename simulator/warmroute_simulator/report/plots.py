@@ -19,7 +19,7 @@ from warmroute_simulator.report.axes import (
     short_seconds,
 )
 from warmroute_simulator.report.comparison import LoadPoint
-from warmroute_simulator.report.curves import HIGHEST_SHARE, LOWEST_SHARE, Ecdf
+from warmroute_simulator.report.curves import HIGHEST_SHARE, LOWEST_SHARE, Ecdf, Mark
 from warmroute_simulator.report.latencies import Spread
 from warmroute_simulator.report.markup import Series
 from warmroute_simulator.report.svg import Plot
@@ -96,11 +96,51 @@ def hits_over_time(series: Sequence[Series]) -> str:
             plot.edge_label(bound, f"{name} {words.percent(bound)}", "")
     for one in series:
         plot.steps(one.curves.hits.edges_s, one.curves.hits.rates, one.css)
-    for place, (left, right) in enumerate(pairwise(edges)):
-        known = [(one.name, one.curves.hits.rates) for one in series] + [("infinite cache", hits.infinite)]
-        lines = [f"{name}: {words.percent(rates[place])}" for name, rates in known if place < len(rates)]
-        plot.hover(left, right, "\n".join([f"{clock_text(left)} to {clock_text(right)}", *lines]))
+    known = [(one.name, one.curves.hits.rates) for one in series] + [("infinite cache", hits.infinite)]
+    _stretches(plot, edges, known, words.percent, _marks(series))
     return plot.render()
+
+
+def ttft_over_time(series: Sequence[Series]) -> str:
+    """Reads. What nine of ten requests that came in each stretch of time did not wait longer than."""
+    waits = [value for one in series for value in one.curves.waits.p90_s if value is not None]
+    if not waits:
+        return ""
+    edges = max((one.curves.waits.edges_s for one in series), key=lambda times: times[-1])
+    plot = Plot(
+        "TTFT p90 over time by policy",
+        clock(edges[-1], "time of arrival"),
+        logarithmic(max(min(waits), _SHORTEST_S), max(*waits, _SHORTEST_S), short_seconds),
+        top=12,
+    )
+    for one in series:
+        waits_s = [None if value is None else max(value, _SHORTEST_S) for value in one.curves.waits.p90_s]
+        plot.steps(one.curves.waits.edges_s, waits_s, one.css)
+    known = [(one.name, one.curves.waits.p90_s) for one in series]
+    _stretches(plot, edges, known, words.seconds, _marks(series))
+    return plot.render()
+
+
+def _marks(series: Sequence[Series]) -> list[Mark]:
+    """What happened in any of the runs, each thing once."""
+    return list({(mark.at_s, mark.what): mark for one in series for mark in one.curves.marks}.values())
+
+
+def _stretches(
+    plot: Plot,
+    edges_s: Sequence[float],
+    known: Sequence[tuple[str, Sequence[float | None]]],
+    text: Callable[[float | None], str],
+    marks: Sequence[Mark],
+) -> None:
+    """Writes. A line where something happened; a tooltip for each stretch of time, of what is known there."""
+    for mark in marks:
+        if edges_s[0] <= mark.at_s <= edges_s[-1]:
+            plot.upright(mark.at_s, "rule")
+    for place, (left, right) in enumerate(pairwise(edges_s)):
+        lines = [f"{name}: {text(values[place])}" for name, values in known if place < len(values)]
+        lines += [f"{clock_text(mark.at_s)}: {mark.what}" for mark in marks if left <= mark.at_s < right]
+        plot.hover(left, right, "\n".join([f"{clock_text(left)} to {clock_text(right)}", *lines]))
 
 
 def token_bars(series: Sequence[Series]) -> str:

@@ -18,6 +18,7 @@ from warmroute_simulator.report.plots import (
     hits_over_time,
     knee,
     token_bars,
+    ttft_over_time,
 )
 from warmroute_simulator.report.small_plots import busiest, short_name, worker_load
 
@@ -37,6 +38,7 @@ def latencies(series: Sequence[Series]) -> str:
         ("TPOT", "time per output token", distribution("TPOT", tpot, limits.tpot_slo_s)),
         ("E2E", "the whole request", distribution("E2E", e2e)),
         ("Session", "from its start to its last token", distribution("sessions", session)),
+        ("TTFT", "p90 by time of arrival", ttft_over_time(series)),
     )
     figures = "".join(figure(name, meaning, svg) for name, meaning, svg in plots if svg)
     if not figures:
@@ -46,6 +48,8 @@ def latencies(series: Sequence[Series]) -> str:
         "is stretched at both ends so that the slowest percent can be seen; dots are at p50, p90 and p99, a "
         "dashed line is a limit of goodput."
     )
+    if any(one.curves.marks for one in series):
+        text += " Over time, a dashed line is where something happened to the fleet."
     return section("How long requests took", text, legend_of(series) + f'<div class="plots">{figures}</div>')
 
 

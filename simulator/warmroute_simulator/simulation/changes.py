@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from warmroute_policies.types import WorkerSpec
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.kernel import Kernel
+from warmroute_simulator.simulation.records import Happened
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.scenario import Happening, Kind
 from warmroute_simulator.simulation.worker import SimulatedWorker
@@ -29,8 +30,8 @@ class FleetChanges:
         broke: Callable[[SimulatedWorker], None],
         goes_on: Callable[[], bool],
     ) -> None:
-        self.happened: list[str] = []
-        """What struck, and when."""
+        self.happened: list[Happened] = []
+        """What struck."""
         self._config = config
         self._workers = workers
         self._routers = routers
@@ -69,7 +70,7 @@ class FleetChanges:
             happening.kind is Kind.SLOW
         )
         after = "" if self._goes_on() else ", after the last request had ended"
-        self.happened.append(f"at {self._kernel.now:,.1f} s: {what}{after}")
+        self.happened.append(Happened(self._kernel.now, what + after))
         match happening.kind:
             case Kind.DIE if worker.alive:
                 self._die(worker)

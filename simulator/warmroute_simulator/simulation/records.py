@@ -10,6 +10,7 @@ import enum
 from array import array
 from dataclasses import dataclass, field
 from math import nan
+from typing import NamedTuple
 
 import msgspec
 
@@ -70,6 +71,13 @@ class Explanation(msgspec.Struct, frozen=True):
     shares: list[CostShares]
 
 
+class Happened(NamedTuple):
+    """Something that a scenario did."""
+
+    at_s: float
+    what: str
+
+
 @dataclass(slots=True)
 class Records:
     """State: the columns."""
@@ -79,8 +87,8 @@ class Records:
     """Ids, in the order of the numbers in the column `worker`."""
     reasons: list[str] = field(default_factory=list)
     """The policy's words, in the order of the numbers in the column `reason`."""
-    happened: list[str] = field(default_factory=list)
-    """What a scenario did, and when."""
+    happened: list[Happened] = field(default_factory=list)
+    """What a scenario did."""
     samples: list[Sample] = field(default_factory=list)
     totals: list[WorkerTotals] = field(default_factory=list)
     """By worker."""

@@ -65,7 +65,7 @@ def settings_of(trace: Trace, config: RunConfig, load: float | None) -> Settings
 def remarks(trace: Trace, config: RunConfig, records: Records) -> list[str]:
     """Reads. What the numbers do not say by themselves."""
     return [
-        *records.happened,
+        *(f"at {happened.at_s:,.1f} s: {happened.what}" for happened in records.happened),
         *_of_pace(trace, config.arrivals, records),
         *_of_rise(trace, records),
         *_of_length(trace, config.fleet),

@@ -10,10 +10,10 @@ from random import Random
 import msgspec
 import pytest
 
-from warmroute_simulator.report.curves import ECDF_POINTS, Curves, curves, ecdf, slowest_rows
+from warmroute_simulator.report.curves import ECDF_POINTS, Curves, Mark, curves, ecdf, slowest_rows
 from warmroute_simulator.report.model import Report, Slo
 from warmroute_simulator.report.summary import summarize
-from warmroute_simulator.simulation.records import Outcome, Records
+from warmroute_simulator.simulation.records import Happened, Outcome, Records
 from warmroute_simulator.traces.prompts import PromptTree
 from warmroute_simulator.traces.trace import Trace
 
@@ -57,6 +57,20 @@ def test_hit_rates_over_time_are_of_those_that_came_then(records: Records) -> No
     width_s = 7.0 / 60
     assert known == [(0, 0.0), (int(1 / width_s), 0.4), (int(2 / width_s), 0.0), (int(6 / width_s), 0.992)]
     assert [rate for rate in hits.infinite if rate is not None] == [0.0, 0.25, 0.25, 0.992]
+
+
+def test_waits_over_time_are_of_those_that_came_then_and_ended_well(records: Records) -> None:
+    waits = curves(records, report_of(records)).waits
+    width_s = 7.0 / 60
+    known = {place: value for place, value in enumerate(waits.p90_s) if value is not None}
+    assert known == {0: 1.0, int(1 / width_s): 0.5, int(2 / width_s): 3.0}
+
+
+def test_what_happened_is_marked_at_its_time_since_the_first_arrival(records: Records) -> None:
+    for row in range(5):
+        records.arrived_s[row] += 2.0
+    records.happened = [Happened(4.5, "die w0")]
+    assert curves(records, report_of(records)).marks == [Mark(2.5, "die w0")]
 
 
 def test_without_a_bound_over_time_there_is_none(records: Records) -> None:

@@ -112,8 +112,8 @@ def test_a_page_is_well_formed_and_so_is_every_plot(make_run: MakeRun) -> None:
     html = four(make_run, 300)
     read(html)
     plots = svgs(html)
-    # Three distributions, hits, tokens, three knees, two for each of 32 workers, three decisions of each run.
-    assert len(plots) == 3 + 2 + 3 + 2 * 32 + 3 * 4
+    # Three distributions, TTFT, hits, tokens, three knees, two for each of 32 workers, three decisions of each run.
+    assert len(plots) == 4 + 2 + 3 + 2 * 32 + 3 * 4
     for plot in plots:
         assert plot.get("aria-label")
         for part in plot.iter():
@@ -175,6 +175,8 @@ def test_seeds_are_shown_with_intervals_and_differences_with_their_sign(records:
     assert "0.50 s ±20 %" in text
     assert "−10.0*" in text
     assert "What chance may have done" not in page([panel(records, "random")])
+    alone = Summary("random", {}, [0], {"hit_rate": Interval(0.3, None, None)})
+    assert "What chance may have done" not in page([panel(records, "random")], summaries=[alone])
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:

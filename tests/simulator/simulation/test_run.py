@@ -363,8 +363,8 @@ def test_a_worker_that_comes_back_is_found_by_a_request_that_probes() -> None:
 def test_what_happened_is_told_with_its_time_and_whether_it_was_too_late() -> None:
     records, _ = simulate(lone(100, 5), config(1, happenings=("0:slow:0:2", "500:flush:0")))
     assert records.happened == [
-        "at 0.0 s: slow w0 ×2",
-        "at 500.0 s: flush w0, after the last request had ended",
+        (0.0, "slow w0 ×2"),
+        (500.0, "flush w0, after the last request had ended"),
     ]
 
 
