@@ -112,7 +112,8 @@ def test_a_page_is_well_formed_and_so_is_every_plot(make_run: MakeRun) -> None:
     html = four(make_run, 300)
     read(html)
     plots = svgs(html)
-    # Three distributions, TTFT, hits, tokens, three knees, two for each of 32 workers, three decisions of each run.
+    # Three distributions, TTFT over time, hits, tokens, three knees, two for each of 32 workers, three
+    # decisions of each run.
     assert len(plots) == 4 + 2 + 3 + 2 * 32 + 3 * 4
     for plot in plots:
         assert plot.get("aria-label")
