@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from warmroute_policies.blocks import PromptEnd
-from warmroute_policies.values import Value
+from warmroute_policies.values import Frozen
 
 
-class Answered(Value, frozen=True, gc=False):
+class Answered(Frozen, frozen=True, gc=False):
     """A prompt that a worker answered."""
 
     slot: int

@@ -33,7 +33,7 @@ from warmroute_policies.types import (
     WorkerId,
     WorkerSpec,
 )
-from warmroute_policies.values import Value
+from warmroute_policies.values import Frozen
 
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
 _MAINTENANCE_STEPS: Final = 200
@@ -80,7 +80,7 @@ class _InFlight:
         self.booked = True
 
 
-class Statistics(Value, frozen=True, gc=False):
+class Statistics(Frozen, frozen=True, gc=False):
     """How much a balancer remembers, for metrics and people."""
 
     in_flight: int

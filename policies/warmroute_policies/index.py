@@ -21,7 +21,7 @@ from warmroute_policies.presence import Trail, release, use_known, use_path
 from warmroute_policies.pruning import Pruning
 from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
 from warmroute_policies.residency import Lane
-from warmroute_policies.values import Value
+from warmroute_policies.values import Frozen
 
 # Evictions in one call: 3 µs each at the most, so that an insert that finds a long backlog (a capacity
 # was cut, a worker restarted) takes some 0.2 ms.
@@ -76,7 +76,7 @@ class Insertion:
         self.trail = trail
 
 
-class Statistics(Value, frozen=True, gc=False):
+class Statistics(Frozen, frozen=True, gc=False):
     """A snapshot of an index."""
 
     blocks: int

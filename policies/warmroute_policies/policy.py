@@ -17,7 +17,7 @@ from warmroute_policies.fleet import Fleet
 from warmroute_policies.hits import Hits
 from warmroute_policies.sessions import Session
 from warmroute_policies.types import CostShares, RoutingRequest, Usage, WorkerId
-from warmroute_policies.values import Value
+from warmroute_policies.values import Frozen
 
 
 @final
@@ -47,14 +47,14 @@ class View:
         """What is remembered of the session that the request names, if any."""
 
 
-class Choice(Value, frozen=True, gc=False):
+class Choice(Frozen, frozen=True, gc=False):
     """The slot that a policy picked and one word that says why."""
 
     slot: int
     reason: str
 
 
-class Dispatched(Value, frozen=True, gc=False):
+class Dispatched(Frozen, frozen=True, gc=False):
     """A request was booked on a slot."""
 
     request: RoutingRequest
@@ -62,7 +62,7 @@ class Dispatched(Value, frozen=True, gc=False):
     hit_tokens: int
 
 
-class Completed(Value, frozen=True, gc=False):
+class Completed(Frozen, frozen=True, gc=False):
     """A request ended; times are seconds, None where the moment never came."""
 
     request: RoutingRequest
@@ -73,7 +73,7 @@ class Completed(Value, frozen=True, gc=False):
     usage: Usage | None
 
 
-class FleetChanged(Value, frozen=True, gc=False):
+class FleetChanged(Frozen, frozen=True, gc=False):
     """A worker came, went, lost its cache, or changed its health, weight or drain state."""
 
     worker: WorkerId

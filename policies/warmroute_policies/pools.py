@@ -11,10 +11,10 @@ from math import inf
 
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
-from warmroute_policies.values import Value
+from warmroute_policies.values import Frozen
 
 
-class Pool(Value, frozen=True, gc=False):
+class Pool(Frozen, frozen=True, gc=False):
     """The workers that serve one model."""
 
     serving: tuple[int, ...]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Value(msgspec.Struct, frozen=True, gc=False):
+class Frozen(msgspec.Struct, frozen=True, gc=False):
     """Never changes, and is part of no circle of references."""
 
 

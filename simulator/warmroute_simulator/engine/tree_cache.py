@@ -78,6 +78,12 @@ class _Ring:
             older.newer, newer.older = newer, older
             part.older = part.newer = None
 
+    def close(self) -> None:
+        """Writes. Nothing refers to anything any more."""
+        while (part := self.oldest()) is not None:
+            self.drop(part)
+        self.start.older = self.start.newer = None
+
 
 @final
 class _TreeLease(Lease):
@@ -231,6 +237,10 @@ class TreeCache(KVCache):
             self._forget(part)
         self.free += self.evictable
         self.evictable = 0
+
+    def let_go(self) -> None:
+        """Writes. The cache is not used again: the ring is a circle of references, which ends here."""
+        self._idle.close()
 
     def _use(self, part: _Part, blocks: int) -> None:
         """Writes. At least the first `blocks` of what is resident of the node are in use."""

@@ -23,41 +23,39 @@ def show_comparison(
     summaries: Sequence[Summary], console: Console, differences: Sequence[Difference] = ()
 ) -> None:
     """Writes both tables to the console."""
-    notes, hidden = [], set()
+    means = measured(summary.keys for summary in summaries)
+    pairs = measured(difference.keys for difference in differences)
+    shown: set[Column] = set()
+    notes = []
     if summaries:
-        columns = measured(summary.keys for summary in summaries)
-        table, fitting = _fitting(console, columns, lambda fitting: _cells(summaries, fitting))
-        hidden |= set(columns) - set(fitting)
-        console.print(table)
-        if any(column.header == "vs LRU" for column in columns):
+        shown |= _print_fitting(console, means, lambda fitting: _cells(summaries, fitting))
+        if any(column.header == "vs LRU" for column in means):
             notes.append(VERSUS_LRU)
         if max(len(summary.seeds) for summary in summaries) > 1:
             notes.append(INTERVALS)
     if differences:
         if summaries:
             console.print()
-        columns = measured(difference.keys for difference in differences)
-        table, fitting = _fitting(console, columns, lambda fitting: _versus(differences, fitting))
-        hidden |= set(columns) - set(fitting)
-        console.print(table)
+        shown |= _print_fitting(console, pairs, lambda fitting: _versus(differences, fitting))
         notes.append(DIFFERENCES)
+    hidden = ", ".join(column.header for column in COLUMNS if column in {*means, *pairs} - shown)
     if hidden:
-        names = ", ".join(column.header for column in COLUMNS if column in hidden)
-        notes.append(f"No room here for {names}: a wider terminal, --html and --json have them")
+        notes.append(f"No room here for {hidden}: a wider terminal, --html and --json have them")
     for note in notes:
         console.print(Text(note, style="dim"))
 
 
-def _fitting(
+def _print_fitting(
     console: Console, columns: Sequence[Column], build: Callable[[Sequence[Column]], Table]
-) -> tuple[Table, list[Column]]:
-    """Reads. The table with as many columns as fit, and these."""
+) -> set[Column]:
+    """Writes the table with as many columns as fit; these."""
     fitting = list(columns)
     while True:
         table = build(fitting)
         width = Measurement.get(console, console.options.update(width=10_000), table).maximum
         if len(fitting) < 2 or width <= console.width:
-            return table, fitting
+            console.print(table)
+            return set(fitting)
         fitting.remove(min(fitting, key=lambda column: column.keep))
 
 

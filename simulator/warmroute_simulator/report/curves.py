@@ -50,7 +50,7 @@ class Hits(msgspec.Struct, frozen=True):
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """TTFT of the requests that arrived in each stretch of time; None: nobody came."""
+    """TTFT of the requests that arrived in each stretch of time and count; None: there are none."""
 
     edges_s: list[float]
     """As those of `Hits`."""
@@ -61,7 +61,7 @@ class Mark(msgspec.Struct, frozen=True):
     """Something that a scenario did."""
 
     at_s: float
-    """Since the first arrival."""
+    """Since the first arrival, within the run."""
     what: str
 
 
@@ -130,7 +130,7 @@ def curves(records: Records, report: Report, infinite_hit_tokens: Sequence[int] 
         session=ecdf(end - start for start, end in sessions if start >= from_s),
         hits=_hits(records, edges_s, bins, infinite_hit_tokens),
         waits=Waits(edges_s, _p90_by_bin(rows, ttfts, bins)),
-        marks=[Mark(_digits(happened.at_s - start_s), happened.what) for happened in records.happened],
+        marks=_marks(records, start_s, report.span_s),
         load=_load(records),
         slowest=[_slow(records, row, ttfts, e2es) for row in slowest_rows(records, report)],
     )
@@ -171,10 +171,18 @@ def _bins(records: Records, start_s: float, span_s: float) -> array[int]:
     return array("h", (min(int((at - start_s) / width_s), _BINS - 1) if at == at else 0 for at in arrivals))
 
 
+def _marks(records: Records, start_s: float, span_s: float) -> list[Mark]:
+    """Reads. What happened before the first arrival has an effect from there on; what happened after the last
+    request had ended has none."""
+    marks = (Mark(max(_digits(found.at_s - start_s), 0.0), found.what) for found in records.happened)
+    return [mark for mark in marks if mark.at_s <= span_s]
+
+
 def _p90_by_bin(rows: Sequence[int], values: Sequence[float], bins: Sequence[int]) -> list[float | None]:
     found: list[list[float]] = [[] for _ in range(_BINS)]
     for row in rows:
-        found[bins[row]].append(values[row])
+        if values[row] == values[row]:
+            found[bins[row]].append(values[row])
     return [_digits(quantile(sorted(one), 0.9)) if one else None for one in found]
 
 

@@ -110,19 +110,22 @@ def glance(series: Sequence[Series]) -> str:
 
 
 def across(summaries: Sequence[Summary], differences: Sequence[Difference]) -> str:
-    """Reads. Means over seeds with their intervals, and policies against one another; "" with a single seed,
-    of which all is told at a glance."""
+    """Reads. Means over seeds with their intervals, and policies against one another; "" where all of it is
+    told at a glance: of one seed and the same settings."""
     means = [(one.policy, one.settings, one.keys) for one in summaries]
     pairs = [(f"{one.policy} − {one.versus}", one.settings, one.keys) for one in differences]
     seeds = max([len(one.seeds) for one in summaries] + [len(one.seeds) for one in differences], default=0)
-    if seeds < 2:
+    settings = [one.settings for one in summaries] + [one.settings for one in differences]
+    if not seeds or (seeds == 1 and not varying(settings)):
         return ""
-    text = f"Means over {seeds} seeds. {INTERVALS}."
+    title, text = "All runs", "A single seed: what is chance is not known."
+    if seeds > 1:
+        title, text = "What chance may have done", f"Means over {seeds} seeds. {INTERVALS}."
     inside = _cells_table("policy", means, _mean_cell) if means else ""
     if pairs:
-        text += f" {DIFFERENCES}."
+        text += f" {DIFFERENCES}." * (seeds > 1)
         inside += f"<h3>Differences</h3>{_cells_table('', pairs, _difference_cell)}"
-    return section("What chance may have done", text, inside)
+    return section(title, text, inside)
 
 
 def _cells_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
@@ -19,7 +20,7 @@ from warmroute_simulator.report.axes import (
     short_seconds,
 )
 from warmroute_simulator.report.comparison import LoadPoint
-from warmroute_simulator.report.curves import HIGHEST_SHARE, LOWEST_SHARE, Ecdf, Mark
+from warmroute_simulator.report.curves import HIGHEST_SHARE, LOWEST_SHARE, Ecdf
 from warmroute_simulator.report.latencies import Spread
 from warmroute_simulator.report.markup import Series
 from warmroute_simulator.report.svg import Plot
@@ -96,8 +97,9 @@ def hits_over_time(series: Sequence[Series]) -> str:
             plot.edge_label(bound, f"{name} {words.percent(bound)}", "")
     for one in series:
         plot.steps(one.curves.hits.edges_s, one.curves.hits.rates, one.css)
-    known = [(one.name, one.curves.hits.rates) for one in series] + [("infinite cache", hits.infinite)]
-    _stretches(plot, edges, known, words.percent, _marks(series))
+    known = [(one.name, one.curves.hits.edges_s, one.curves.hits.rates) for one in series]
+    known.append(("infinite cache", hits.edges_s, hits.infinite))
+    _stretches(plot, edges, known, words.percent, series)
     return plot.render()
 
 
@@ -116,31 +118,43 @@ def ttft_over_time(series: Sequence[Series]) -> str:
     for one in series:
         waits_s = [None if value is None else max(value, _SHORTEST_S) for value in one.curves.waits.p90_s]
         plot.steps(one.curves.waits.edges_s, waits_s, one.css)
-    known = [(one.name, one.curves.waits.p90_s) for one in series]
-    _stretches(plot, edges, known, words.seconds, _marks(series))
+    known = [(one.name, one.curves.waits.edges_s, one.curves.waits.p90_s) for one in series]
+    _stretches(plot, edges, known, words.seconds, series)
     return plot.render()
-
-
-def _marks(series: Sequence[Series]) -> list[Mark]:
-    """What happened in any of the runs, each thing once."""
-    return list({(mark.at_s, mark.what): mark for one in series for mark in one.curves.marks}.values())
 
 
 def _stretches(
     plot: Plot,
     edges_s: Sequence[float],
-    known: Sequence[tuple[str, Sequence[float | None]]],
+    known: Sequence[tuple[str, Sequence[float], Sequence[float | None]]],
     text: Callable[[float | None], str],
-    marks: Sequence[Mark],
+    series: Sequence[Series],
 ) -> None:
-    """Writes. A line where something happened; a tooltip for each stretch of time, of what is known there."""
-    for mark in marks:
-        if edges_s[0] <= mark.at_s <= edges_s[-1]:
-            plot.upright(mark.at_s, "rule")
-    for place, (left, right) in enumerate(pairwise(edges_s)):
-        lines = [f"{name}: {text(values[place])}" for name, values in known if place < len(values)]
-        lines += [f"{clock_text(mark.at_s)}: {mark.what}" for mark in marks if left <= mark.at_s < right]
-        plot.hover(left, right, "\n".join([f"{clock_text(left)} to {clock_text(right)}", *lines]))
+    """Writes. A line where something happened; a tooltip for each stretch of time, of what is known there:
+    names, each with edges of its own."""
+    marks = _marks(series)
+    for at_s, _ in marks:
+        plot.upright(at_s, "rule")
+    for left, right in pairwise(edges_s):
+        lines = [f"{clock_text(left)} to {clock_text(right)}"]
+        for name, own_s, values in known:
+            place = bisect_right(own_s, (left + right) / 2) - 1
+            if place < len(values):
+                lines.append(f"{name}: {text(values[place])}")
+        lines += [what for at_s, what in marks if left <= at_s < right or at_s == right == edges_s[-1]]
+        plot.hover(left, right, "\n".join(lines))
+
+
+def _marks(series: Sequence[Series]) -> list[tuple[float, str]]:
+    """When something happened, and what; in which runs, if not in all of them."""
+    runs: dict[tuple[float, str], list[str]] = {}
+    for one in series:
+        for mark in one.curves.marks:
+            runs.setdefault((mark.at_s, mark.what), []).append(one.name)
+    return [
+        (at_s, f"{clock_text(at_s)}: {what}" + f" ({', '.join(names)})" * (len(names) < len(series)))
+        for (at_s, what), names in runs.items()
+    ]
 
 
 def token_bars(series: Sequence[Series]) -> str:

@@ -159,7 +159,9 @@ class Simulation:
     def let_go(self) -> None:
         """Writes. What took part in the run calls back into it: the circles end here, and their memory is
         free before the next run begins."""
-        del self.kernel, self.workers, self.routers, self.arrivals
+        for worker in self.workers:
+            worker.cache.let_go()
+        del self.kernel, self.workers, self.routers, self.arrivals, self._flights
 
     # --- a request's way ------------------------------------------------------------------------
 

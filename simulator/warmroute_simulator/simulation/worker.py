@@ -81,6 +81,7 @@ class SimulatedWorker:
 
     def start(self) -> None:
         """Writes. A new process."""
+        self.cache.let_go()
         self.cache = TreeCache(self.config.capacity_blocks, self.config.block_tokens, self._tree.ends)
         self.engine = make_engine(self._paced(), self.cache)
         self.alive = True

@@ -66,11 +66,13 @@ def test_waits_over_time_are_of_those_that_came_then_and_ended_well(records: Rec
     assert known == {0: 1.0, int(1 / width_s): 0.5, int(2 / width_s): 3.0}
 
 
-def test_what_happened_is_marked_at_its_time_since_the_first_arrival(records: Records) -> None:
+def test_what_happened_is_marked_at_its_time_since_the_first_arrival_if_it_mattered(records: Records) -> None:
     for row in range(5):
         records.arrived_s[row] += 2.0
-    records.happened = [Happened(4.5, "die w0")]
-    assert curves(records, report_of(records)).marks == [Mark(2.5, "die w0")]
+    records.ended_s += 2.0
+    before, after = Happened(0.0, "slow w1 ×2"), Happened(500.0, "flush w0")
+    records.happened = [before, Happened(4.5, "die w0"), after]
+    assert curves(records, report_of(records)).marks == [Mark(0.0, "slow w1 ×2"), Mark(2.5, "die w0")]
 
 
 def test_without_a_bound_over_time_there_is_none(records: Records) -> None:

@@ -18,7 +18,7 @@ from warmroute_simulator.report.curves import curves, slowest_rows
 from warmroute_simulator.report.model import Slo
 from warmroute_simulator.report.page import Panel, page
 from warmroute_simulator.report.summary import summarize
-from warmroute_simulator.simulation.records import Explanation, Records
+from warmroute_simulator.simulation.records import Explanation, Happened, Records
 from warmroute_simulator.traces.prompts import PromptTree
 from warmroute_simulator.traces.trace import Trace
 
@@ -176,8 +176,28 @@ def test_seeds_are_shown_with_intervals_and_differences_with_their_sign(records:
     assert "0.50 s ±20 %" in text
     assert "−10.0*" in text
     assert "What chance may have done" not in page([panel(records, "random")])
-    alone = Summary("random", {}, [0], {"hit_rate": Interval(0.3, None, None)})
-    assert "What chance may have done" not in page([panel(records, "random")], summaries=[alone])
+
+
+def test_a_single_seed_is_no_word_on_chance_and_all_its_loads_are_told(records: Records) -> None:
+    light, heavy = (
+        Summary("random", {"load": load}, [0], {"hit_rate": Interval(hit, None, None)})
+        for load, hit in ((0.5, 0.31), (1.5, 0.29))
+    )
+    assert "All runs" not in page([panel(records, "random")], summaries=[light])
+    text = "".join(read(page([panel(records, "random")], summaries=[light, heavy])).texts)
+    assert "What chance may have done" not in text
+    assert "31.0 %" in text.partition("All runs")[2]
+
+
+def test_what_happened_in_some_of_the_runs_says_in_which(make_run: MakeRun) -> None:
+    both, one = make_run(1), make_run(2)
+    both.happened = [Happened(60.0, "die w0"), Happened(120.0, "start w0")]
+    one.happened = [Happened(60.0, "die w0")]
+    for records in (both, one):
+        records.arrived_s[0] = 0.0
+    html = page([panel(both, "random"), panel(one, "cache_aware")])
+    assert "1 min: die w0\n" in html.replace("</title>", "\n")
+    assert "2 min: start w0 (random)" in html
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:

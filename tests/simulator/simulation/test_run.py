@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from math import isnan
 from random import Random
 
@@ -366,6 +367,18 @@ def test_what_happened_is_told_with_its_time_and_whether_it_was_too_late() -> No
         (0.0, "slow w0 ×2"),
         (500.0, "flush w0, after the last request had ended"),
     ]
+
+
+def test_a_run_leaves_nothing_to_the_garbage_collector() -> None:
+    """Collections are rare while traces are played: what a study's runs left behind would add up."""
+    trace = chats(19, 120, turns=6, per_s=300.0)
+    gc.collect()
+    gc.disable()
+    try:
+        simulate(trace, config(happenings=("0.5:die:1", "1:start:1", "2:flush:0")))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # --- several routers, late news ------------------------------------------------------------------
