@@ -40,6 +40,8 @@ def refuses(front: Front) -> bool:
         socket.create_connection(("127.0.0.1", front.router.port)).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # its handshake was under way when the listener closed
     return False
 
 
