@@ -27,13 +27,23 @@ def labels(axis: Axis) -> list[str]:
     return [label for _, label in axis.ticks]
 
 
-def assert_sound(axis: Axis, low: float, high: float) -> None:
-    """Ticks ascend and are within; what is larger stands further along."""
+def faults(axis: Axis, low: float, high: float) -> list[str]:
+    """What is wrong with an axis: ticks ascend and are within, and what is larger stands further along."""
     places = [axis.place(value) for value, _ in axis.ticks]
-    assert 1 <= len(places) <= 12
-    assert all(-1e-6 <= place <= 1 + 1e-6 for place in places)
-    assert all(one < other for one, other in pairwise(places))
-    assert -1e-6 <= axis.place(low) <= axis.place((low + high) / 2) <= axis.place(high) <= 1 + 1e-6
+    ends = [-1e-6, axis.place(low), axis.place((low + high) / 2), axis.place(high), 1 + 1e-6]
+    claims = {
+        "1 to 12 ticks": 1 <= len(places) <= 12,
+        "ticks are within": all(-1e-6 <= place <= 1 + 1e-6 for place in places),
+        "ticks ascend": all(one < other for one, other in pairwise(places)),
+        "values ascend and are within": ends == sorted(ends),
+    }
+    return [f"not true: {claim}" for claim, holds in claims.items() if not holds]
+
+
+def test_an_axis_that_runs_backwards_or_out_of_its_ends_is_not_sound() -> None:
+    assert faults(Axis(lambda value: 1 - value, [(0.0, ""), (1.0, "")]), 0, 1) != []
+    assert faults(Axis(lambda value: value, [(0.0, ""), (2.0, "")]), 0, 1) == ["not true: ticks are within"]
+    assert faults(Axis(lambda value: value, []), 0, 1) == ["not true: 1 to 12 ticks"]
 
 
 def test_a_linear_axis_ends_at_round_numbers() -> None:
@@ -67,14 +77,14 @@ def test_a_normal_axis_gives_the_last_percent_as_much_room_as_the_first() -> Non
 
 @given(AMOUNTS, st.floats(1.0, 1e6))
 def test_logarithmic_axes_are_sound(low: float, factor: float) -> None:
-    assert_sound(logarithmic(low, low * factor, plain), low, low * factor)
+    assert faults(logarithmic(low, low * factor, plain), low, low * factor) == []
 
 
 @given(st.floats(-1e6, 1e6), AMOUNTS)
 def test_linear_axes_are_sound(low: float, width: float) -> None:
-    assert_sound(linear(low, low + width, plain), low, low + width)
+    assert faults(linear(low, low + width, plain), low, low + width) == []
 
 
 @given(AMOUNTS)
 def test_clocks_are_sound(high: float) -> None:
-    assert_sound(clock(high), 0, high)
+    assert faults(clock(high), 0, high) == []
