@@ -18,6 +18,7 @@ from warmroute_simulator.commands.studies import (
     policies_of,
     seeds_of,
     setup_with_load,
+    write_json,
     write_page,
 )
 
@@ -62,10 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except RunFailed as error:
         return fails(arguments, error, usage=error.usage)
-    if arguments.json is not None:
-        import msgspec
-
-        arguments.json.write_bytes(msgspec.json.encode(found))
+    write_json(arguments.json, found)
     if arguments.html is not None:
         write_page(
             arguments.html,

@@ -141,6 +141,14 @@ def fails(arguments: argparse.Namespace, error: Exception, *, usage: bool) -> in
     return 2 if usage else 1
 
 
+def write_json(path: Path | None, found: object) -> None:
+    """Writes. All of a study's results, where they were asked for."""
+    if path is not None:
+        import msgspec
+
+        path.write_bytes(msgspec.json.encode(found))
+
+
 def write_page(path: Path, results: Iterable[Result], **options: object) -> None:
     """Writes. The page of those runs that have curves; says so where none has, as when Ctrl-C came early."""
     from warmroute_simulator.report.page import Panel, page

@@ -18,6 +18,7 @@ from warmroute_simulator.commands.studies import (
     seeds_of,
     setup_with_load,
     shares_of,
+    write_json,
     write_page,
 )
 
@@ -56,10 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except RunFailed as error:
         return fails(arguments, error, usage=error.usage)
-    if arguments.json is not None:
-        import msgspec
-
-        arguments.json.write_bytes(msgspec.json.encode(found))
+    write_json(arguments.json, found)
     if arguments.html is not None:
         from warmroute_simulator.study.sweep_table import in_a_sentence
 

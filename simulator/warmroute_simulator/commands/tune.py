@@ -20,6 +20,7 @@ from warmroute_simulator.commands.studies import (
     fails,
     seeds_of,
     shares_of,
+    write_json,
     write_page,
 )
 from warmroute_simulator.study.cell import Setup
@@ -82,10 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     except RunFailed as error:
         return fails(arguments, error, usage=error.usage)
     large_enough = tuning.fleet is None or tuning.fleet.workers is not None
-    if arguments.json is not None:
-        import msgspec
-
-        arguments.json.write_bytes(msgspec.json.encode(tuning))
+    write_json(arguments.json, tuning)
     if arguments.html is not None:
         write_page(arguments.html, results)
     if arguments.out is not None and large_enough and not tuning.partial:
