@@ -37,7 +37,7 @@ from warmroute.demo.processes import HOST, Child, engine_urls, free_port, router
 from warmroute.demo.tally import Tally
 from warmroute.demo.traffic import sessions
 from warmroute_policies.events import PolicySpec
-from warmroute_policies.journal import replay
+from warmroute_policies.replay import replay
 from warmroute_simulator.engine.presets import load_preset
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.fleet import WorkerPlan

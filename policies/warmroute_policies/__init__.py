@@ -22,6 +22,7 @@ simulator with virtual time, and both run the same code. The map, in the order o
     config      parameters and their defaults
     resilience  when to stop trusting a worker, how often to try again
     events      every input of a balancer as a value, the lines of a journal
-    journal     recording them, and their exact replay; `pseudonym` keeps clients' session ids out of it
+    journal     recording them; `pseudonym` keeps clients' session ids out of it
+    replay      playing them again, exactly
     conformance `check_policy`, the test kit for a policy of your own; `rehearsal` is its stage
 """

@@ -7,7 +7,7 @@ The tree:
     └── NoWorkers      the fleet's fault; a retry later may succeed    (503)
 
     ConfigError        the operator's fault: a policy or a parameter that does not exist
-    JournalError       a journal that cannot be replayed (`journal`)
+    JournalError       a journal that cannot be replayed (`replay`)
 """
 
 from __future__ import annotations

@@ -1,20 +1,15 @@
-"""Every input of a balancer as one line of JSON, and the exact replay of such lines.
+"""Every input of a balancer as one line of JSON.
 
-    live      RecordedBalancer(policy, config, write=file.write, made_by=PolicySpec(...))
-    later     for recorded, replayed in replay(open(path, "rb")): assert recorded == replayed
+    RecordedBalancer(policy, config, write=file.write, made_by=PolicySpec(...))
 
-Why it works: the core has no clock and no chance of its own, so its inputs in order are all there is to
-know. Rules kept here: a line is handed over after the call it records succeeded, or was refused with a
-RoutingError; no prompt text gets near it; sessions are renamed before the core sees them, so that the
-live decisions and the replayed ones rest on the same names.
-
-    JournalError    the journal cannot be read: which line, and what is wrong with it
+`replay` plays such lines again. Rules kept here: a line is handed over after the call it records succeeded,
+or was refused with a RoutingError; no prompt text gets near it; sessions are renamed before the core sees
+them, so that the live decisions and the replayed ones rest on the same names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from collections.abc import Callable
 
 import msgspec
 
@@ -25,14 +20,12 @@ from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
-    AnyHeader,
     CacheForgotten,
     Event,
     Finished,
     FirstToken,
     Header,
     HealthSet,
-    Line,
     PolicySpec,
     Refusal,
     Rerouted,
@@ -46,7 +39,6 @@ from warmroute_policies.events import (
 from warmroute_policies.hits import Hits
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
-from warmroute_policies.registry import MakePolicy, make_policy
 from warmroute_policies.types import (
     CostShares,
     Decision,
@@ -56,17 +48,6 @@ from warmroute_policies.types import (
     WorkerId,
     WorkerSpec,
 )
-
-Verdict = Decision | Refusal
-"""What came of a `route` or a `reroute`."""
-
-
-class JournalError(ValueError):
-    """A journal that cannot be replayed. `line` counts from 1; 0 stands for the whole of it."""
-
-    def __init__(self, line: int, text: str) -> None:
-        self.line = line
-        super().__init__(f"journal line {line}: {text}" if line else f"journal: {text}")
 
 
 class RecordedBalancer(Balancer):
@@ -206,152 +187,3 @@ def _renamed(request: RoutingRequest) -> RoutingRequest:
     if request.session is None:
         return request
     return msgspec.structs.replace(request, session=pseudonym(request.session))
-
-
-class _RecordedBlocks(PromptBlocks):
-    """Blocks of a journal: what would take the prompt's bytes is answered as it was answered then."""
-
-    __slots__ = ("continued",)
-
-    continued: bool
-
-    def continues(self, end: object) -> bool:
-        """Reads. What the line says."""
-        return self.continued
-
-
-def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped.
-
-    Raises JournalError for any other line that cannot be read; it names the field.
-    """
-    decode = msgspec.json.Decoder(Line).decode
-    number = 0
-    torn: tuple[int, msgspec.MsgspecError] | None = None
-    for number, line in enumerate(lines, start=1):
-        if torn is not None:
-            raise _unreadable(*torn)
-        try:
-            event = decode(line)
-        except msgspec.MsgspecError as error:
-            if number > 1 and not line.endswith(b"\n"):
-                torn = number, error  # torn if nothing follows
-                continue
-            _check_version(number, line)
-            raise _unreadable(number, error) from error
-        if number == 1:
-            _check_version(number, line)
-        yield number, cast("Line", event)
-    if number == 0:
-        raise JournalError(0, "it is empty; it should begin with a header")
-
-
-def replay(lines: Iterable[bytes], make: MakePolicy = make_policy) -> Iterator[tuple[Verdict, Verdict]]:
-    """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
-
-    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. Raises JournalError,
-    and ConfigError when the policy cannot be made.
-    """
-    events = read(lines)
-    _, header = next(events)
-    if not isinstance(header, Header):
-        raise JournalError(1, "it should be a header")
-    spec = header.policy
-    balancer = Balancer(make(spec.name, spec.params, spec.seed), header.config)
-    blocks: dict[int, _RecordedBlocks] = {}
-    for number, event in events:
-        try:
-            verdicts = _apply(balancer, blocks, event)
-        except KeyError as error:
-            raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
-        except ValueError as error:
-            raise JournalError(number, str(error)) from error
-        if verdicts is not None:
-            yield verdicts
-
-
-def _apply(
-    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line
-) -> tuple[Verdict, Verdict] | None:
-    """Writes. One line, as it happened."""
-    match event:
-        case Routed():
-            known = blocks[event.request_id] = _blocks_of(event)
-            request = RoutingRequest(
-                event.request_id,
-                event.model,
-                known,
-                event.prompt_tokens,
-                event.max_tokens,
-                event.session,
-                event.priority,
-                event.stream,
-            )
-            replayed = _verdict(lambda: balancer.route(request, event.now))
-            if isinstance(replayed, Refusal):
-                del blocks[event.request_id]
-            return _recorded(event), replayed
-        case Rerouted():
-            blocks[event.request_id].continued = event.continued
-            return _recorded(event), _verdict(lambda: balancer.reroute(event.request_id, event.now))
-        case FirstToken():
-            balancer.first_token(event.request_id, event.now)
-        case Finished():
-            del blocks[event.request_id]
-            balancer.finish(event.request_id, event.outcome, event.usage, event.now)
-        case WorkerAdded():
-            balancer.add_worker(event.worker, event.now)
-        case WorkerUpdated():
-            balancer.update_worker(event.worker, event.now)
-        case WorkerRemoved():
-            balancer.remove_worker(event.worker_id, event.now)
-        case WorkerDrained():
-            balancer.drain_worker(event.worker_id, event.draining, event.now)
-        case HealthSet():
-            balancer.set_health(event.worker_id, event.healthy, event.now)
-        case CacheForgotten():
-            balancer.forget_cache(event.worker_id, event.now)
-        case Ticked():
-            balancer.tick(event.now)
-        case Header():
-            raise ValueError("a second header; each run of a router is a journal of its own")
-    return None
-
-
-def _blocks_of(event: Routed) -> _RecordedBlocks:
-    blocks = _RecordedBlocks.from_ids(
-        event.blocks, tokens_per_block=event.tokens_per_block, bytes_len=event.bytes_len
-    )
-    assert isinstance(blocks, _RecordedBlocks)
-    blocks.continued = event.continued
-    return blocks
-
-
-def _recorded(event: Routed | Rerouted) -> Verdict:
-    verdict = event.refusal if event.decision is None else event.decision
-    if verdict is None:
-        raise ValueError("neither `decision` nor `refusal` is given")
-    return verdict
-
-
-def _verdict(decide: Callable[[], Decision]) -> Verdict:
-    try:
-        return decide()
-    except RoutingError as error:
-        return Refusal(type(error).__name__)
-
-
-def _unreadable(number: int, error: msgspec.MsgspecError) -> JournalError:
-    return JournalError(number, str(error))
-
-
-def _check_version(number: int, line: bytes) -> None:
-    """Raises JournalError for a header of another version, before its other fields are judged."""
-    if number != 1:
-        return
-    try:
-        version = msgspec.json.decode(line, type=AnyHeader).version
-    except msgspec.MsgspecError:
-        return  # no header at all: the caller says so
-    if version != VERSION:
-        raise JournalError(number, f"version {version} was written; this release reads version {VERSION}")

@@ -23,7 +23,7 @@ from warmroute.gateway import Gateway
 from warmroute.journal import JournalFile
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
-from warmroute.metrics import Metrics
+from warmroute.series import Metrics
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError

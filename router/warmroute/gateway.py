@@ -16,8 +16,8 @@ from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
 from warmroute.dialects.images import ImageModels
 from warmroute.engines import Learned, learned_spec
-from warmroute.metrics import Metrics
 from warmroute.plan import Plan, Planner
+from warmroute.series import Metrics
 from warmroute.wire.heads import HeadCache
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer

@@ -1,169 +1,20 @@
-"""Every metric of the router: its name, its labels, its meaning, and where it is counted.
-
-On a request's way, counting is an addition to an attribute (0.03 µs); the client library is asked only
-when somebody scrapes (its own counters cost 0.9 µs each). Labels are bounded: workers come and go with
-the fleet, model names beyond `_MODELS_MAX` are counted together.
-"""
+"""Every metric of the router: its name, its labels, its meaning. What is counted is `series`."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from warmroute.logs import dropped_lines
+from warmroute.series import Series
 from warmroute_policies.balancer import Statistics
-from warmroute_policies.types import Decision, Outcome, Usage, WorkerId
+from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
-    from warmroute.exchange import Exchange
     from warmroute.gateway import Gateway
-    from warmroute.wire.replies import RouterError
-
-# Clients may name any model where workers accept any.
-_MODELS_MAX: Final = 100
-_OTHER_MODEL: Final = "other"
-
-# Requests that ended after their worker had left are counted together: its own series must not come back.
-_REMOVED_WORKER: Final = "removed"
-
-# From a warm short prompt on an idle worker to a queue that nobody should wait in.
-_TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
-# Around the 5 to 100 ms between two tokens of today's engines.
-_INTER_TOKEN_BOUNDS_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5)
-_DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-# Parsing and deciding: tens of microseconds, a millisecond when something is wrong.
-_DECISION_BOUNDS_S = (10e-6, 20e-6, 35e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 5e-3)
-_LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
-
-
-class Histogram:
-    """State: a count per bucket, and the sum."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Writes."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def export(self) -> tuple[list[tuple[str, float]], float]:
-        """Reads. Cumulative buckets and the sum, as the client library wants them."""
-        buckets, total = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            total += count
-            buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
-        return buckets, self._sum
-
-
-class Series:
-    """What is counted for one model on one worker."""
-
-    __slots__ = (
-        "actual_hit_tokens", "completion_tokens", "duration_s", "inter_token_s", "outcomes",
-        "predicted_hit_tokens", "prompt_tokens", "reported", "reusable_tokens", "ttft_s",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.outcomes = dict.fromkeys(Outcome, 0)
-        self.prompt_tokens = 0
-        self.predicted_hit_tokens = 0
-        self.reusable_tokens = 0
-        self.actual_hit_tokens = 0
-        self.completion_tokens = 0
-        self.reported = 0
-        self.ttft_s = Histogram(_TTFT_BOUNDS_S)
-        self.inter_token_s = Histogram(_INTER_TOKEN_BOUNDS_S)
-        self.duration_s = Histogram(_DURATION_BOUNDS_S)
-
-
-class Metrics:
-    """State: series by model and worker, and the router's own counters."""
-
-    def __init__(self, policy: str) -> None:
-        self.policy = policy
-        self.series: dict[tuple[str, WorkerId], Series] = {}
-        self.decisions: defaultdict[str, int] = defaultdict(int)
-        self.decision_s = Histogram(_DECISION_BOUNDS_S)
-        self.loop_lag_s = Histogram(_LAG_BOUNDS_S)
-        self.retries: dict[str, int] = {}
-        self.refusals: dict[str, int] = {}
-        self.worker_failures: dict[tuple[WorkerId, str], int] = {}
-        self.worker_restarts: dict[WorkerId, int] = {}
-        self.without_prefix = 0
-        self._models: set[str] = set()
-
-    def finished(
-        self, exchange: Exchange, decision: Decision, outcome: Outcome, usage: Usage | None, now: float
-    ) -> None:
-        """Writes. A routed request ended."""
-        parsed = exchange.parsed
-        series = self.series.get((parsed.model, decision.worker))
-        if series is None:
-            present = decision.worker in exchange.gateway.workers
-            series = self._new_series(parsed.model, decision.worker if present else _REMOVED_WORKER)
-        series.outcomes[outcome] += 1
-        series.predicted_hit_tokens += decision.predicted_hit_tokens
-        series.reusable_tokens += decision.reusable_tokens
-        series.duration_s.observe(now - exchange.began_at)
-        self.decisions[decision.reason] += 1
-        if not parsed.material and parsed.has_prompt:
-            self.without_prefix += 1
-        # A refusal may come at once, and is no token; `first_byte_at` is not set for what came whole.
-        streams = parsed.stream and exchange.first_byte_at and exchange.status < 400
-        if streams:
-            series.ttft_s.observe(exchange.first_byte_at - exchange.began_at)
-        if usage is None:
-            series.prompt_tokens += decision.prompt_tokens
-            return
-        series.prompt_tokens += usage.prompt_tokens or decision.prompt_tokens
-        if usage.cached_tokens is not None:
-            series.actual_hit_tokens += usage.cached_tokens
-            series.reported += 1
-        tokens = usage.completion_tokens
-        if tokens is not None:
-            series.completion_tokens += tokens
-            if streams and tokens > 1:
-                series.inter_token_s.observe((now - exchange.first_byte_at) / (tokens - 1))
-
-    def retried(self, kind: str) -> None:
-        """Writes. A request was given to another worker."""
-        self.retries[kind] = self.retries.get(kind, 0) + 1
-
-    def refused(self, error: RouterError) -> None:
-        """Writes. A request was answered without asking a worker."""
-        self.refusals[error.code] = self.refusals.get(error.code, 0) + 1
-
-    def worker_failed(self, worker: WorkerId, kind: str) -> None:
-        """Writes. A request failed by the worker's fault."""
-        self.worker_failures[worker, kind] = self.worker_failures.get((worker, kind), 0) + 1
-
-    def worker_restarted(self, worker: WorkerId) -> None:
-        """Writes. The worker is another process than before."""
-        self.worker_restarts[worker] = self.worker_restarts.get(worker, 0) + 1
-
-    def forget_worker(self, worker: WorkerId) -> None:
-        """Writes. The worker left: its series would only grow in number."""
-        for key in [key for key in self.series if key[1] == worker]:
-            del self.series[key]
-        for failure in [key for key in self.worker_failures if key[0] == worker]:
-            del self.worker_failures[failure]
-        self.worker_restarts.pop(worker, None)
-
-    def _new_series(self, model: str, worker: WorkerId) -> Series:
-        if model not in self._models and len(self._models) >= _MODELS_MAX:
-            model = _OTHER_MODEL
-        self._models.add(model)
-        return self.series.setdefault((model, worker), Series())
 
 
 class Snapshot(NamedTuple):

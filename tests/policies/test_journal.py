@@ -19,12 +19,13 @@ from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.events import VERSION, Line, PolicySpec, Refusal, Routed
-from warmroute_policies.journal import JournalError, RecordedBalancer, read, replay
+from warmroute_policies.journal import RecordedBalancer
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.parameters import Value
 from warmroute_policies.policy import Policy
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.registry import available, make_policy
+from warmroute_policies.replay import JournalError, read, replay
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerSpec
 
 PARAMS: dict[str, dict[str, Value]] = {

@@ -17,7 +17,7 @@ from live.fake_worker import USAGE, Call, Gone, Script, ok
 from live.front import CHAT_PATH, Front, first, status
 from live.polling import eventually
 from live.wire import Connection, request
-from warmroute_policies.journal import replay
+from warmroute_policies.replay import replay
 from warmroute_policies.types import Decision
 
 StartFront = Callable[..., Front]

@@ -4,6 +4,7 @@ The map, in the order of a request's way:
 
     http       a small HTTP/1.1 server on one asyncio protocol: framing, keep-alive, disconnects
     worker     one worker: routes a request to a dialect or an operator endpoint, checks key and model
+    operations what answers at once: health, models, tokens, caches, faults
     dialects/  one pure module per API shape: body in, prompt out; tokens in, answer bytes out
     tokens     text as tokens without a tokenizer; the words that a simulated model answers with
     generation one answer on its way: engine events become bytes on the connection

@@ -25,7 +25,7 @@ from warmroute_simulator.engine import (
     block_keys,
     make_engine,
 )
-from warmroute_simulator.serve import reports, tokens
+from warmroute_simulator.serve import operations, reports, tokens
 from warmroute_simulator.serve.clock import EngineClock
 from warmroute_simulator.serve.dialects import chat, completions, embeddings, generate, messages, responses
 from warmroute_simulator.serve.dialects.base import (
@@ -35,7 +35,6 @@ from warmroute_simulator.serve.dialects.base import (
     Meta,
     NotFound,
     Unauthorized,
-    decode,
 )
 from warmroute_simulator.serve.driver import EngineDriver
 from warmroute_simulator.serve.faults import FaultBox, FaultSpec
@@ -56,22 +55,6 @@ _DIALECTS: dict[str, Callable[[bytes | bytearray], Call]] = {
     "/v1/messages": messages.parse,
     "/generate": generate.parse,
 }
-
-
-class TokenizeBody(msgspec.Struct, frozen=True):
-    model: str | None = None
-    prompt: str | None = None
-    messages: msgspec.Raw = msgspec.Raw()
-
-
-class DetokenizeBody(msgspec.Struct, frozen=True):
-    tokens: list[int]
-    model: str | None = None
-
-
-_TOKENIZE = msgspec.json.Decoder(TokenizeBody)
-_DETOKENIZE = msgspec.json.Decoder(DetokenizeBody)
-_FAULT = msgspec.json.Decoder(FaultSpec)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -107,7 +90,7 @@ class Worker:
         self.ttft = reports.Histogram(reports.TTFT_BUCKETS_S)
         self.finished: dict[str, int] = {"stop": 0, "length": 0}
         self.connections: set[HttpConnection] = set()
-        self._fleet = fleet
+        self.fleet = fleet
         self._next_id = 0
 
     def accept(self) -> bool:
@@ -132,11 +115,11 @@ class Worker:
                 if path in _DIALECTS or path == "/v1/embeddings":
                     self._inference(exchange)
                 else:
-                    self._post(exchange)
+                    operations.post(self, exchange)
             elif request.method in ("GET", "HEAD"):
-                self._get(exchange)
+                operations.get(self, exchange)
             else:
-                self._not_found(exchange)
+                exchange.respond(*operations.NOT_FOUND)
         except ApiError as error:
             body = error.anthropic_body() if path.startswith("/v1/messages") else error.body()
             exchange.respond(error.status, body)
@@ -145,14 +128,14 @@ class Worker:
 
     def _inference(self, exchange: Exchange) -> None:
         fault = self.faults.take("hang", "error_500", "error_503", "die_midstream")
-        if fault is not None and self._broken(exchange, fault):
+        if fault is not None and self.broken(exchange, fault):
             return
         request = exchange.request
         if request.path == "/v1/embeddings":
             self._embed(exchange)
             return
         call = _DIALECTS[request.path](request.body)
-        self._check_model(call.model)
+        self.check_model(call.model)
         prompt_tokens = len(call.tokens) // tokens.TOKEN_BYTES
         room = self.settings.max_model_len - prompt_tokens
         if room < 1 or (call.max_tokens or 1) > room:
@@ -177,7 +160,7 @@ class Worker:
             EngineRequest(request_id, prompt_tokens, len(words), keys, reason, call.stream), generation
         )
 
-    def _broken(self, exchange: Exchange, fault: FaultSpec) -> bool:
+    def broken(self, exchange: Exchange, fault: FaultSpec) -> bool:
         """Apply a fault that hits before the engine; False when it hits later."""
         if fault.kind == "die_midstream":
             if fault.after_chunks == 0:
@@ -196,7 +179,7 @@ class Worker:
 
     def _embed(self, exchange: Exchange) -> None:
         call = embeddings.parse(exchange.request.body)
-        self._check_model(call.model)
+        self.check_model(call.model)
         for prompt in call.inputs:
             if len(prompt) // tokens.TOKEN_BYTES > self.settings.max_model_len:
                 raise BadRequest(
@@ -211,108 +194,6 @@ class Worker:
                 EngineRequest(request_id, len(prompt) // tokens.TOKEN_BYTES, 0, keys, FinishReason.STOP), job
             )
 
-    # What only asks.
-
-    def _get(self, exchange: Exchange) -> None:
-        path, sglang = exchange.request.path, self.settings.kind == "sglang"
-        if path in ("/health", "/ping", "/health_generate"):
-            fault = self.faults.on_health
-            if fault is None or not self._broken(exchange, fault):
-                exchange.respond(200, b"")
-        elif path == "/v1/models":
-            exchange.respond(200, msgspec.json.encode(self._models()))
-        elif path == "/metrics":
-            text = reports.sglang_metrics(self) if sglang else reports.vllm_metrics(self)
-            exchange.respond(200, text, "text/plain; version=0.0.4; charset=utf-8")
-        elif path == "/__state":
-            exchange.respond(200, msgspec.json.encode(reports.state(self)))
-        elif path == "/version" and not sglang:
-            exchange.respond(200, msgspec.json.encode({"version": self.version}))
-        elif path == "/load" and not sglang:
-            load = self.engine.running + self.engine.waiting
-            exchange.respond(200, msgspec.json.encode({"server_load": load}))
-        elif path in ("/server_info", "/get_server_info") and sglang:
-            exchange.respond(200, msgspec.json.encode(self._server_info()))
-        elif path == "/v1/loads" and sglang:
-            exchange.respond(200, msgspec.json.encode(reports.sglang_loads(self)))
-        else:
-            self._not_found(exchange)
-
-    def _post(self, exchange: Exchange) -> None:
-        path, body = exchange.request.path, exchange.request.body
-        if path in ("/tokenize", "/v1/tokenize"):
-            exchange.respond(200, msgspec.json.encode(self._tokenize(body)))
-        elif path == "/detokenize":
-            asked = decode(body, _DETOKENIZE)
-            self._check_model(asked.model)
-            try:
-                text = tokens.to_text(tokens.from_ids(asked.tokens))
-            except OverflowError:
-                raise BadRequest(f"token ids must be 0 to {tokens.MAX_TOKEN_ID}", "tokens") from None
-            exchange.respond(200, msgspec.json.encode({"prompt": text}))
-        elif path == "/v1/messages/count_tokens":
-            model, prompt = messages.count(body)
-            self._check_model(model)
-            count = len(prompt) // tokens.TOKEN_BYTES
-            exchange.respond(200, msgspec.json.encode({"input_tokens": count}))
-        elif path in ("/reset_prefix_cache", "/flush_cache"):
-            self.engine.reset_prefix_cache()
-            exchange.respond(200, b"")
-        elif path == "/__fault":
-            exchange.respond(200, msgspec.json.encode(self._set_fault(body)))
-        else:
-            self._not_found(exchange)
-
-    def _set_fault(self, body: bytes | bytearray) -> dict[str, object]:
-        spec = decode(body, _FAULT)
-        problem = spec.problem()
-        if problem:
-            raise BadRequest(problem)
-        target = self if spec.worker is None else self._fleet.worker(spec.worker)
-        if target is None:
-            raise BadRequest(f"there is no worker {spec.worker}", "worker")
-        target.set_fault(spec)
-        return {"worker": target.index, "fault": spec}
-
-    def _tokenize(self, body: bytes | bytearray) -> dict[str, object]:
-        asked = decode(body, _TOKENIZE)
-        self._check_model(asked.model)
-        if asked.prompt is None:
-            ids = tokens.to_ids(chat.parse(body).tokens)
-        else:
-            ids = tokens.to_ids(tokens.pad(asked.prompt.encode()))
-        return {
-            "count": len(ids),
-            "max_model_len": self.settings.max_model_len,
-            "tokens": ids,
-            "token_strs": None,
-        }
-
-    def _models(self) -> dict[str, object]:
-        model = {
-            "id": self.model,
-            "object": "model",
-            "created": 0,
-            "owned_by": self.settings.kind,
-            "root": self.model,
-            "parent": None,
-            "max_model_len": self.settings.max_model_len,
-        }
-        return {"object": "list", "data": [model]}
-
-    def _server_info(self) -> dict[str, object]:
-        config = self.settings.engine
-        return {
-            "model_path": self.model,
-            "served_model_name": self.model,
-            "version": self.version,
-            "page_size": config.block_tokens,
-            "max_total_num_tokens": config.capacity_blocks * config.block_tokens,
-            "max_running_requests": config.max_num_seqs,
-            "chunked_prefill_size": config.step_tokens,
-            "context_length": self.settings.max_model_len,
-        }
-
     # Checks.
 
     def _check_key(self, exchange: Exchange) -> None:
@@ -323,13 +204,10 @@ class Worker:
         if not any(hmac.compare_digest(given, key.encode()) for key in self.settings.api_keys):
             raise Unauthorized("Unauthorized")
 
-    def _check_model(self, model: str | None) -> None:
+    def check_model(self, model: str | None) -> None:
         """SGLang answers to any name; vLLM only to its own, and to none."""
         if model is not None and model != self.model and self.settings.kind == "vllm":
             raise NotFound(f"The model `{model}` does not exist.", "model")
-
-    def _not_found(self, exchange: Exchange) -> None:
-        exchange.respond(404, b'{"detail":"Not Found"}')
 
     def _new_id(self) -> int:
         self._next_id += 1

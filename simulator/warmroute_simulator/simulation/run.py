@@ -30,11 +30,11 @@ from warmroute_simulator.simulation.config import RunConfig, Spread
 from warmroute_simulator.simulation.identity import blocks_of
 from warmroute_simulator.simulation.interrupt import stopping
 from warmroute_simulator.simulation.kernel import Kernel
+from warmroute_simulator.simulation.origins import Origins
 from warmroute_simulator.simulation.records import Explanation, Outcome, Records
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.samples import Sampler
 from warmroute_simulator.simulation.worker import SimulatedWorker
-from warmroute_simulator.traces.prompts import ROOT
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 MODEL = "simulated"
@@ -103,16 +103,13 @@ class Simulation:
             for number, plan in enumerate(config.fleet)
         ]
         self._longest = [plan.longest_tokens for plan in config.fleet]
-        self._page_tokens = config.page_tokens
         self.arrivals = Arrivals(
             trace, config.arrivals, Random(f"arrivals {config.seed}"), self.kernel, self._arrive
         )
         self._spread_chance = Random(f"routers {config.seed}")
         self._reasons: dict[str, int] = {}
         self._flights: dict[int, _Flight] = {}
-        self._computed = bytearray(len(trace.tree))
-        """1 for every node that some worker was given to compute."""
-        self._computed[ROOT] = 1
+        self._origins = Origins(self.records, self.workers, config.page_tokens)
         self.routers = [self._make_router(number) for number in range(config.routers)]
 
     def _make_router(self, number: int) -> Router:
@@ -161,7 +158,7 @@ class Simulation:
         free before the next run begins."""
         for worker in self.workers:
             worker.cache.let_go()
-        del self.kernel, self.workers, self.routers, self.arrivals, self._flights
+        del self.kernel, self.workers, self.routers, self.arrivals, self._flights, self._origins
 
     # --- a request's way ------------------------------------------------------------------------
 
@@ -222,45 +219,11 @@ class Simulation:
             if flight is None or flight.worker != number:
                 continue
             if isinstance(event, Admitted):
-                self._admitted(flight, event)
+                self._origins.note(event, flight.path, self.workers[number])
             elif isinstance(event, FirstToken):
                 self._travel(flight, self._first_token)
             elif isinstance(event, Finished):
                 self._travel(flight, self._finished)
-
-    def _admitted(self, flight: _Flight, event: Admitted) -> None:
-        """What was cached when the engine took the request up, and where the rest was."""
-        records, row = self.records, flight.row
-        records.admitted.append(row)
-        known = self._known_tokens(row)
-        records.first_time_tokens[row] = flight.prompt_tokens - known
-        records.hit_tokens[row] = event.cached_tokens
-        records.evicted_tokens[row] = event.lost_tokens
-        # Nobody holds more than was ever computed, in whole pages: most hits are as long as that.
-        reached = event.cached_tokens + event.lost_tokens
-        limit = min(flight.prompt_tokens - 1, known // self._page_tokens * self._page_tokens)
-        if reached < limit:
-            best = max(
-                (
-                    worker.held_tokens(flight.path, limit)
-                    for worker in self.workers
-                    if worker.alive and worker.number != flight.worker
-                ),
-                default=0,
-            )
-            records.elsewhere_tokens[row] = max(0, best - reached)
-
-    def _known_tokens(self, row: int) -> int:
-        """Writes. Tokens of the prompt that some worker was given to compute; from now on one was given all
-        of it."""
-        tree, computed = self.trace.tree, self._computed
-        node = self.trace.prompts[row]
-        while not computed[node]:
-            computed[node] = 1
-            node = tree.parents[node]
-        known = tree.ends[node]
-        computed[self.trace.answers[row]] = 1
-        return known
 
     def _travel(self, flight: _Flight, arrive: Callable[[_Flight], None]) -> None:
         """Between router and worker. What is under way when the worker dies never arrives."""
