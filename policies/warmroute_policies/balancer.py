@@ -20,7 +20,7 @@ from warmroute_policies.fleet import Fleet
 from warmroute_policies.hits import NO_HITS, Hits
 from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
-from warmroute_policies.policy import Completed, Dispatched, FleetChanged, Policy, View
+from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pools
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.token_ratio import TokenRatio
@@ -150,7 +150,10 @@ class Balancer:
         flight = self._in_flight[request_id]
         if flight.first_token_at is None:
             flight.first_token_at = now
-            self.fleet.prefill_done(flight.decision.slot, request_id, now)
+            slot = flight.decision.slot
+            self.fleet.prefill_done(slot, request_id, now)
+            if self._policy_learns and flight.booked:
+                self.policy.observe(FirstToken(flight.request, slot, now - flight.dispatched_at), now)
 
     def finish(self, request_id: int, outcome: Outcome, usage: Usage | None, now: float) -> None:
         """Writes. The request ended, for whatever reason; exactly once per `route`."""

@@ -182,6 +182,10 @@ def _check_course(make: Callable[[], Policy], seed: int) -> None:
                     f"step {step}: a policy that was asked for dry runs chose slot {chosen[1]}, "
                     f"its twin that was not chose {chosen[0]}",
                 )
+        elif act < 0.6 and quiet.in_flight():
+            request_id = chance.choice(quiet.in_flight())
+            for world in twins:
+                world.first_token(request_id)
         elif act < 0.85 and quiet.in_flight():
             request_id = chance.choice(quiet.in_flight())
             ok = chance.random() < 0.8

@@ -62,6 +62,15 @@ class Dispatched(Frozen, frozen=True, gc=False):
     hit_tokens: int
 
 
+class FirstToken(Frozen, frozen=True, gc=False):
+    """The first byte of an answer came: its prefill is over. Never told of a request that shows none."""
+
+    request: RoutingRequest
+    slot: int
+    ttft_s: float
+    """Since the dispatch to this slot."""
+
+
 class Completed(Frozen, frozen=True, gc=False):
     """A request ended; times are seconds, None where the moment never came."""
 
@@ -81,7 +90,7 @@ class FleetChanged(Frozen, frozen=True, gc=False):
     present: bool
 
 
-PolicyEvent = Dispatched | Completed | FleetChanged
+PolicyEvent = Dispatched | FirstToken | Completed | FleetChanged
 
 
 @mypyc_attr(native_class=False)  # so that a rule may derive from it, if only for the reader

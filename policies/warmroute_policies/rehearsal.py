@@ -15,7 +15,16 @@ from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.hits import Hits
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
-from warmroute_policies.policy import Choice, Completed, Dispatched, FleetChanged, Policy, PolicyEvent, View
+from warmroute_policies.policy import (
+    Choice,
+    Completed,
+    Dispatched,
+    FirstToken,
+    FleetChanged,
+    Policy,
+    PolicyEvent,
+    View,
+)
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.types import RoutingRequest, Usage, WorkerSpec
 
@@ -159,6 +168,13 @@ class World:
         self._in_flight[request.request_id] = (request, slot, hit)
         self._observe(Dispatched(request, slot, hit))
         return slot
+
+    def first_token(self, request_id: int) -> None:
+        """Writes. The request's prefill is over; nothing happens when its worker is gone."""
+        request, slot, _ = self._in_flight[request_id]
+        if slot >= 0:
+            self.fleet.prefill_done(slot, request_id, self.now)
+            self._observe(FirstToken(request, slot, 0.2))
 
     def finish(self, request_id: int, *, ok: bool, usage: Usage | None = None) -> None:
         """Writes. The request ends; its worker may be gone by now."""

@@ -14,7 +14,15 @@ from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.capacity import RESTART_MISSES, Lesson
 from warmroute_policies.errors import NoWorkers, UnknownModel
-from warmroute_policies.policy import Choice, Completed, Dispatched, FleetChanged, PolicyEvent, View
+from warmroute_policies.policy import (
+    Choice,
+    Completed,
+    Dispatched,
+    FirstToken,
+    FleetChanged,
+    PolicyEvent,
+    View,
+)
 from warmroute_policies.registry import make_policy
 from warmroute_policies.types import CostShares, Outcome, RoutingRequest, Usage, WorkerSpec
 
@@ -79,6 +87,7 @@ def test_every_dispatched_request_completes_once_for_the_policy(seed: int) -> No
         assert witness.open == open_requests
     traffic.end()
     assert not witness.open
+    assert witness.first_tokens
 
 
 class Witness:
@@ -88,6 +97,7 @@ class Witness:
 
     def __init__(self) -> None:
         self.open = set[int]()
+        self.first_tokens = 0
         self.present = dict[int, str]()
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
@@ -99,6 +109,9 @@ class Witness:
             self.open.add(event.request.request_id)  # a reroute dispatches again
         elif isinstance(event, Completed):
             self.open.remove(event.request.request_id)
+        elif isinstance(event, FirstToken):
+            assert event.request.request_id in self.open
+            self.first_tokens += 1
         elif event.present:
             self.present[event.slot] = event.worker
         else:
