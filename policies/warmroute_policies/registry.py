@@ -28,6 +28,10 @@ from warmroute_policies.config import (
 )
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value, converted, suggestion
+from warmroute_policies.peers.llmd_sticky_until_saturated import (
+    LlmdStickyUntilSaturated,
+    LlmdStickyUntilSaturatedConfig,
+)
 from warmroute_policies.policy import Policy
 
 INNER = "inner."
@@ -58,6 +62,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "prefix_hash": _Entry(PrefixHashConfig, PrefixHash),
     "consistent_hash": _Entry(ConsistentHashConfig, ConsistentHash),
     "session_sticky": _Entry(SessionStickyConfig, lambda config, seed: SessionSticky(None, config, seed)),
+    "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 
