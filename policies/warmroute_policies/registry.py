@@ -32,6 +32,7 @@ from warmroute_policies.peers.llmd_sticky_until_saturated import (
     LlmdStickyUntilSaturated,
     LlmdStickyUntilSaturatedConfig,
 )
+from warmroute_policies.peers.llmd_weighted import LlmdWeighted, LlmdWeightedConfig
 from warmroute_policies.policy import Policy
 
 INNER = "inner."
@@ -63,6 +64,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "consistent_hash": _Entry(ConsistentHashConfig, ConsistentHash),
     "session_sticky": _Entry(SessionStickyConfig, lambda config, seed: SessionSticky(None, config, seed)),
     "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
+    "llmd_weighted": _Entry(LlmdWeightedConfig, LlmdWeighted),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

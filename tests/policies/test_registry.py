@@ -32,6 +32,7 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "consistent_hash",
         "session_sticky",
         "llmd_sticky_until_saturated",
+        "llmd_weighted",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()

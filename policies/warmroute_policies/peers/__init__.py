@@ -1,10 +1,13 @@
 """The rules of other routers, each as its authors publish it, to be compared with on equal terms.
 
     llmd_sticky_until_saturated    a holder of most of the prompt, until others are 18 s sooner
+    llmd_weighted                  the highest sum of scores for queue, KV usage and prefix
 
     llmd_index       llm-d's approximate index: which server it takes to hold how much of a prompt
     recent_blocks    what each server was sent last, one LRU of blocks per server
+    active_blocks    what the requests in flight occupy, shared blocks once
     books            what waits for its first token, by a rule's own estimate
+    declared         what engines say of their caches, where only a slot is at hand
     lengths          tokens of a prompt and of a block, where only the request is at hand
 
 A rule keeps what it knows in its own way: an index with the size, the grain and the flaws of the original,

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
 from warmroute_policies.config import _require
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.peers.declared import Declared
 from warmroute_policies.peers.lengths import block_ids, block_tokens, prompt_tokens
 from warmroute_policies.peers.recent_blocks import RecentBlocks
 from warmroute_policies.types import RoutingRequest
@@ -67,16 +68,16 @@ class PrefixMatch(Frozen, frozen=True, gc=False):
 
 
 class LlmdIndex:
-    """State: the blocks of every server, and the fleet whose engines advertise their caches."""
+    """State: the blocks of every server, and where its engine's cache is declared."""
 
     def __init__(self, config: LlmdIndexConfig) -> None:
         self._config = config
         self._blocks = RecentBlocks()
-        self._fleet: Fleet | None = None
+        self._declared = Declared()
 
     def follow(self, fleet: Fleet) -> None:
-        """Writes a reference: events name slots, and what an engine advertises stands in the fleet."""
-        self._fleet = fleet
+        """Writes a reference to what the engines advertise; see `declared`."""
+        self._declared.follow(fleet)
 
     def match(self, request: RoutingRequest) -> PrefixMatch:
         """Reads."""
@@ -97,9 +98,8 @@ class LlmdIndex:
 
     def capacity(self, slot: int) -> int:
         """Reads. How many of our blocks a server's entries make."""
-        config, fleet = self._config, self._fleet
+        config, spec = self._config, self._declared.spec(slot)
         entries, entry_tokens = config.lru_blocks, config.entry_tokens
-        spec = None if fleet is None or slot >= len(fleet.specs) else fleet.specs[slot]
         if config.auto_tune and spec is not None and spec.kv_capacity_tokens is not None:
             entries = spec.kv_capacity_tokens // spec.engine_block_tokens
             entry_tokens = max(entry_tokens, spec.engine_block_tokens)
