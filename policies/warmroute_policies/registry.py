@@ -33,6 +33,7 @@ from warmroute_policies.peers.llmd_sticky_until_saturated import (
     LlmdStickyUntilSaturatedConfig,
 )
 from warmroute_policies.peers.llmd_weighted import LlmdWeighted, LlmdWeightedConfig
+from warmroute_policies.peers.lmetric import LMetric, LMetricConfig
 from warmroute_policies.policy import Policy
 
 INNER = "inner."
@@ -65,6 +66,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "session_sticky": _Entry(SessionStickyConfig, lambda config, seed: SessionSticky(None, config, seed)),
     "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
     "llmd_weighted": _Entry(LlmdWeightedConfig, LlmdWeighted),
+    "lmetric": _Entry(LMetricConfig, LMetric),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

@@ -2,6 +2,7 @@
 
     llmd_sticky_until_saturated    a holder of most of the prompt, until others are 18 s sooner
     llmd_weighted                  the highest sum of scores for queue, KV usage and prefix
+    lmetric                        the least product of uncached tokens and requests in flight
 
     llmd_index       llm-d's approximate index: which server it takes to hold how much of a prompt
     recent_blocks    what each server was sent last, one LRU of blocks per server
