@@ -28,6 +28,7 @@ from warmroute_policies.config import (
 )
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value, converted, suggestion
+from warmroute_policies.peers.dynamo_kv import DynamoKv, DynamoKvConfig
 from warmroute_policies.peers.llmd_sticky_until_saturated import (
     LlmdStickyUntilSaturated,
     LlmdStickyUntilSaturatedConfig,
@@ -67,6 +68,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
     "llmd_weighted": _Entry(LlmdWeightedConfig, LlmdWeighted),
     "lmetric": _Entry(LMetricConfig, LMetric),
+    "dynamo_kv": _Entry(DynamoKvConfig, DynamoKv),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

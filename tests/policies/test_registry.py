@@ -34,6 +34,7 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "llmd_sticky_until_saturated",
         "llmd_weighted",
         "lmetric",
+        "dynamo_kv",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from warmroute_policies.conformance import check_policy
 from warmroute_policies.peers.lmetric import LMetric, LMetricConfig
 from warmroute_policies.policy import Choice
 from warmroute_policies.rehearsal import World
@@ -66,3 +67,7 @@ def test_a_worker_that_may_not_take_the_request_is_not_picked_however_cheap_it_i
     world = world_of((0, 0), (90_000, 50))
     world.mark("w0", healthy=False)
     assert world.decide(world.request(1), {0: 2_032}) == Choice(1, "product")
+
+
+def test_the_published_form_keeps_the_rules_of_a_policy_too() -> None:
+    check_policy(lambda seed: LMetric(LMetricConfig(count_self=False), seed))
