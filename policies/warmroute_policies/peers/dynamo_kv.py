@@ -38,14 +38,7 @@ from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.declared import Declared
 from warmroute_policies.peers.lengths import block_ids, block_tokens, prompt_tokens
 from warmroute_policies.peers.timed_blocks import TimedBlocks
-from warmroute_policies.policy import (
-    Choice,
-    Completed,
-    Dispatched,
-    FirstToken,
-    PolicyEvent,
-    View,
-)
+from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
 _LEAST: Final = "least"

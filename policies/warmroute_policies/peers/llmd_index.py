@@ -9,7 +9,8 @@ Source: llm-d-router ebab687, `approx-prefix-cache-producer` (plugin.go, types.g
 nor a report of cached tokens changes anything, and a request that failed stays. The published flaws are kept:
 
 - `autoTune` takes as many entries as the engine has pages, but an entry is never below 64 tokens. Over an
-  engine with pages of 16 the index believes in four times the cache that there is.
+  engine with pages of 16 the index believes in four times the cache that there is, over one with pages of
+  1 in 64 times. `entry_tokens` set to the engine's page makes the belief true.
 - Heads are evicted first and contiguity is not asked for: `recent_blocks` has both.
 
 One of our blocks of 128 tokens stands for two of its 64. The last, partial block, which it hashes too, has no
@@ -39,7 +40,7 @@ class LlmdIndexConfig:
     lru_blocks: int = 31_250
     """Entries for a server that advertises nothing: 500k tokens of an 8B model's KV in pages of 16."""
     entry_tokens: int = 64
-    """The least an entry stands for; smaller ones cost the original gigabytes (its issue 1158)."""
+    """The least an entry stands for (`minBlockSizeTokens`); smaller ones cost the original gigabytes."""
     match_tokens_max: int = 131_072
     """What is hashed of a prompt: the context window of large production models."""
 

@@ -30,14 +30,7 @@ from warmroute_policies.chance import draw, pick_least
 from warmroute_policies.config import _require
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.llmd_index import LlmdIndex, LlmdIndexConfig, PrefixMatch
-from warmroute_policies.policy import (
-    Choice,
-    Completed,
-    Dispatched,
-    FirstToken,
-    PolicyEvent,
-    View,
-)
+from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
 _STICKY: Final = "sticky"

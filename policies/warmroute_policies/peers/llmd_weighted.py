@@ -33,14 +33,7 @@ from warmroute_policies.peers.active_blocks import ActiveBlocks
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.lengths import block_ids, prompt_tokens
 from warmroute_policies.peers.llmd_index import LlmdIndex, LlmdIndexConfig
-from warmroute_policies.policy import (
-    Choice,
-    Completed,
-    Dispatched,
-    FirstToken,
-    PolicyEvent,
-    View,
-)
+from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
 _SCORE: Final = "score"

@@ -196,6 +196,8 @@ def test_the_index_takes_an_entry_of_64_tokens_for_each_page_of_the_engine() -> 
     assert index.capacity(2) == 1_562 * 256 // 128
     assert index.capacity(3) == 1, "a cache of less than a page still holds one block"
     assert index.capacity(9) == 31_250 * 64 // 128, "a slot that the fleet does not know"
+    true = index_of(LlmdIndexConfig(entry_tokens=16), WorkerSpec("a", kv_capacity_tokens=400_000))
+    assert true.capacity(0) == 400_000 // 128
     fixed = index_of(LlmdIndexConfig(auto_tune=False, lru_blocks=10), WorkerSpec("a", kv_capacity_tokens=400))
     assert fixed.capacity(0) == 5
 
