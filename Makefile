@@ -74,7 +74,7 @@ bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside other proxies
 	$(BIN)/python bench/dataplane.py $(ARGS)
 
-bench-routing: $(READY) ## Every policy in the simulator, beside the others and the bounds; writes docs/quality.md. ARGS=--quick
+bench-routing: $(READY) ## Every routing policy in the simulator, beside what none can beat (1 h; ARGS=--quick 5 min)
 	$(BIN)/python bench/routing.py $(ARGS)
 
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator

@@ -28,6 +28,7 @@ from routing_lib.agenda import Agenda
 from routing_lib.factors import AGENT_SESSIONS, SEEDS, traces, workers_of
 from routing_lib.gathered import gathered
 from routing_lib.page import PLOTS, page, pictures
+from routing_lib.page_verdicts import counts
 from routing_lib.plan import MODES, plan_of
 from routing_lib.progress import Progress
 from routing_lib.provenance import made
@@ -83,6 +84,7 @@ def main() -> int:
     )
     options.json.write_bytes(encoded(found))
     write_page(found, options.json)
+    print(f"{counts(found)}\n{options.json.with_suffix('.md')} has the rest")
     return 0
 
 
@@ -92,9 +94,10 @@ def play(agenda: Agenda, processes: int) -> None:
     try:
         with Runs(processes, agenda.store.digest) as runs:
             while orders := agenda.orders():
+                progress.expect(agenda.left())
                 for run in runs.play(orders):
                     agenda.store.add(run)
-                    progress.tell(run.requests, agenda.left)
+                    progress.tell(run.requests)
     finally:
         progress.end()
 

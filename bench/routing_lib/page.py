@@ -60,7 +60,8 @@ _METHOD: Final = """\
 - Left out are places that no load fills, since with all sessions of the trace alive at once most workers
   still idle: the traces in closed loop on the largest fleet with the larger caches, and the recorded agents
   on 8 workers with the largest one.
-- Limits of goodput are a trace's own: an idle fleet keeps them for more than 95 % of the requests.
+- Limits of goodput are a trace's own: an idle fleet that is routed well keeps them for more than 95 % of the
+  requests.
 {absent}
 {factors}
 Knees are the largest of {references}, found with one seed. A load of 1 is what workers could do that

@@ -15,6 +15,8 @@ from routing_lib.verdicts import CLEARLY, Metric, Standing, Verdict, Word, stand
 
 NAMES: Final = {Metric.MEAN: "mean TTFT", Metric.P99: "p99 TTFT"}
 
+_CLEARLY: Final = f"{percent(1 - CLEARLY)} better"
+
 _VERDICT: Final = """\
 ## Verdict
 
@@ -35,8 +37,8 @@ A policy for every day is near the best everywhere, not the best somewhere.
 - *first*: cells in which it has the least mean
 - *near*: cells in which its interval overlaps that of the least
 - *behind*, *worst*: geometric mean, and largest, of its ratios to the least
-- *{ours} over it*: geometric mean of the ratios; *below 1*, *above 1*: in how many cells all of the ratio's
-  interval is
+- *{ours} over it*: geometric mean of the ratios
+- *below 1*, *above 1*: cells in which all of that ratio's interval is
 
 {standings}
 ![How far each policy is behind the best of a cell]({folder}/regret.svg)
@@ -45,23 +47,31 @@ A policy for every day is near the best everywhere, not the best somewhere.
 
 def verdict_section(quality: Quality, folder: str) -> str:
     """Reads. From the verdict to the plots that show it."""
-    found = {metric: [verdict(cell, metric, OURS) for cell in quality.cells] for metric in Metric}
-    clearly = f"{percent(1 - CLEARLY)} better"
-    rows = []
-    for metric, verdicts in found.items():
-        rows.append((f"{NAMES[metric]}, all loads", *_counts(verdicts)))
-        busy = [one for one in verdicts if is_busy(quality, one.cell)]
-        rows.append((f"{NAMES[metric]}, {percent(BUSY)} of the knee and more", *_counts(busy)))
     return _VERDICT.format(
         ours=OURS,
         others=len(quality.policies) - 1,
-        counts=table(("", "cells", *Word, clearly, "mean ratio"), rows),
-        clearly=clearly,
+        counts=counts(quality),
+        clearly=_CLEARLY,
         bar=CLEARLY,
-        lost="\n".join(_lost(metric, verdicts) for metric, verdicts in found.items()),
+        lost="\n".join(_lost(metric, _verdicts(quality, metric)) for metric in Metric),
         folder=folder,
         standings="\n".join(_standings(quality, metric) for metric in Metric),
     )
+
+
+def counts(quality: Quality) -> str:
+    """Reads. The table of verdicts, also for a terminal."""
+    rows = []
+    for metric in Metric:
+        verdicts = _verdicts(quality, metric)
+        rows.append((f"{NAMES[metric]}, all loads", *_counts(verdicts)))
+        busy = [one for one in verdicts if is_busy(quality, one.cell)]
+        rows.append((f"{NAMES[metric]}, {percent(BUSY)} of the knee and more", *_counts(busy)))
+    return table((OURS, "cells", *Word, _CLEARLY, "mean ratio"), rows)
+
+
+def _verdicts(quality: Quality, metric: Metric) -> list[Verdict]:
+    return [verdict(cell, metric, OURS) for cell in quality.cells]
 
 
 def is_busy(quality: Quality, cell: CellFound) -> bool:

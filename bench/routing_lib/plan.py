@@ -43,6 +43,7 @@ STRONGEST: Final = (
     "prefix_hash",
     "consistent_hash",
     "least_requests",
+    "power_of_two",
 )
 """Who is asked first for a quick look."""
 QUICK_POLICIES: Final = 6

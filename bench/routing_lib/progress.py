@@ -17,7 +17,7 @@ _IN_LOG_S: Final = 60.0
 
 
 class Progress:
-    """State: what was done since the start, and when the last line was written."""
+    """State: what was done since the start, what is left, and when the last line was written."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
@@ -27,18 +27,23 @@ class Progress:
         self._terminal = self._stream.isatty()
         self._runs = 0
         self._requests = 0.0
+        self._left = 0.0
 
-    def tell(self, requests: int, left: Callable[[], float]) -> None:
-        """Writes. A run of so many requests is done; `left` says how many are to come, where it is asked."""
+    def expect(self, requests: float) -> None:
+        """Writes. So many are to come."""
+        self._left = requests
+
+    def tell(self, requests: int) -> None:
+        """Writes. A run of so many requests is done."""
         self._runs += 1
         self._requests += requests
+        self._left -= requests
         now = self._clock()
         if now - self._told_s >= (_ON_TERMINAL_S if self._terminal else _IN_LOG_S):
             self._told_s = now
             past_s = now - self._started_s
-            text = (
-                f"{self._runs} runs, {_clock(past_s)} past, {_clock(past_s * left() / self._requests)} left"
-            )
+            left_s = past_s * max(self._left, 0.0) / self._requests
+            text = f"{self._runs} runs, {_clock(past_s)} past, {_clock(left_s)} left"
             self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
             self._stream.flush()
 
