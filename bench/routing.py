@@ -2,7 +2,7 @@
 
     make bench-routing                              the published table: about an hour on two cores
     make bench-routing ARGS=--quick                 a look in five minutes
-    .venv/bin/python bench/routing.py --full        every cell of the grid: half a day
+    .venv/bin/python bench/routing.py --full        every cell of the grid: some four hours
     .venv/bin/python bench/routing.py --render      the page again from docs/quality.json, without a run
 
 What is measured. Traces × loads × KV caches × fleets × policies × seeds in the simulator, with the policy
