@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,7 @@ typecheck: $(INSTALLED) ## mypy --strict over packages, tests, bench and docs
 docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/walkthrough.py
+	$(BIN)/python bench/routing.py --render
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)
@@ -72,6 +73,9 @@ bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 
 bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside other proxies
 	$(BIN)/python bench/dataplane.py $(ARGS)
+
+bench-routing: $(READY) ## Every routing policy in the simulator, beside what none can beat (1 h; ARGS=--quick 5 min)
+	$(BIN)/python bench/routing.py $(ARGS)
 
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)

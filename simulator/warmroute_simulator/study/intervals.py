@@ -42,7 +42,7 @@ def bootstrap(
     if runs == 1:
         return Interval(mean, None, None)
     means = sorted(fsum(chance.choices(values, k=runs)) / runs for _ in range(resamples))
-    left_out = min(int(_tail(runs, confidence) * resamples), resamples // 2)
+    left_out = min(int(tail(runs, confidence) * resamples), resamples // 2)
     return Interval(mean, means[left_out], means[-1 - left_out])
 
 
@@ -64,8 +64,8 @@ def paired_difference(
     return bootstrap(differences, chance, confidence=confidence, resamples=resamples)
 
 
-def _tail(runs: int, confidence: float) -> float:
-    """Reads. Share of the resampled means to leave out on each side."""
+def tail(runs: int, confidence: float) -> float:
+    """Reads. Share of the resampled means to leave out on each side; `runs`: at least 2."""
     normal = NormalDist()
     t = _student(normal.inv_cdf((1 + confidence) / 2), runs - 1)
     return normal.cdf(-t * sqrt(runs / (runs - 1)))
