@@ -31,6 +31,7 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "prefix_hash",
         "consistent_hash",
         "session_sticky",
+        "least_prefill_work",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()
