@@ -5,4 +5,11 @@ for signals that are polled or pushed there. A rule's configuration has the defa
 with it, and stands beside it. What a rule gets wrong is kept where it matters to its result.
 
     least_prefill_work     the fewest uncached prompt tokens waiting, its own included (LPWL)
+    sglang_cache_aware     one worker that was sent most of the prompt, while the fleet is balanced
+    smg_spill              what smg made of it: several holders, each let go when it is too busy
+
+    block_tree             prompts as a radix tree over block ids
+    tenant_tree            the same with the workers that each prompt was sent to
+    active_blocks          the KV blocks that prompts in flight use, each counted once
+    prompt_tokens          a prompt's length, where no view says it
 """
