@@ -30,6 +30,7 @@ from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value, converted, suggestion
 from warmroute_policies.peers.least_prefill_work import LeastPrefillWork
 from warmroute_policies.peers.sglang_cache_aware import SglangCacheAware, SglangCacheAwareConfig
+from warmroute_policies.peers.vllm_router_kv import VllmRouterKv
 from warmroute_policies.policy import Policy
 
 INNER = "inner."
@@ -62,6 +63,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "session_sticky": _Entry(SessionStickyConfig, lambda config, seed: SessionSticky(None, config, seed)),
     "least_prefill_work": _Entry(_NoConfig, lambda _, seed: LeastPrefillWork()),
     "sglang_cache_aware": _Entry(SglangCacheAwareConfig, SglangCacheAware),
+    "vllm_router_kv": _Entry(_NoConfig, lambda _, seed: VllmRouterKv(seed)),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

@@ -7,6 +7,7 @@ with it, and stands beside it. What a rule gets wrong is kept where it matters t
     least_prefill_work     the fewest uncached prompt tokens waiting, its own included (LPWL)
     sglang_cache_aware     one worker that was sent most of the prompt, while the fleet is balanced
     smg_spill              what smg made of it: several holders, each let go when it is too busy
+    vllm_router_kv         the fewest uncached prompt tokens times requests in flight
 
     block_tree             prompts as a radix tree over block ids
     tenant_tree            the same with the workers that each prompt was sent to
