@@ -34,6 +34,7 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "least_prefill_work",
         "sglang_cache_aware",
         "vllm_router_kv",
+        "ray_prefix_affinity",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()

@@ -8,6 +8,7 @@ with it, and stands beside it. What a rule gets wrong is kept where it matters t
     sglang_cache_aware     one worker that was sent most of the prompt, while the fleet is balanced
     smg_spill              what smg made of it: several holders, each let go when it is too busy
     vllm_router_kv         the fewest uncached prompt tokens times requests in flight
+    ray_prefix_affinity    who was sent the longest prefix, else who was sent least (Ray Serve LLM)
 
     block_tree             prompts as a radix tree over block ids
     tenant_tree            the same with the workers that each prompt was sent to

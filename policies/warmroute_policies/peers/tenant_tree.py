@@ -91,6 +91,20 @@ class TenantTree(BlockTree[TenantNode]):
                 promoted -= 1  # a number of its own, so that nodes are never compared
                 heappush(leaves, (parent.tenants[slot], promoted, slot, parent))
 
+    def evict_oldest(self, slot: int, most: int) -> None:
+        """Writes. Takes what the slot did not use for longest off it until it has `most` blocks, all that was
+        used last at one stamp at a time. A node must not have been used later than the one above it."""
+        held = sorted(
+            self.nodes(lambda node: slot in node.tenants), key=lambda node: (node.tenants[slot], -node.end)
+        )
+        last: int | None = None
+        for node in held:
+            stamp = node.tenants[slot]
+            if stamp != last and self.blocks[slot] <= most:
+                break
+            last = stamp
+            self.release(node, slot)
+
 
 def _is_leaf(node: TenantNode, slot: int) -> bool:
     return not any(slot in child.tenants for child in node.children.values())
