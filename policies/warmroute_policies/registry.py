@@ -29,6 +29,7 @@ from warmroute_policies.config import (
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value, converted, suggestion
 from warmroute_policies.peers.least_prefill_work import LeastPrefillWork
+from warmroute_policies.peers.preble import Preble, PrebleConfig
 from warmroute_policies.peers.ray_prefix_affinity import RayPrefixAffinity, RayPrefixAffinityConfig
 from warmroute_policies.peers.sglang_cache_aware import SglangCacheAware, SglangCacheAwareConfig
 from warmroute_policies.peers.vllm_router_kv import VllmRouterKv
@@ -66,6 +67,7 @@ _BUILT_IN: dict[str, _Entry] = {
     "sglang_cache_aware": _Entry(SglangCacheAwareConfig, SglangCacheAware),
     "vllm_router_kv": _Entry(_NoConfig, lambda _, seed: VllmRouterKv(seed)),
     "ray_prefix_affinity": _Entry(RayPrefixAffinityConfig, RayPrefixAffinity),
+    "preble": _Entry(PrebleConfig, lambda config, seed: Preble(config)),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

@@ -35,6 +35,7 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "sglang_cache_aware",
         "vllm_router_kv",
         "ray_prefix_affinity",
+        "preble",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()

@@ -9,6 +9,11 @@ with it, and stands beside it. What a rule gets wrong is kept where it matters t
     smg_spill              what smg made of it: several holders, each let go when it is too busy
     vllm_router_kv         the fewest uncached prompt tokens times requests in flight
     ray_prefix_affinity    who was sent the longest prefix, else who was sent least (Ray Serve LLM)
+    preble                 a holder if most of the prompt is known, else load and evictions (Preble's E2)
+    preble_load            its load: what the requests of three minutes cost each worker
+    preble_caches          its virtual caches: what an eviction makes others compute again
+    preble_balance         its moves of heavy prefixes between workers
+    preble_tree            what it knows of each stretch of prompts
 
     block_tree             prompts as a radix tree over block ids
     tenant_tree            the same with the workers that each prompt was sent to

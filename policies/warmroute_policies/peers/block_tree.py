@@ -69,7 +69,7 @@ class BlockTree(Generic[N]):
         """Writes. The nodes of exactly this prompt: splits the one that it leaves, adds the one it lacks."""
         path, blocks = self.match(run)
         if path and blocks < path[-1].end:
-            path[-1] = self._split(path[-1], blocks)
+            path[-1] = self.split(path[-1], blocks)
         rest = run[blocks * ID_BYTES :]
         if rest:
             node = path[-1] if path else self.root
@@ -94,8 +94,8 @@ class BlockTree(Generic[N]):
                 yield node
                 stack.extend(node.children.values())
 
-    def _split(self, node: N, end: int) -> N:
-        """The new upper part, which ends after that many blocks of the prompt."""
+    def split(self, node: N, end: int) -> N:
+        """Writes. The new upper part, which ends after that many blocks; the node is what is left."""
         parent = node.parent
         assert parent is not None
         keep = len(node.run) - (node.end - end) * ID_BYTES

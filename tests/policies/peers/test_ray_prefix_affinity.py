@@ -114,7 +114,7 @@ def test_a_request_without_a_prompt_is_served_by_two_choices() -> None:
 def test_with_eviction_the_prompts_unused_for_longest_go_whole_down_to_the_target() -> None:
     sizes: dict[str, Value] = {
         "eviction_threshold_chars": 12 * BLOCK_BYTES,
-        "eviction_target_chars": 9 * BLOCK_BYTES,
+        "eviction_target_chars": 10 * BLOCK_BYTES,
     }
     world = world_of("a", do_eviction=True, **sizes)
     sent(world, 0, 1, 2, 3, 4)
@@ -127,7 +127,7 @@ def test_with_eviction_the_prompts_unused_for_longest_go_whole_down_to_the_targe
     assert world.policy._tree.blocks == {0: 14}
     world.now += 10.0
     sent(world, 0, 90)
-    # Of 14 blocks 3 and 4 go, which are the oldest: 12. Then 1, 2, 5 and 6, used last together: 8.
+    # Of 14 blocks 3 and 4 go, which are the oldest: 12. Then 1, 2, 5 and 6, used last together: 8, not 10.
     assert world.policy._tree.blocks == {0: 9}
     assert world.policy._tree.match(PromptBlocks.from_ids([1, 2]).ids(0, 2)) == ([], 0)
     assert world.policy._tree.match(PromptBlocks.from_ids(range(11, 17)).ids(0, 6))[1] == 6

@@ -9,7 +9,7 @@ from warmroute_policies.blocks import BLOCK_BYTES, PromptBlocks
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value
 from warmroute_policies.peers.sglang_cache_aware import SglangCacheAware
-from warmroute_policies.policy import Choice
+from warmroute_policies.policy import Choice, Dispatched
 from warmroute_policies.registry import make_policy
 from warmroute_policies.rehearsal import World
 from warmroute_policies.types import Outcome, RoutingRequest, WorkerSpec
@@ -65,6 +65,7 @@ def test_a_match_names_the_first_who_was_sent_it_however_many_hold_it() -> None:
         (64, 0, Choice(0, "hit")),  # a difference of 64 is not above 64
         (65, 0, Choice(1, "imbalance")),
         (200, 134, Choice(0, "hit")),  # above by 66, but 200 is not above 1.5 × 134 = 201
+        (201, 134, Choice(0, "hit")),
         (202, 134, Choice(1, "imbalance")),
         (199, 134, Choice(0, "hit")),
     ],
@@ -91,6 +92,8 @@ def test_what_imbalance_sent_elsewhere_is_known_there_and_the_first_tenant_still
     world.fleet.inflight[0] = 0
     assert world.decide(asks(world, *TEN)) == Choice(0, "hit")
     assert world.decide(asks(world, *TEN, 11)) == Choice(1, "hit")
+    assert isinstance(world.policy, SglangCacheAware)
+    assert world.policy._stamps == 3, "a match and two inserts: the tree was not asked about the second"
 
 
 def test_a_tie_goes_to_the_lowest_index_so_an_idle_fleet_is_used_from_there_on() -> None:
@@ -188,6 +191,9 @@ def test_a_match_whose_number_is_a_multiple_of_eight_refreshes_one_node() -> Non
     served(world, 1, 2, 4)  # match 8 does; the leaf of block 4 is insert 9
     assert path[0].tenants == {0: 8}
     assert [child.tenants for child in path[0].children.values()] == [{0: 7}, {0: 9}]
+    world.policy.observe(Dispatched(asks(world, 1, 2, 3), 1, 0), world.now)  # insert 10, on another slot
+    assert path[0].tenants == {0: 8, 1: 0}
+    assert next(iter(path[0].children.values())).tenants == {0: 7, 1: 10}
 
 
 def test_the_explanation_shows_who_was_sent_how_much_of_the_prompt() -> None:

@@ -108,6 +108,18 @@ def test_the_least_recently_used_leaf_goes_first_and_its_parent_with_the_stamp_t
     assert tree.root.children[pack_ids([1])].children == {}
 
 
+def test_a_first_tenant_that_comes_back_before_anybody_asked_is_still_the_one_named() -> None:
+    tree = TenantTree()
+    (node,) = tree.grow(pack_ids([1, 2]))
+    for slot in (3, 1, 2):
+        tree.hold(node, slot, 0)
+    assert node.tenant() == 3
+    tree.release(node, 3)
+    assert node.tenant() == 1
+    tree.hold(node, 3, 5)
+    assert (node.tenant(), list(node.tenants)) == (3, [1, 2, 3])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_blocks_in_use_are_those_of_the_requests_in_flight_each_once(seed: int) -> None:
     chance = Random(seed)
