@@ -5,7 +5,7 @@ for signals that are polled or pushed there. A rule's configuration has the defa
 with it, and stands beside it. What a rule gets wrong is kept where it matters to its result.
 
     least_prefill_work     the fewest uncached prompt tokens waiting, its own included (LPWL)
-    sglang_cache_aware     one worker that was sent most of the prompt, while the fleet is balanced
+    sglang_cache_aware     one worker that was sent enough of the prompt, while the fleet is balanced
     smg_spill              what smg made of it: several holders, each let go when it is too busy
     vllm_router_kv         the fewest uncached prompt tokens times requests in flight
     ray_prefix_affinity    who was sent the longest prefix, else who was sent least (Ray Serve LLM)

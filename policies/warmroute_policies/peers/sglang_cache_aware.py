@@ -13,13 +13,14 @@ Source: `cache_aware` of sglang-router 0.3.2 (`src/policies/cache_aware.rs`, `tr
 line's defaults, and of smg 1.13.0 (`model_gateway/src/policies`, `crates/kv_index/src/string_tree.rs`) for
 HTTP workers.
 
-Kept as they are: a tie goes to the lowest index; the prompt is inserted under whoever was picked, at the
-dispatch, and stays there if the request fails; one tenant for a match, however many workers hold it. A
-tenant that is ill or drains is forgotten with its whole tree when a match names it; that one request goes
-to the lowest index and is not inserted. The tree is swept on a timer: the least recently used leaves go
-until a worker (smg: all of them together) is within bounds, and grows freely in between. Stamps are a
-count of matches and inserts; a match refreshes one node when its number is a multiple of 8, an insert the
-prompt's last node and no other.
+Kept as they are, in both: the prompt is inserted under whoever was picked, at the dispatch, and stays there
+if the request fails. The tree is swept on a timer: the least recently used leaves go until a worker (smg: all
+of them together) is within bounds, and it grows freely in between. Stamps are a count of matches and inserts;
+a match refreshes one node when its number is a multiple of 8, an insert the prompt's last node and no other.
+
+In 0.3.2 alone: a tie goes to the lowest index; a match has one tenant, however many workers hold it. A tenant
+that is ill or drains is forgotten with its whole tree when a match names it; that one request goes to the
+lowest index and is not inserted.
 
 Not alike: a match is counted in whole blocks of 512 characters, so prompts under one block have no history;
 blocks cover the whole prompt, where the text there is the messages' contents alone; a request whose tenant
