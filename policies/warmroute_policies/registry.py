@@ -29,12 +29,17 @@ from warmroute_policies.config import (
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.parameters import Value, converted, suggestion
 from warmroute_policies.peers.dynamo_kv import DynamoKv, DynamoKvConfig
+from warmroute_policies.peers.least_prefill_work import LeastPrefillWork
 from warmroute_policies.peers.llmd_sticky_until_saturated import (
     LlmdStickyUntilSaturated,
     LlmdStickyUntilSaturatedConfig,
 )
 from warmroute_policies.peers.llmd_weighted import LlmdWeighted, LlmdWeightedConfig
 from warmroute_policies.peers.lmetric import LMetric, LMetricConfig
+from warmroute_policies.peers.preble import Preble, PrebleConfig
+from warmroute_policies.peers.ray_prefix_affinity import RayPrefixAffinity, RayPrefixAffinityConfig
+from warmroute_policies.peers.sglang_cache_aware import SglangCacheAware, SglangCacheAwareConfig
+from warmroute_policies.peers.vllm_router_kv import VllmRouterKv
 from warmroute_policies.policy import Policy
 
 INNER = "inner."
@@ -65,10 +70,15 @@ _BUILT_IN: dict[str, _Entry] = {
     "prefix_hash": _Entry(PrefixHashConfig, PrefixHash),
     "consistent_hash": _Entry(ConsistentHashConfig, ConsistentHash),
     "session_sticky": _Entry(SessionStickyConfig, lambda config, seed: SessionSticky(None, config, seed)),
-    "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
+    "sglang_cache_aware": _Entry(SglangCacheAwareConfig, SglangCacheAware),
+    "ray_prefix_affinity": _Entry(RayPrefixAffinityConfig, RayPrefixAffinity),
     "llmd_weighted": _Entry(LlmdWeightedConfig, LlmdWeighted),
+    "vllm_router_kv": _Entry(_NoConfig, lambda _, seed: VllmRouterKv(seed)),
     "lmetric": _Entry(LMetricConfig, LMetric),
+    "preble": _Entry(PrebleConfig, lambda config, seed: Preble(config)),
     "dynamo_kv": _Entry(DynamoKvConfig, DynamoKv),
+    "llmd_sticky_until_saturated": _Entry(LlmdStickyUntilSaturatedConfig, LlmdStickyUntilSaturated),
+    "least_prefill_work": _Entry(_NoConfig, lambda _, seed: LeastPrefillWork()),
     "cache_aware": _Entry(CacheAwareConfig, lambda config, seed: CacheAware(config)),
 }
 

@@ -31,10 +31,15 @@ def test_the_built_in_policies_are_these_and_each_knows_its_name() -> None:
         "prefix_hash",
         "consistent_hash",
         "session_sticky",
-        "llmd_sticky_until_saturated",
+        "sglang_cache_aware",
+        "ray_prefix_affinity",
         "llmd_weighted",
+        "vllm_router_kv",
         "lmetric",
+        "preble",
         "dynamo_kv",
+        "llmd_sticky_until_saturated",
+        "least_prefill_work",
         "cache_aware",
     )
     assert tuple(make_policy(name).name for name in available()) == available()

@@ -30,6 +30,7 @@ class SessionSticky:
     ) -> None:
         self.config = config or SessionStickyConfig()
         self.inner: Policy = LeastRequests(seed) if inner is None else inner
+        self.spreads: bool = getattr(self.inner, "spreads", True)
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. The reason is `sticky`, or that of the rule inside."""

@@ -135,10 +135,10 @@ def _value(what: str, kind: object, text: str) -> Value:
 
 
 def _derived(name: str, default: Value, kind: object, policy: PolicySpec) -> Dimension | None:
-    """None for texts: nobody knows what else could stand there."""
+    """None for texts and for infinity: nobody knows what else could stand there."""
     if isinstance(default, bool):
         return Choice(name, (default, not default))
-    if isinstance(default, str):
+    if isinstance(default, str) or not isfinite(default):
         return None
     whole = _is_whole(kind)
     if default == 0:

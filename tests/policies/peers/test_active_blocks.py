@@ -61,7 +61,14 @@ def test_it_agrees_with_a_naive_count_over_a_random_course() -> None:
         else:
             active.end(request_id)
             naive.pop(request_id, None)
+        if chance.random() < 0.02:
+            active.drop(1)
+            naive = {key: flight for key, flight in naive.items() if flight[0] != 1}
         held = {block for at, ids, _ in naive.values() if at == slot for block in ids}
         rests = sum(rest for at, _, rest in naive.values() if at == slot)
         assert active.occupied(slot, 4) == len(held) * 4 + rests, f"seed 11, step {step}"
         assert active.missing(slot, ids) == len(set(ids) - held), f"seed 11, step {step}"
+    for request_id in range(40):
+        active.end(request_id)
+    assert [active.occupied(slot, 4) for slot in range(3)] == [0, 0, 0]
+    assert len(active) == 0
