@@ -24,7 +24,6 @@
     books            what waits for its first token, by a rule's own estimate
     declared         what engines say of their caches, where only a slot is at hand
     lengths          tokens of a prompt and of a block, where only the request is at hand
-    prompt_tokens    a prompt's length, where only the request is at hand
 
 A module of a rule opens with its formula, the project, file and version that it follows, and what stands for
 signals that are polled or pushed there. A rule keeps what it knows in its own way: an index with the size,

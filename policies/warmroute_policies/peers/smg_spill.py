@@ -34,8 +34,7 @@ from typing import Final
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
 from warmroute_policies.config import _require
 from warmroute_policies.peers.active_blocks import ActiveBlocks
-from warmroute_policies.peers.lengths import block_ids
-from warmroute_policies.peers.prompt_tokens import prompt_tokens
+from warmroute_policies.peers.lengths import block_ids, prompt_tokens
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, PolicyEvent, View
 
 _HIT: Final = "hit"
