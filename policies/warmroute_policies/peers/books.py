@@ -12,42 +12,46 @@ and the work of a slot that was emptied is forgotten, whatever its requests repo
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class Books:
-    """State: by slot the uncached tokens and the requests that wait, by request where it waits. Bounded by
-    the requests in flight."""
+    """State: by slot the uncached tokens that wait, in all and of each request, by request where it waits.
+    Bounded by the requests in flight."""
 
     def __init__(self) -> None:
         self.queued_tokens: dict[int, int] = {}
         """Slots where nothing waits are missing."""
-        self.queued_requests: dict[int, int] = {}
-        self._places: dict[int, tuple[int, int]] = {}
+        self._waiting: dict[int, dict[int, int]] = {}
+        self._slot_of: dict[int, int] = {}
 
     def book(self, request_id: int, slot: int, uncached_tokens: int) -> None:
         """Writes. The request was sent to the slot."""
         self.release(request_id)
-        self._places[request_id] = (slot, uncached_tokens)
+        self._slot_of[request_id] = slot
+        self._waiting.setdefault(slot, {})[request_id] = uncached_tokens
         self.queued_tokens[slot] = self.queued_tokens.get(slot, 0) + uncached_tokens
-        self.queued_requests[slot] = self.queued_requests.get(slot, 0) + 1
 
     def release(self, request_id: int) -> None:
         """Writes. Its first token came, or it ended."""
-        place = self._places.pop(request_id, None)
-        if place is None:
+        slot = self._slot_of.pop(request_id, None)
+        if slot is None:
             return
-        slot, uncached_tokens = place
-        if self.queued_requests[slot] == 1:
-            del self.queued_requests[slot], self.queued_tokens[slot]
-        else:
-            self.queued_requests[slot] -= 1
-            self.queued_tokens[slot] -= uncached_tokens
+        waiting = self._waiting[slot]
+        self.queued_tokens[slot] -= waiting.pop(request_id)
+        if not waiting:
+            del self._waiting[slot], self.queued_tokens[slot]
 
     def drop(self, slot: int) -> None:
         """Writes. The worker is gone."""
-        if self.queued_requests.pop(slot, 0):
-            del self.queued_tokens[slot]
-            self._places = {key: place for key, place in self._places.items() if place[0] != slot}
+        for request_id in self._waiting.pop(slot, ()):
+            del self._slot_of[request_id]
+        self.queued_tokens.pop(slot, None)
+
+    def waiting(self, slot: int) -> Collection[int]:
+        """Reads. The uncached tokens of each request that waits on the slot, the first sent first."""
+        return self._waiting.get(slot, {}).values()
 
     def __len__(self) -> int:
         """Reads. Requests that wait."""
-        return len(self._places)
+        return len(self._slot_of)

@@ -104,7 +104,7 @@ class LlmdWeighted:
     def _shares(self, request: RoutingRequest, view: View) -> dict[int, dict[str, float]]:
         """By eligible slot: weight times what is missing to a full score."""
         config, match = self.config, self._index.match(request)
-        waiting = {slot: self._books.queued_requests.get(slot, 0) for slot in view.eligible}
+        waiting = {slot: len(self._books.waiting(slot)) for slot in view.eligible}
         shortest = min(waiting.values())
         spread = max(waiting.values()) - shortest
         return {

@@ -34,6 +34,7 @@ from typing import Final
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
 from warmroute_policies.config import _require
 from warmroute_policies.peers.active_blocks import ActiveBlocks
+from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.lengths import block_ids, prompt_tokens
 from warmroute_policies.policy import Completed, Dispatched, FleetChanged, PolicyEvent, View
 
@@ -77,25 +78,23 @@ class SmgBooks:
 
     def __init__(self) -> None:
         self._active = ActiveBlocks()
-        self._prefills: dict[int, dict[int, int]] = {}
-        self._slot_of: dict[int, int] = {}
+        self._prefills = Books()
 
     def observe(self, event: PolicyEvent) -> None:
         """Writes. Requests come, show a first token and end; one that is sent again leaves where it was."""
         if isinstance(event, FleetChanged):
             if not event.present:
                 self._active.drop(event.slot)
-                self._prefills.pop(event.slot, None)
+                self._prefills.drop(event.slot)
             return
         request = event.request
-        self._prefill_done(request.request_id)
+        self._prefills.release(request.request_id)
         if isinstance(event, Dispatched):
             ids = block_ids(request, request.blocks.count)
             self._active.begin(request.request_id, event.slot, ids, rest=0)
             if request.stream:
                 missing = max(0, prompt_tokens(request) - event.hit_tokens)
-                self._slot_of[request.request_id] = event.slot
-                self._prefills.setdefault(event.slot, {})[request.request_id] = missing
+                self._prefills.book(request.request_id, event.slot, missing)
         elif isinstance(event, Completed):
             self._active.end(request.request_id)
 
@@ -106,16 +105,12 @@ class SmgBooks:
 
     def waiting(self, slot: int) -> int:
         """Reads. Requests that the engine has not begun with: those behind one step's worth of tokens."""
-        prefills, tokens = self._prefills.get(slot, {}), 0
-        for begun, missing in enumerate(prefills.values()):
+        prefills, tokens = self._prefills.waiting(slot), 0
+        for begun, missing in enumerate(prefills):
             if tokens >= STEP_TOKENS:
                 return len(prefills) - begun
             tokens += missing
         return 0
-
-    def _prefill_done(self, request_id: int) -> None:
-        slot = self._slot_of.pop(request_id, -1)
-        self._prefills.get(slot, {}).pop(request_id, None)
 
 
 def choose(
