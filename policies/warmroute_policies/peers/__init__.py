@@ -21,6 +21,7 @@
     recent_blocks    what each server was sent last, one LRU of blocks per server
     timed_blocks     what each worker was sent within a time to live
     active_blocks    what the requests in flight occupy, shared blocks once
+    prefill_work     the prefill before a first token, by the fleet's books and the believed hits
     books            what waits for its first token, by a rule's own estimate
     declared         what engines say of their caches, where only a slot is at hand
     lengths          tokens of a prompt and of a block, where only the request is at hand

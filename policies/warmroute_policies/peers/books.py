@@ -7,7 +7,8 @@ be charged for hits that it did not predict. A request whose answer is not strea
 waits until its end, as it does where these rules come from (llm-d-router ebab687, `inflight-load-producer`).
 
 Rules kept. A request waits in one place: one that is sent again leaves the former. Told twice is told once,
-and the work of a slot that was emptied is forgotten, whatever its requests report later.
+and the work of a slot that was emptied is forgotten, whatever its requests report later. Rules ask how much
+waits, or how many and in which order.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
 """`least_prefill_work`: the worker where the fewest uncached prompt tokens come before the first token.
 
-    argmin over eligible i of  Q_i + max(0, n − h_i);     ties: fewest requests in flight, then each in turn
+    argmin over eligible i of  W_i;     ties: fewest requests in flight, then each in turn
 
-    Q_i   uncached prompt tokens of the requests on i whose first token was not seen yet
-    h_i   tokens of this prompt, n in all, that i holds
+    W_i   uncached tokens that wait on i, and those of the prompt: `prefill_work`
 
 Source: LPWL, "least prefill work left", G. Wang, agentic-kvc (May 2026). It has no parameters. It prices a
 miss at what it costs and not higher: the `cache_aware` of this router without its θ, φ and d.
 
-There h_i comes from the KV events of the engines; here this router's own index, corrected by what engines
-report, stands for them. Q_i is released at the first token, as there.
+There hits come from the KV events of the engines; here from this router's own index. A request leaves the
+queue at its first token, as there.
 """
 
 from __future__ import annotations
 
 from warmroute_policies.algorithms.counts import rows
+from warmroute_policies.peers.prefill_work import missing_tokens, prefill_tokens
 from warmroute_policies.policy import Choice, Dispatched, FleetChanged, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
@@ -36,7 +36,8 @@ class LeastPrefillWork:
         """Reads."""
         turn, inflight = self._turn, view.fleet.inflight
         slot = min(
-            view.eligible, key=lambda slot: (_tokens(view, slot), inflight[slot], turn.get(slot, _NEVER))
+            view.eligible,
+            key=lambda slot: (prefill_tokens(view, slot), inflight[slot], turn.get(slot, _NEVER)),
         )
         return Choice(slot, _WARM if slot in view.hits else _COLD)
 
@@ -53,13 +54,9 @@ class LeastPrefillWork:
         queued = view.fleet.queued_tokens
         return rows(
             view,
-            lambda slot: float(_tokens(view, slot)),
+            lambda slot: float(prefill_tokens(view, slot)),
             lambda slot: {
                 "queued_tokens": float(queued[slot]),
-                "missing_tokens": float(_tokens(view, slot) - queued[slot]),
+                "missing_tokens": float(missing_tokens(view, slot)),
             },
         )
-
-
-def _tokens(view: View, slot: int) -> int:
-    return view.fleet.queued_tokens[slot] + max(0, view.prompt_tokens - view.hits.tokens(slot))

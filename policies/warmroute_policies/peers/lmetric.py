@@ -1,17 +1,16 @@
 """`lmetric`: the least product of prefill work and batch size; no weights.
 
-    argmin over eligible i of (Q_i + n − h_i) · (B_i + 1);     ties are drawn
+    argmin over eligible i of W_i · (B_i + 1);     ties are drawn
 
-    Q_i   uncached tokens of the requests that were sent to i and have shown no first token
-    h_i   tokens of the prompt that i holds;  B_i requests in flight on i
+    W_i   uncached tokens that wait on i, and those of the prompt: `prefill_work`
+    B_i   requests in flight on i
 
 Source: LMetric (arXiv 2603.15202), which multiplies by B_i, that is without `count_self`. There every idle
 worker costs 0 whatever it holds, and one that holds the prompt loses to any of them by a coin. Its followers
-therefore count the request itself, B_i + 1: the authors' Blitz Router, the port in SGLang (which drops Q_i),
-vllm-router 0.1.17 (`kv_aware`) and llm-d PR 2351. So does this by default, which is the stronger rule.
+therefore count the request itself, B_i + 1: the authors' Blitz Router, the port in SGLang (which drops what
+waits), vllm-router 0.1.17 (`kv_aware`) and llm-d PR 2351. So does this by default: it is the stronger rule.
 
-The hits are those of our index, corrected by what engines report, where the original has KV events; Q_i and
-B_i are the fleet's own columns, exact at the dispatch. Nothing is learned and nothing remembered.
+Hits are those of this router's own index, where the original has KV events. Nothing is remembered.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Final
 
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.chance import draw, pick_least
+from warmroute_policies.peers.prefill_work import prefill_tokens
 from warmroute_policies.policy import Choice, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
@@ -59,16 +59,13 @@ class LMetric:
             view,
             lambda slot: float(self._cost(view, slot)),
             lambda slot: {
-                "prefill_tokens": float(self._prefill_tokens(view, slot)),
+                "prefill_tokens": float(prefill_tokens(view, slot)),
                 "batch_requests": float(self._batch(view, slot)),
             },
         )
 
     def _cost(self, view: View, slot: int) -> int:
-        return self._prefill_tokens(view, slot) * self._batch(view, slot)
-
-    def _prefill_tokens(self, view: View, slot: int) -> int:
-        return view.fleet.queued_tokens[slot] + view.prompt_tokens - view.hits.tokens(slot)
+        return prefill_tokens(view, slot) * self._batch(view, slot)
 
     def _batch(self, view: View, slot: int) -> int:
         return view.fleet.inflight[slot] + self.config.count_self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.peers.lmetric import LMetric
 from warmroute_policies.peers.vllm_router_kv import VllmRouterKv
 from warmroute_policies.policy import Choice
 from warmroute_policies.rehearsal import World
@@ -42,6 +43,20 @@ def test_equal_costs_are_drawn() -> None:
     assert {world.decide(world.request(5)).slot for _ in range(60)} == {0, 1, 2}
     world.fleet.inflight[1] = 1
     assert {world.decide(world.request(5)).slot for _ in range(60)} == {0, 2}
+
+
+def test_with_one_seed_it_goes_where_lmetric_goes() -> None:
+    world, other = world_of("a", "b", "c"), LMetric(seed=2)
+    reached = set()
+    for number in range(60):
+        world.fleet.inflight[:] = [number % 3, number % 2, 1]
+        world.fleet.queued_tokens[:] = [number % 5 * 100, 0, number % 4 * 300]
+        request = world.request(8)
+        view = world.view(request, {0: 128 * (number % 7), 2: 128 * (number % 8)})
+        slot = world.policy.decide(request, view, world.now).slot
+        assert slot == other.decide(request, view, world.now).slot, f"case {number}"
+        reached.add(slot)
+    assert reached == {0, 1, 2}
 
 
 def test_credit_is_whole_blocks_of_the_engine_and_never_the_last_token() -> None:
