@@ -14,15 +14,16 @@ from warmroute_policies.errors import ConfigError
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS, PrefillPrice
 
 
-def _require(condition: bool, text: str) -> None:
+def require(condition: bool, text: str) -> None:
+    """Raises ConfigError with the text unless the condition holds."""
     if not condition:
         raise ConfigError(text)
 
 
 def _require_bound(load_factor: float, slack_requests: float) -> None:
     """With a factor below 1 every worker could be over the bound at once."""
-    _require(load_factor >= 1, "load_factor must be at least 1")
-    _require(slack_requests >= 0, "slack_requests must not be negative")
+    require(load_factor >= 1, "load_factor must be at least 1")
+    require(slack_requests >= 0, "slack_requests must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class BalancerConfig:
     capacity_feedback: bool = True
 
     def __post_init__(self) -> None:
-        _require(self.bytes_per_token > 0, "bytes_per_token must be above 0")
-        _require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
-        _require(self.sessions_max >= 1, "sessions_max must be at least 1")
+        require(self.bytes_per_token > 0, "bytes_per_token must be above 0")
+        require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
+        require(self.sessions_max >= 1, "sessions_max must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ class CacheAwareConfig:
     """d: delay that one more request in flight adds."""
 
     def __post_init__(self) -> None:
-        _require(self.miss_price >= 0, "miss_price must not be negative")
-        _require(self.rent_price >= 0, "rent_price must not be negative")
-        _require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
+        require(self.miss_price >= 0, "miss_price must not be negative")
+        require(self.rent_price >= 0, "rent_price must not be negative")
+        require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ class PrefixHashConfig:
     """Points per worker: shares of the ring differ by about 1/√150 = 8 %."""
 
     def __post_init__(self) -> None:
-        _require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
+        require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
         _require_bound(self.load_factor, self.slack_requests)
-        _require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
+        require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,9 @@ class ConsistentHashConfig:
     ring_points: int = 160
 
     def __post_init__(self) -> None:
-        _require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
+        require(self.prefix_tokens >= 1, "prefix_tokens must be at least 1")
         _require_bound(self.load_factor, self.slack_requests)
-        _require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
+        require(1 <= self.ring_points <= 10_000, "ring_points must be between 1 and 10000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from typing import Final
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
 from warmroute_policies.chance import draw, pick_least
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.peers.active_blocks import ActiveBlocks
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.declared import Declared
@@ -70,13 +70,13 @@ class DynamoKvConfig:
     more than an engine can be sent in two minutes, in some 200 MB."""
 
     def __post_init__(self) -> None:
-        _require(self.credit >= 0, "credit must not be negative")
-        _require(self.credit_decay >= 0, "credit_decay must not be negative")
-        _require(self.prefill_load_scale >= 0, "prefill_load_scale must not be negative")
-        _require(self.request_weight >= 0, "request_weight must not be negative")
-        _require(self.temperature >= 0, "temperature must not be negative")
-        _require(self.ttl_s >= 0, "ttl_s must not be negative")
-        _require(self.ttl_blocks_max >= 1, "ttl_blocks_max must be at least 1")
+        require(self.credit >= 0, "credit must not be negative")
+        require(self.credit_decay >= 0, "credit_decay must not be negative")
+        require(self.prefill_load_scale >= 0, "prefill_load_scale must not be negative")
+        require(self.request_weight >= 0, "request_weight must not be negative")
+        require(self.temperature >= 0, "temperature must not be negative")
+        require(self.ttl_s >= 0, "ttl_s must not be negative")
+        require(self.ttl_blocks_max >= 1, "ttl_blocks_max must be at least 1")
 
 
 class DynamoKv:

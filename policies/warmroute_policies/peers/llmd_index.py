@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.peers.declared import Declared
 from warmroute_policies.peers.lengths import block_ids, block_tokens, prompt_tokens
@@ -45,9 +45,9 @@ class LlmdIndexConfig:
     """What is hashed of a prompt: the context window of large production models."""
 
     def __post_init__(self) -> None:
-        _require(self.lru_blocks >= 1, "lru_blocks must be at least 1")
-        _require(self.entry_tokens >= 1, "entry_tokens must be at least 1")
-        _require(self.match_tokens_max >= TOKENS_PER_BLOCK, "match_tokens_max must be at least a block, 128")
+        require(self.lru_blocks >= 1, "lru_blocks must be at least 1")
+        require(self.entry_tokens >= 1, "entry_tokens must be at least 1")
+        require(self.match_tokens_max >= TOKENS_PER_BLOCK, "match_tokens_max must be at least a block, 128")
 
 
 class PrefixMatch(Frozen, frozen=True, gc=False):

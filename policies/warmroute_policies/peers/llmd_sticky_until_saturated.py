@@ -27,7 +27,7 @@ from typing import Final
 
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.chance import draw, pick_least
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.llmd_index import LlmdIndex, LlmdIndexConfig, PrefixMatch
 from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, PolicyEvent, View
@@ -54,9 +54,9 @@ class LlmdStickyUntilSaturatedConfig(LlmdIndexConfig):
 
     def __post_init__(self) -> None:
         LlmdIndexConfig.__post_init__(self)
-        _require(0 <= self.threshold <= 1, "threshold must be between 0 and 1")
-        _require(self.max_ttft_penalty_s >= 0, "max_ttft_penalty_s must not be negative")
-        _require(self.r_peak > 0, "r_peak must be above 0")
+        require(0 <= self.threshold <= 1, "threshold must be between 0 and 1")
+        require(self.max_ttft_penalty_s >= 0, "max_ttft_penalty_s must not be negative")
+        require(self.r_peak > 0, "r_peak must be above 0")
 
 
 class LlmdStickyUntilSaturated:

@@ -28,7 +28,7 @@ from typing import Final
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
 from warmroute_policies.chance import draw, pick_least
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.peers.active_blocks import ActiveBlocks
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.lengths import block_ids, prompt_tokens
@@ -53,7 +53,7 @@ class LlmdWeightedConfig(LlmdIndexConfig):
     def __post_init__(self) -> None:
         LlmdIndexConfig.__post_init__(self)
         weights = (self.queue_weight, self.kv_weight, self.prefix_weight)
-        _require(min(weights) >= 0, "queue_weight, kv_weight and prefix_weight must not be negative")
+        require(min(weights) >= 0, "queue_weight, kv_weight and prefix_weight must not be negative")
 
 
 class LlmdWeighted:

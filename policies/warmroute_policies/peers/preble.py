@@ -33,7 +33,7 @@ from typing import Final
 
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.peers.preble_balance import rebalance
 from warmroute_policies.peers.preble_caches import VirtualCaches
@@ -64,13 +64,13 @@ class PrebleConfig:
     """Between two moves."""
 
     def __post_init__(self) -> None:
-        _require(self.window_s > 0, "window_s must be above 0")
-        _require(self.output_tokens > 0, "output_tokens must be above 0")
-        _require(self.tpot_s > 0, "tpot_s must be above 0")
-        _require(self.kv_tokens >= 1, "kv_tokens must be at least 1")
-        _require(self.rebalance_factor >= 1, "rebalance_factor must be at least 1")
-        _require(self.rebalance_after >= 0, "rebalance_after must not be negative")
-        _require(self.rebalance_interval_s >= 0, "rebalance_interval_s must not be negative")
+        require(self.window_s > 0, "window_s must be above 0")
+        require(self.output_tokens > 0, "output_tokens must be above 0")
+        require(self.tpot_s > 0, "tpot_s must be above 0")
+        require(self.kv_tokens >= 1, "kv_tokens must be at least 1")
+        require(self.rebalance_factor >= 1, "rebalance_factor must be at least 1")
+        require(self.rebalance_after >= 0, "rebalance_after must not be negative")
+        require(self.rebalance_interval_s >= 0, "rebalance_interval_s must not be negative")
 
 
 class Preble:

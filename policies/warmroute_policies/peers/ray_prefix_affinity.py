@@ -31,7 +31,7 @@ from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.algorithms.power_of_two import PowerOfTwo
 from warmroute_policies.blocks import BLOCK_BYTES
 from warmroute_policies.chance import draw
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.peers.tenant_tree import TenantTree
 from warmroute_policies.policy import Choice, Dispatched, FleetChanged, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
@@ -59,12 +59,12 @@ class RayPrefixAffinityConfig:
     """Of one worker, without `do_eviction`. The source has no bound; sglang-router has this one."""
 
     def __post_init__(self) -> None:
-        _require(self.imbalanced_threshold >= 0, "imbalanced_threshold must not be negative")
-        _require(0 <= self.match_rate_threshold <= 1, "match_rate_threshold must be between 0 and 1")
-        _require(self.eviction_threshold_chars >= 0, "eviction_threshold_chars must not be negative")
-        _require(self.eviction_target_chars >= 0, "eviction_target_chars must not be negative")
-        _require(self.eviction_interval_s > 0, "eviction_interval_s must be above 0")
-        _require(self.tree_max_chars >= 0, "tree_max_chars must not be negative")
+        require(self.imbalanced_threshold >= 0, "imbalanced_threshold must not be negative")
+        require(0 <= self.match_rate_threshold <= 1, "match_rate_threshold must be between 0 and 1")
+        require(self.eviction_threshold_chars >= 0, "eviction_threshold_chars must not be negative")
+        require(self.eviction_target_chars >= 0, "eviction_target_chars must not be negative")
+        require(self.eviction_interval_s > 0, "eviction_interval_s must be above 0")
+        require(self.tree_max_chars >= 0, "tree_max_chars must not be negative")
 
 
 class RayPrefixAffinity:

@@ -36,7 +36,7 @@ from typing import Final
 from warmroute_policies.algorithms.counts import rows
 from warmroute_policies.blocks import BLOCK_BYTES
 from warmroute_policies.chance import draw
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.peers.smg_spill import SmgBooks, SmgConfig, choose
 from warmroute_policies.peers.tenant_tree import TenantNode, TenantTree
@@ -70,12 +70,12 @@ class SglangCacheAwareConfig(SmgConfig):
 
     def __post_init__(self) -> None:
         SmgConfig.__post_init__(self)
-        _require(self.rule in (SGLANG, SMG), f"rule must be `{SGLANG}` or `{SMG}`, not `{self.rule}`")
-        _require(0 <= self.cache_threshold <= 1, "cache_threshold must be between 0 and 1")
-        _require(self.balance_abs_threshold >= 0, "balance_abs_threshold must not be negative")
-        _require(self.balance_rel_threshold >= 1, "balance_rel_threshold must be at least 1")
-        _require(self.eviction_interval_s > 0, "eviction_interval_s must be above 0")
-        _require(self.max_tree_chars >= 0, "max_tree_chars must not be negative")
+        require(self.rule in (SGLANG, SMG), f"rule must be `{SGLANG}` or `{SMG}`, not `{self.rule}`")
+        require(0 <= self.cache_threshold <= 1, "cache_threshold must be between 0 and 1")
+        require(self.balance_abs_threshold >= 0, "balance_abs_threshold must not be negative")
+        require(self.balance_rel_threshold >= 1, "balance_rel_threshold must be at least 1")
+        require(self.eviction_interval_s > 0, "eviction_interval_s must be above 0")
+        require(self.max_tree_chars >= 0, "max_tree_chars must not be negative")
 
 
 class SglangCacheAware:

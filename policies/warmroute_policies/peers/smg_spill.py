@@ -32,7 +32,7 @@ from math import ceil, sqrt
 from typing import Final
 
 from warmroute_policies.blocks import TOKENS_PER_BLOCK
-from warmroute_policies.config import _require
+from warmroute_policies.config import require
 from warmroute_policies.peers.active_blocks import ActiveBlocks
 from warmroute_policies.peers.books import Books
 from warmroute_policies.peers.lengths import block_ids, prompt_tokens
@@ -67,10 +67,10 @@ class SmgConfig:
     veto_kv_usage: float = 0.8
 
     def __post_init__(self) -> None:
-        _require(self.kv_pressure_s >= 0, "kv_pressure_s must not be negative")
-        _require(self.throughput_tokens_per_s > 0, "throughput_tokens_per_s must be above 0")
-        _require(self.veto_waiting_requests >= 1, "veto_waiting_requests must be at least 1")
-        _require(0 < self.veto_kv_usage <= 1, "veto_kv_usage must be above 0 and at most 1")
+        require(self.kv_pressure_s >= 0, "kv_pressure_s must not be negative")
+        require(self.throughput_tokens_per_s > 0, "throughput_tokens_per_s must be above 0")
+        require(self.veto_waiting_requests >= 1, "veto_waiting_requests must be at least 1")
+        require(0 < self.veto_kv_usage <= 1, "veto_kv_usage must be above 0 and at most 1")
 
 
 class SmgBooks:
