@@ -9,7 +9,7 @@ from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_
 from warmroute_policies.residency import Lane
 
 
-def check_integrity(tree: Tree, lanes: dict[int, Lane], ghosts: int) -> None:
+def check_integrity(tree: Tree, lanes: dict[int, Lane]) -> None:
     """Reads. Raises AssertionError at the first contradiction."""
     nodes = list(tree.walk())
     assert tree.nodes == len(nodes), "nodes are counted wrongly"
@@ -39,7 +39,6 @@ def check_integrity(tree: Tree, lanes: dict[int, Lane], ghosts: int) -> None:
         assert ticks == sorted(set(ticks)), f"slot {slot}: epochs are out of order"
         assert all(epoch.order is None for epoch in lane.epochs[1:]), "a later epoch is ordered for eviction"
     assert not +epoch_blocks, "a node was last used in an epoch that no lane has"
-    assert ghosts == sum(len(lane.ghosts) for lane in lanes.values()), "ghosts are counted wrongly"
     _check_records(nodes, lanes)
 
 

@@ -22,6 +22,7 @@ from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pools
+from warmroute_policies.reuse import Reuse
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.token_ratio import TokenRatio
 from warmroute_policies.types import (
@@ -42,6 +43,10 @@ _MAINTENANCE_STEPS: Final = 200
 # 8B model on an H100, in which some 200 tokens are computed for nothing: less than a kilobyte is not worth
 # a detour.
 _LEAST_BLOCKS: Final = 2
+
+# For crowding alone, while an engine's capacity is unknown: about what an 8B model leaves free on an 80 GB
+# GPU (441k tokens).
+_ASSUMED_KV_CAPACITY_TOKENS: Final = 400_000.0
 
 # A shorter answer does not fill one page of an engine's cache.
 _ANSWER_TOKENS_MIN: Final = 16
@@ -101,6 +106,7 @@ class Balancer:
         self.fleet = Fleet(dict(self.config.prices), self.config.default_price)
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.capacity = CapacityBelief(self.index)
+        self.reuse = Reuse()
         self.lessons = dict.fromkeys(Lesson, 0)
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
@@ -247,7 +253,10 @@ class Balancer:
         request_id, blocks = request.request_id, request.blocks
         settled = fleet.queued_prefill_s[slot] == 0.0
         fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
-        insertion = self.index.insert(slot, blocks, match) if blocks.count >= _LEAST_BLOCKS else None
+        insertion = None
+        if blocks.count >= _LEAST_BLOCKS:
+            insertion = self.index.insert(slot, blocks, match)
+            self.reuse.learn(insertion, match.depth, self.index.evicted(blocks, match.depth), now)
         worker = fleet.ids[slot]
         if request.session is not None:
             self.sessions.seen(request.session, worker, prompt_tokens, now)
@@ -293,7 +302,7 @@ class Balancer:
             )
             if lesson is not Lesson.NOTHING:
                 self.lessons[lesson] += 1
-                self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+                self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
             if lesson is Lesson.RESTARTED:
                 self._lose_cache(slot)
         if (usage.completion_tokens or 0) >= _ANSWER_TOKENS_MIN:
@@ -315,7 +324,7 @@ class Balancer:
         if spec.kv_capacity_tokens != before.kv_capacity_tokens:
             self._declare_capacity(slot, spec)
         else:
-            self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+            self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
         self._fleet_changed(slot, spec, now, present=True)
 
     def remove_worker(self, worker_id: WorkerId, now: float) -> None:
@@ -373,9 +382,18 @@ class Balancer:
         True when work is left, as after a restart of a worker whose prefixes must be forgotten: the next
         call should come soon.
         """
-        self.fleet.tick(now)
-        for slot, spec in self.fleet.slots():
-            self.capacity.measure(slot, self._tokens_per_block(spec))
+        fleet, reuse = self.fleet, self.reuse
+        fleet.tick(now)
+        reuse.read_clock(self.index.clock, now)
+        since = reuse.tick_at(now - reuse.horizon_s())
+        for slot, spec in fleet.slots():
+            tokens_per_block = self._tokens_per_block(spec)
+            self.capacity.measure(slot, tokens_per_block)
+            capacity_tokens = fleet.kv_capacity_tokens[slot]
+            if capacity_tokens == inf:
+                capacity_tokens = _ASSUMED_KV_CAPACITY_TOKENS
+            live_share = self.index.used_since(slot, since) * tokens_per_block / capacity_tokens
+            fleet.crowding[slot] = reuse.crowding(live_share)
         return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
 
     def models(self) -> tuple[str, ...]:
@@ -400,7 +418,7 @@ class Balancer:
     def _declare_capacity(self, slot: int, spec: WorkerSpec) -> None:
         """Writes. What the engine tells is the first belief; its answers correct it."""
         self.capacity.declare(slot, spec.kv_capacity_tokens, self._tokens_per_block(spec))
-        self.fleet.believe_capacity(slot, self.capacity.tokens(slot))
+        self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
 
     def _tokens_per_block(self, spec: WorkerSpec) -> float:
         """Reads. Of a block of bytes, as the answers to the worker's first model say."""

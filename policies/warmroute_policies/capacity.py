@@ -8,7 +8,8 @@ use. An answer that says how many prompt tokens were cached therefore brackets C
   answer's own KV, and teaches nothing: growth on any surplus drifts upwards without end.
 - Less cached than believed: the first missing block lies D blocks deep in the order of use, so C < D.
   The belief falls towards D, by at most a tenth for one answer. The index gives up what continued
-  there; the prompt itself was computed by this very request, and is held now.
+  there; the prompt itself was computed by this very request, and is held now. An engine that is busy
+  has less room for idle prefixes, so only requests that found nobody waiting teach this.
 - Less cached than believed although the missing block was used just now, as no cache of that size can
   forget: several of these in a row mean that the worker restarted with an empty cache.
 
@@ -117,8 +118,9 @@ class CapacityBelief:
         """Writes. One answer: what was inserted at dispatch, and how many tokens of it were cached.
 
         `tokens_per_block` is best this prompt's own: its tokens over its blocks. `settled` is false when
-        prefills were waiting on the slot at dispatch: what they compute may have been predicted and was
-        not cached yet, so that a recent block which is missing is no lesson.
+        prefills were waiting on the slot at dispatch. Then a miss says nothing of the capacity: what they
+        compute may have been predicted and was not cached yet, and what runs and what waits had taken the
+        room that idle prefixes have otherwise. What was missing is forgotten all the same.
         """
         if cached_tokens is None or not insertion.count:
             return Lesson.NOTHING
@@ -132,14 +134,17 @@ class CapacityBelief:
                 return Lesson.NOTHING
             # Room that was never filled was never believed in.
             believed = min(belief.tokens / tokens_per_block, self._index.resident(slot))
-            if distance >= RECENT_SHARE * believed:
+            recent = distance < RECENT_SHARE * believed
+            if not settled:
+                if not recent:
+                    self._index.forget_branches(slot, blocks, actual)
+                return Lesson.NOTHING
+            if recent:
+                lesson = self._count_recent_miss(belief, held, actual)
+            else:
                 lesson = Lesson.CUT
                 believed = max(distance, CUT_FLOOR * believed)
                 belief.tokens = min(belief.tokens, believed * tokens_per_block)
-            elif settled:
-                lesson = self._count_recent_miss(belief, held, actual)
-            else:
-                return Lesson.NOTHING
             self._index.forget_branches(slot, blocks, actual)
         else:
             if held >= RESTART_LEAST_BLOCKS:

@@ -74,9 +74,9 @@ class CacheAwareConfig:
 
     miss_price: float = 2.0
     """θ: what a second of avoidable prefill costs, in seconds of delay."""
-    rent_price: float = 2.0
-    """φ: price of room on a busy cache."""
-    decode_s: float = 0.02
+    rent_price: float = 8.0
+    """φ: price of room in a cache that is in use, beside one that has room."""
+    decode_s: float = 0.004
     """d: delay that one more request in flight adds."""
 
     def __post_init__(self) -> None:

@@ -14,17 +14,9 @@ from typing import Final, SupportsIndex
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerId, WorkerSpec
 
-# The window of the occupancy rent: long enough to span an agent's tool call, short enough to follow
-# a shift of load.
-TOUCH_WINDOW_S: Final = 60.0
-
 # The prefill at the head of a queue is never believed more than this share done before its first
 # token was seen: predictions are sometimes too short.
 HEAD_DONE_CAP: Final = 0.95
-
-# For the rent alone, while an engine's capacity is unknown: about what an 8B model leaves free on an
-# 80 GB GPU (441k tokens). Any finite value makes new material prefer the quieter cache.
-ASSUMED_KV_CAPACITY_TOKENS: Final = 400_000.0
 
 
 def _check(spec: WorkerSpec) -> None:
@@ -65,18 +57,15 @@ class Fleet:
         """Relative speed, for rules that count requests instead of pricing them."""
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
-        self.pressure: list[float] = []
-        """New prompt tokens of the last minute over the KV capacity."""
+        self.crowding: list[float] = []
+        """How much of the KV cache holds what will be asked for again, 0 to 1 (`reuse`)."""
         self.revision = 0
         """Grows whenever prices change: what is derived from them may be kept that long."""
-        self._share: list[float] = []
-        """What one token is of the KV capacity."""
         self.ready_at: list[float] = []
         """When the prefills that wait would be done, if nothing held them up; `-inf` where none waits.
         The queue at a moment is `max(ready_at - now, least_queue_s)`, see `queue_s`."""
         self.least_queue_s: list[float] = []
         """What time alone does not bring the queue below: somebody must see a first token."""
-        self._ticked_at = 0.0
         self._head_since: list[float] = []
         self._seen_waiting: list[int] = []
         """Of the prefills that wait, how many will show their first token."""
@@ -109,8 +98,8 @@ class Fleet:
         self.queued_tokens[slot] = 0
         self.queued_prefill_s[slot] = 0.0
         known = spec.kv_capacity_tokens
-        self.believe_capacity(slot, inf if known is None else float(known))
-        self.pressure[slot] = 0.0
+        self.kv_capacity_tokens[slot] = inf if known is None else float(known)
+        self.crowding[slot] = 0.0
         self._head_since[slot] = now
         self._seen_waiting[slot] = 0
         self.ready_at[slot] = -inf
@@ -161,21 +150,16 @@ class Fleet:
         self.weight[slot] = spec.weight
         self.revision += 1
 
-    def believe_capacity(self, slot: int, tokens: float) -> None:
-        """Writes. What the slot's KV cache is believed to hold by now."""
-        self.kv_capacity_tokens[slot] = tokens
-        self._share[slot] = 1.0 / max(1.0, tokens if isfinite(tokens) else ASSUMED_KV_CAPACITY_TOKENS)
-
     def state(self) -> tuple[object, ...]:
         """Reads. All that can be written, to compare or to copy."""
-        return (*self._columns(), self.slot_of, self._prefills, self.revision, self._ticked_at)
+        return (*self._columns(), self.slot_of, self._prefills, self.revision)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.pressure, self.ready_at, self.least_queue_s, self._share,
-            self._head_since, self._seen_waiting,
+            self.kv_capacity_tokens, self.crowding, self.ready_at, self.least_queue_s, self._head_since,
+            self._seen_waiting,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -213,7 +197,6 @@ class Fleet:
         else:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
             self._measure(slot, prefills)
-        self.pressure[slot] += missing_tokens * self._share[slot]
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
@@ -267,18 +250,9 @@ class Fleet:
         self.least_queue_s[slot] = queued
 
     def tick(self, now: float) -> None:
-        """Writes. Lets pressure fade, and unseen prefills pass; to be called about once a second.
-
-        The window forgets linearly between two ticks: exact for a steady stream, and it needs one number
-        per worker in place of a queue of events.
-        """
-        elapsed_s = now - self._ticked_at
-        self._ticked_at = now
-        kept = min(1.0, max(0.0, 1.0 - elapsed_s / TOUCH_WINDOW_S))
+        """Writes. Lets unseen prefills pass; to be called about once a second."""
         for slot, prefills in list(self._prefills.items()):
             self._pass_unseen(slot, prefills, now)
-        for slot, _ in self.slots():
-            self.pressure[slot] *= kept
 
     def _pass_unseen(self, slot: int, prefills: dict[int, tuple[float, int, bool]], now: float) -> None:
         """Takes heads off the queue whose time is over and whose first token nobody will see."""

@@ -17,6 +17,7 @@ from typing import Final, final
 
 from warmroute_policies.audit import check_integrity
 from warmroute_policies.blocks import ID_BYTES, PromptBlocks
+from warmroute_policies.ghosts import Ghost, Ghosts
 from warmroute_policies.presence import Trail, release, use_known, use_path
 from warmroute_policies.pruning import Pruning
 from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
@@ -30,12 +31,13 @@ INSERT_STEPS: Final = 64
 # Steps of one `forget`; a step looks at one node.
 FORGET_STEPS: Final = 256
 
-# Blocks evicted that a slot remembers having held. 1,024 steps of eviction are about one capacity's
-# worth of short prompts, and 100 KB.
+# Evictions that are remembered per slot. 1,024 steps of eviction are about one capacity's worth of short
+# prompts, and 200 KB.
 GHOSTS_PER_SLOT: Final = 1024
 
-# For the byte budget: a ghost is an int and its share of a dict; a lane settles at some 60 epochs.
-GHOST_BYTES: Final = 110
+# For the byte budget: a ghost is three ints, their struct, its share of a dict and its place in the ring; a
+# lane settles at some 60 epochs.
+GHOST_BYTES: Final = 220
 LANE_BYTES: Final = 12_000
 
 _id_at: Final = Struct("<Q").unpack_from
@@ -94,7 +96,7 @@ class PrefixIndex:
 
     `max_bytes` bounds the estimate of memory: above it the prompts least recently used on any slot are
     evicted. `ghosts_per_slot` bounds the record of what was evicted for lack of room on the worker. A
-    budget must leave room for the fixed part, `LANE_BYTES` and the ghosts of each slot: 125 KB.
+    budget must leave room for the fixed part, `LANE_BYTES` and the ghosts of each slot: 237 KB.
     """
 
     def __init__(self, max_bytes: float = float("inf"), ghosts_per_slot: int = GHOSTS_PER_SLOT) -> None:
@@ -104,7 +106,7 @@ class PrefixIndex:
         self._lanes: dict[int, Lane] = {}
         self._tick = 0
         self._evicted = 0
-        self._ghosts = 0
+        self._ghosts = Ghosts()
         self._backlog: set[int] = set()
         """Slots over their capacity or being swept."""
         self._doomed: set[int] = set()
@@ -219,8 +221,7 @@ class PrefixIndex:
         lane = self._lanes.get(slot)
         if lane is None:
             return
-        self._ghosts -= len(lane.ghosts)
-        lane.ghosts.clear()
+        lane.born = self._next_tick()
         if lane.resident:
             lane.doomed_until = lane.epochs[-1].tick
             lane.open_epoch(self._next_tick())
@@ -255,14 +256,36 @@ class PrefixIndex:
         lane = self._lanes.get(slot)
         return 0 if lane is None else lane.resident
 
+    @property
+    def clock(self) -> int:
+        """Reads. Grows with every insert; the ticks of trails are readings of it."""
+        return self._tick
+
+    def used_since(self, slot: int, tick: int) -> int:
+        """Reads. Blocks that the slot used since the clock said `tick`, to about a thirtieth of its cache."""
+        lane = self._lanes.get(slot)
+        return 0 if lane is None else lane.newer_than(tick)
+
     def was_evicted(self, slot: int, block_id: int) -> bool:
         """Reads. Whether an eviction on the slot lately ended (from the tail up) at this very block.
 
         A hit on the first block that the slot was not believed to hold is evidence of a capacity
         believed too small only if this is true; else it is rounding, or another way to the same text.
         """
-        lane = self._lanes.get(slot)
-        return lane is not None and block_id in lane.ghosts
+        lane, ghost = self._lanes.get(slot), self._ghosts.get(block_id)
+        return lane is not None and ghost is not None and ghost.slot == slot and ghost.tick >= lane.born
+
+    def evicted(self, blocks: PromptBlocks, depth: int) -> list[tuple[int, int]]:
+        """Reads. Of a prompt that is known up to `depth`, the runs behind it that were evicted lately: the
+        depth at which each ends, and the tick of its last use; the shallowest first."""
+        found: list[tuple[int, int]] = []
+        while depth < blocks.count:
+            ghost = self._ghosts.get(blocks.id_at(depth))
+            if ghost is None or ghost.end <= depth:
+                break
+            depth = min(ghost.end, blocks.count)
+            found.append((depth, ghost.tick))
+        return found
 
     def stack_distance(self, slot: int, insertion: Insertion, depth: int) -> int | None:
         """Reads. Distinct blocks that the slot used between this request and the last use of block `depth`.
@@ -287,12 +310,12 @@ class PrefixIndex:
             nodes=self._tree.nodes,
             bytes=self._bytes(),
             evicted_blocks_total=self._evicted,
-            ghosts=self._ghosts,
+            ghosts=len(self._ghosts),
         )
 
     def check_integrity(self) -> None:
         """Reads. Raises AssertionError where the index contradicts itself; slow, for tests."""
-        check_integrity(self._tree, self._lanes, self._ghosts)
+        check_integrity(self._tree, self._lanes)
 
     def clear(self) -> None:
         """Writes. Forgets everything, and undoes the cycles that the collector does not see."""
@@ -300,6 +323,7 @@ class PrefixIndex:
         for lane in self._lanes.values():
             lane.clear()
         self._lanes.clear()
+        self._ghosts.clear()
         self._prunings.clear()
 
     # --- making room --------------------------------------------------------------------------
@@ -347,7 +371,8 @@ class PrefixIndex:
         covered = depth_of(node, slot)
         floor = int(max(float(node.start), covered - excess))
         if leave_ghost:
-            self._ghosts += lane.ghosts.add(_id_at(node.ids, (floor - node.start) * ID_BYTES)[0])
+            block_id = _id_at(node.ids, (floor - node.start) * ID_BYTES)[0]
+            self._ghosts.add(block_id, Ghost(slot, covered, epoch.tick))
         self._evicted += covered - floor
         release(self._tree, lane, node, floor)
         order[node] = None  # what is left of it, or its parent, is next
@@ -372,7 +397,8 @@ class PrefixIndex:
     def _lane(self, slot: int) -> Lane:
         lane = self._lanes.get(slot)
         if lane is None:
-            lane = self._lanes[slot] = Lane(slot, self._next_tick(), self._ghosts_per_slot)
+            lane = self._lanes[slot] = Lane(slot, self._next_tick())
+            self._ghosts.limit = max(1, self._ghosts_per_slot * len(self._lanes))
         return lane
 
     def _next_tick(self) -> int:
@@ -380,7 +406,7 @@ class PrefixIndex:
         return self._tick
 
     def _bytes(self) -> int:
-        return self._tree.bytes + self._ghosts * GHOST_BYTES + len(self._lanes) * LANE_BYTES
+        return self._tree.bytes + len(self._ghosts) * GHOST_BYTES + len(self._lanes) * LANE_BYTES
 
 
 def _oldest_use(lane: Lane) -> int:

@@ -36,48 +36,12 @@ EVICTION_SLACK_BLOCKS: Final = 256
 TIDY_STEPS: Final = 4
 
 
-class Ghosts:
-    """Ids of blocks evicted lately, each the shallowest of what went in one step. Bounded by `limit`.
-
-    Two generations: when the young one is full, the old one is forgotten at once. Between half of the
-    limit and the limit are remembered, and no entry is ever moved.
-    """
-
-    __slots__ = ("_half", "_old", "_young")
-
-    def __init__(self, limit: int) -> None:
-        self._half = max(1, limit // 2)
-        self._young: dict[int, None] = {}
-        self._old: dict[int, None] = {}
-
-    def add(self, block_id: int) -> int:
-        """Writes. Returns by how much the number of entries changed."""
-        before = len(self)
-        if len(self._young) >= self._half:
-            self._old = self._young
-            self._young = {}
-        self._young[block_id] = None
-        return len(self) - before
-
-    def __contains__(self, block_id: int) -> bool:
-        """Reads."""
-        return block_id in self._young or block_id in self._old
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def clear(self) -> None:
-        """Writes."""
-        self._young = {}
-        self._old = {}
-
-
 class Lane:
-    """One slot's part of the index: its capacity, its epochs from oldest to current, and its ghosts."""
+    """One slot's part of the index: its capacity, and its epochs from oldest to current."""
 
-    __slots__ = ("_cursor", "capacity", "doomed_until", "epochs", "ghosts", "goal", "resident", "slot")
+    __slots__ = ("_cursor", "born", "capacity", "doomed_until", "epochs", "goal", "resident", "slot")
 
-    def __init__(self, slot: int, tick: int, ghost_limit: int) -> None:
+    def __init__(self, slot: int, tick: int) -> None:
         self.slot = slot
         self.capacity = float("inf")
         """Blocks believed to fit."""
@@ -88,7 +52,8 @@ class Lane:
         self.epochs = [Epoch(slot, tick)]
         self.doomed_until = -1
         """Epochs up to this tick belong to a cache that is gone, and are to be swept."""
-        self.ghosts = Ghosts(ghost_limit)
+        self.born = tick
+        """When this cache began; what the slot lost before was another one's."""
         self._cursor = 0
 
     def set_capacity(self, blocks: float) -> None:

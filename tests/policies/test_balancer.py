@@ -292,7 +292,7 @@ def test_a_removed_worker_leaves_its_slot_clean_to_the_next_one() -> None:
     fleet, slot = balancer.fleet, balancer.fleet.slot_of["new"]
     assert slot == 0
     assert (fleet.inflight[slot], fleet.queued_tokens[slot], fleet.queued_prefill_s[slot]) == (0, 0, 0.0)
-    assert (fleet.healthy[slot], fleet.draining[slot], fleet.pressure[slot]) == (True, False, 0.0)
+    assert (fleet.healthy[slot], fleet.draining[slot], fleet.crowding[slot]) == (True, False, 0.0)
     assert fleet.linear_s[slot] == pytest.approx(PRICE.linear_s / 2)
     decision = balancer.route(request(10, prompt), 6.0)
     assert (decision.worker, decision.predicted_hit_tokens) == ("new", 0), "the old one's cache is forgotten"

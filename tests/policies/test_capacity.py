@@ -252,3 +252,17 @@ def test_nothing_is_known_of_a_slot_that_was_dropped_or_never_declared() -> None
     belief.declare(3, 100, 1.0)
     belief.drop_slot(3)
     assert belief.tokens(3) == inf
+
+
+def test_a_miss_while_prefills_wait_forgets_what_is_gone_and_leaves_the_capacity() -> None:
+    talk = Talk(400, Engine(100))
+    grown = (*prompt(0), *prompt(50))
+    talk.say(grown)
+    for number in range(1, 12):
+        talk.say(prompt(number))
+    believed = talk.believed_blocks
+    assert talk.held(grown) == 40
+    assert talk.say(prompt(0), settled=False) is Lesson.NOTHING
+    assert talk.believed_blocks == believed
+    assert talk.held(grown) == 20, "what continued the block that was missing is forgotten"
+    assert talk.say(prompt(1)) is Lesson.CUT

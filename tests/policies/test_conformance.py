@@ -145,7 +145,7 @@ class BooksWhenItObserves(Good):
 
     def observe(self, event: PolicyEvent, now: float) -> None:
         if isinstance(event, Dispatched) and self.view is not None:
-            self.view.fleet.pressure[event.slot] += 1.0
+            self.view.fleet.crowding[event.slot] += 1.0
 
 
 class NeedsHits(Good):

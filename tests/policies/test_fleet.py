@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from warmroute_policies.fleet import ASSUMED_KV_CAPACITY_TOKENS, HEAD_DONE_CAP, TOUCH_WINDOW_S, Fleet
+from warmroute_policies.fleet import HEAD_DONE_CAP, Fleet
 from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.types import WorkerSpec
 
@@ -29,7 +29,7 @@ def test_slots_are_given_in_order_and_used_again() -> None:
     assert fleet.add(WorkerSpec("d"), 1.0) == 0
     assert fleet.add(WorkerSpec("e"), 1.0) == 1
     assert fleet.add(WorkerSpec("f"), 1.0) == 3
-    assert {len(column) for column in (fleet.inflight, fleet.weight, fleet.rtt_s, fleet.pressure)} == {4}
+    assert {len(column) for column in (fleet.inflight, fleet.weight, fleet.rtt_s, fleet.crowding)} == {4}
 
 
 def test_prices_follow_class_and_weight() -> None:
@@ -69,15 +69,8 @@ def test_queue_seconds_are_the_callers_to_change() -> None:
     assert fleet.queue_s(0.0) == [0.0]
 
 
-def test_pressure_is_the_last_minutes_new_tokens_over_the_capacity() -> None:
+def test_the_capacity_that_a_spec_declares_is_the_first_belief() -> None:
     fleet = fleet_of(WorkerSpec("a", kv_capacity_tokens=10_000), WorkerSpec("b"))
-    for slot in (0, 1):
-        fleet.book(slot, slot, 5_000, 4_000, 0.0)
-    assert fleet.pressure == [0.4, 4_000 / ASSUMED_KV_CAPACITY_TOKENS]
-    fleet.tick(TOUCH_WINDOW_S / 2)
-    assert fleet.pressure[0] == pytest.approx(0.2)
-    fleet.tick(TOUCH_WINDOW_S * 2)
-    assert fleet.pressure == [0.0, 0.0]
     assert fleet.kv_capacity_tokens == [10_000.0, inf]
 
 

@@ -478,7 +478,9 @@ def test_a_removed_worker_leaves_neither_series_nor_idle_connections(start_front
     front.script(slow)
     with front.connect() as one, front.connect() as two:
         one.send(request("POST", CHAT_PATH, STREAM))
-        two.send(request("POST", CHAT_PATH, STREAM))
+        two.send(
+            request("POST", CHAT_PATH, STREAM | {"messages": [{"role": "user", "content": "bye " * 300}]})
+        )
         front.wait_calls(2)
         assert len(gone.calls) == len(other.calls) == 1
         with front.connect() as admin:

@@ -200,7 +200,7 @@ def test_a_journal_is_replayed_on_its_own_fleet_unless_another_is_named(tmp_path
 def test_a_mixed_fleet_is_priced_and_filled_by_what_each_worker_is(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     fleet = ["--fleet", "2xllama-3.1-8b-h100", "--fleet", "2xllama-3.1-8b-l40s:kv-tokens=100000"]
-    assert simulator("replay", CHATS, *fleet, "--quiet", "--json", report).returncode == 0
+    assert simulator("replay", CHATS, *fleet, "--load", "0.9", "--quiet", "--json", report).returncode == 0
     workers = json.loads(report.read_bytes())["per_worker"]
     fast, slow = (sum(worker["requests"] for worker in workers[start : start + 2]) for start in (0, 2))
     assert fast > 1.3 * slow > 0

@@ -2,21 +2,23 @@
 
 Marginal-cost routing: argmin over the eligible workers i of a price in seconds of predicted delay,
 
-    J_i = rtt_i + q_i + θ·W_i(m_i) + φ·a_i·m_i·u_i + d·B_i
+    J_i = rtt_i + q_i + (θ + φ·r_i)·W_i(m_i) + d·B_i
     W_i(m) = a_i·m + b_i·m·(n − m/2)       prefill time of m missing tokens at the end of a prompt of n
+    r_i = crowding_i − min over the eligible workers
 
     q_i   prefill seconds already queued on i
     θ     price of extra work: a miss also delays whoever comes next, a queue does not
-    φ·u_i rent: u_i is what was newly written on i in the last minute over its KV capacity, so that new
-          material goes where it displaces least
+    φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
+          back for (`reuse` says how crowding is measured). Where all caches are alike there is no rent: it
+          brings new material to workers with room, and never moves sessions about among full ones
     d·B_i decode interference: every request in flight slows the others; also the tie-break
 
 Nothing is pinned. A session stays because leaving costs θ·W(prefix); a hot prefix gets a second home
 exactly when waiting for the first one costs more than computing it again.
 
-θ = 2 and φ = 2 are the values that won in side-by-side runs of a prototype of this rule, φ = 4 was
-alike; without the rent all new agents went to the workers that hold their common system prompt.
-d = 0.02 s is the residual of TTFT per request in flight, 11 to 27 ms for an 8B model on an H100.
+The form is that of the marginal-cost proposal whose prototype won side-by-side runs with θ = 2. A rent by
+the flow of new tokens, as the prototype had it, and one by the age of what is evicted next were tried and
+lost: they move sessions about among caches that are all full. `bench/routing.py` compares.
 """
 
 from __future__ import annotations
@@ -68,15 +70,16 @@ class CacheAware:
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         """Reads. The five terms of J for every worker, in seconds."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
-        queue_s = fleet.queue_s(now)
+        queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
+            prefill_s = fleet.prefill_seconds(slot, n - hit, n)
             shares_s = {
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],
-                "miss": config.miss_price * fleet.prefill_seconds(slot, n - hit, n),
-                "rent": config.rent_price * fleet.linear_s[slot] * (n - hit) * fleet.pressure[slot],
+                "miss": config.miss_price * prefill_s,
+                "rent": config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded) * prefill_s,
                 "decode": config.decode_s * fleet.inflight[slot],
             }
             total_s = sum(shares_s.values()) + view.gate_s[slot]
@@ -88,37 +91,38 @@ class CacheAware:
 
         First every worker is priced as if it held what all of them hold (a common system prompt, or
         nothing), in one comprehension; then those that hold more are given their saving back:
-        W(n) − W(n − h) = a·h + b·h²/2, and the rent of h.
+        W(n) − W(n − h) = a·h + b·h²/2, and the rent of it.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
         if fleet.revision != self._revision:
             self._follow(fleet)
         theta, phi, d, n = config.miss_price, config.rent_price, config.decode_s, view.prompt_tokens
-        linear, quadratic, pressure = fleet.linear_s, fleet.quadratic_s, fleet.pressure
+        linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
+        theta -= phi * _least_crowded(view)  # so that crowding itself may stand for r below
         if self._uniform:
             if len(depths) == len(view.eligible) > 1:
                 common = min(tokens_at.values())
-            rent = phi * linear[view.eligible[0]] * (n - common)
+            one = view.eligible[0]
+            rent = phi * (linear[one] * (n - common) + quadratic[one] * (n * n - common * common) / 2)
             cost = [
-                (q if (q := ready - now) > least else least) + d * b + rent * u
-                for ready, least, b, u in zip(fleet.ready_at, fleet.least_queue_s, fleet.inflight, pressure)  # noqa: B905
+                (q if (q := ready - now) > least else least) + d * b + rent * r
+                for ready, least, b, r in zip(fleet.ready_at, fleet.least_queue_s, fleet.inflight, crowding)  # noqa: B905
             ]
         else:
-            area = theta * n * n / 2
+            area = n * n / 2
             cost = [
-                q + d * b + n * a * (theta + phi * u) + area * c + rtt
-                for q, b, u, a, c, rtt in zip(
-                    fleet.queue_s(now), fleet.inflight, pressure, linear, quadratic, fleet.rtt_s, strict=True
+                q + d * b + (theta + phi * r) * (n * a + area * c) + rtt
+                for q, b, r, a, c, rtt in zip(
+                    fleet.queue_s(now), fleet.inflight, crowding, linear, quadratic, fleet.rtt_s, strict=True
                 )
             ]
         for depth, hit in tokens_at.items():
             if hit == common:
                 continue
             for slot in [slot for slot, held in depths.items() if held == depth]:
-                a = linear[slot]
-                saved = theta * (a * (hit - common) + quadratic[slot] * (hit * hit - common * common) / 2)
-                cost[slot] -= saved + phi * a * pressure[slot] * (hit - common)
+                saved = linear[slot] * (hit - common) + quadratic[slot] * (hit * hit - common * common) / 2
+                cost[slot] -= (theta + phi * crowding[slot]) * saved
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
@@ -129,3 +133,11 @@ class CacheAware:
         kinds = {(fleet.linear_s[s], fleet.quadratic_s[s], fleet.rtt_s[s]) for s in present}
         self._uniform = len(kinds) <= 1
         self._revision = fleet.revision
+
+
+def _least_crowded(view: View) -> float:
+    """The least crowding of an eligible worker."""
+    crowding, eligible = view.fleet.crowding, view.eligible
+    if len(eligible) == len(crowding):
+        return min(crowding)
+    return min(crowding[slot] for slot in eligible)

@@ -46,8 +46,8 @@ class WorkerView(BaseModel):
     queued_prompt_tokens: int
     """Not cached, and of requests whose first token was not seen yet."""
     queued_prefill_s: float
-    cache_pressure: float
-    """New prompt tokens of the last minute over the KV capacity."""
+    cache_crowding: float
+    """How much of the KV cache holds what will be asked for again, 0 to 1."""
     resident_blocks: int
     idle_connections: int
     failures: dict[str, int]
@@ -81,7 +81,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         inflight_requests=fleet.inflight[slot],
         queued_prompt_tokens=fleet.queued_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
-        cache_pressure=round(fleet.pressure[slot], 6),
+        cache_crowding=round(fleet.crowding[slot], 6),
         resident_blocks=gateway.balancer.index.resident(slot),
         idle_connections=worker.pool.idle(),
         failures={

@@ -198,7 +198,7 @@ def test_what_nobody_asked_for_within_three_minutes_costs_nothing_and_has_no_hol
 
 def test_what_a_full_virtual_cache_evicted_is_held_no_longer() -> None:
     world = world_of("a")
-    world.fleet.believe_capacity(0, 20 * 128)
+    world.fleet.kv_capacity_tokens[0] = 20 * 128
     world.decide(asks(world, 1))
     sent(world, 0, *TEN)
     sent(world, 0, *range(21, 31))  # twenty blocks: full

@@ -77,11 +77,11 @@ def test_when_all_holders_are_busy_other_busy_workers_are_not_taken_either() -> 
 
 def test_the_wait_has_the_queue_and_the_pressure_of_the_kv_cache() -> None:
     world = world_of("a")
-    world.fleet.believe_capacity(0, 100 * 128)
+    world.fleet.kv_capacity_tokens[0] = 100 * 128
     running = asks(world, *range(1, 76))
     world.dispatch(running)  # 75 of 100 blocks: 0.15 · 0.75 / 0.25 = 0.45 s
     world.add("b")
-    world.fleet.believe_capacity(1, 100 * 128)
+    world.fleet.kv_capacity_tokens[1] = 100 * 128
     world.fleet.queued_tokens[1] = 10_000
     cold = asks(world, 500)
     assert world.decide(cold).slot == 1  # 75 · 128 / 2000 + 0.45 = 5.25 s against 5 s
@@ -97,7 +97,7 @@ def test_the_wait_has_the_queue_and_the_pressure_of_the_kv_cache() -> None:
 
 def test_a_head_in_common_fills_the_kv_cache_once() -> None:
     world = world_of("a")
-    world.fleet.believe_capacity(0, 100 * 128)
+    world.fleet.kv_capacity_tokens[0] = 100 * 128
     for tail in (101, 102, 103):
         request = asks(world, *range(1, 75), tail)
         world.dispatch(request)
@@ -108,7 +108,7 @@ def test_a_head_in_common_fills_the_kv_cache_once() -> None:
     request = asks(world, *range(1, 75), 104, 105, 106)
     world.policy.observe(Dispatched(request, 0, 0), world.now)
     assert world.decide(asks(world, 500)).slot == 1, "80 of 100: the veto, whatever the queue of b"
-    world.fleet.believe_capacity(1, 1.0)
+    world.fleet.kv_capacity_tokens[1] = 1.0
     world.policy.observe(Dispatched(asks(world, 600), 1, 0), world.now)
     assert world.decide(asks(world, 500)).slot == 0, "a veto on all is none"
 

@@ -253,7 +253,7 @@ def test_a_worker_that_comes_back_is_empty_and_gets_work_again() -> None:
 
 
 def test_a_worker_whose_first_happening_is_a_start_is_absent_until_then() -> None:
-    trace = chats(9, 80)
+    trace = chats(9, 300, per_s=40.0)
     records, _ = simulate(trace, config(happenings=("50%:start:-1",)))
     half = 0.5 * max(trace.arrivals_s)
     took = [records.arrived_s[row] for row in range(len(trace)) if records.worker[row] == 3]

@@ -26,8 +26,8 @@ def texts(policy: PolicySpec, ranges: str | None = None) -> list[str]:
 def test_defaults_become_ranges_of_eight_times_less_to_eight_times_more() -> None:
     assert texts(PolicySpec("cache_aware")) == [
         "miss_price=0.25..16:log",
-        "rent_price=0.25..16:log",
-        "decode_s=0.0025..0.16:log",
+        "rent_price=1..64:log",
+        "decode_s=0.0005..0.032:log",
     ]
 
 

@@ -1,0 +1,151 @@
+"""What `cache_aware` promises: its price by hand, and what each of its terms is for."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+
+import pytest
+
+from warmroute_policies.algorithms.cache_aware import CacheAware
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.config import BalancerConfig, CacheAwareConfig
+from warmroute_policies.latency import PrefillPrice
+from warmroute_policies.rehearsal import World
+from warmroute_policies.types import Outcome, RoutingRequest, Usage, WorkerSpec
+
+PRICE = PrefillPrice(2e-5, 8e-10)
+LINEAR_S, QUADRATIC_S = PRICE.linear_s, PRICE.quadratic_s
+
+
+def world_of(*names: str, config: CacheAwareConfig | None = None, **facts: float) -> World:
+    world = World(CacheAware(config))
+    for name in names:
+        world.add(name, **facts)
+    return world
+
+
+def prefill_s(world: World, slot: int, missing: int, prompt: int) -> float:
+    return world.fleet.prefill_seconds(slot, missing, prompt)
+
+
+def test_the_price_of_every_term_by_hand() -> None:
+    config = CacheAwareConfig(miss_price=3.0, rent_price=5.0, decode_s=0.01)
+    world = world_of("a", "b", config=config)
+    world.fleet.crowding[:] = [0.75, 0.25]
+    world.fleet.inflight[:] = [4, 7]
+    request = world.request(1, blocks=64)
+    view = world.view(request, {0: 4_096})
+    a, b = world.policy.explain(request, view, world.now)
+    n = view.prompt_tokens
+    assert a.shares_s == pytest.approx(
+        {
+            "rtt": 0.0,
+            "queue": 0.0,
+            "miss": 3.0 * prefill_s(world, 0, n - 4_096, n),
+            "rent": 5.0 * 0.5 * prefill_s(world, 0, n - 4_096, n),
+            "decode": 0.04,
+        }
+    )
+    assert b.shares_s["rent"] == 0.0
+    assert b.shares_s["miss"] == pytest.approx(3.0 * prefill_s(world, 1, n, n))
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["equal workers", "unequal workers"])
+@pytest.mark.parametrize("seed", range(40))
+def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, alike: bool) -> None:
+    chance = random.Random(seed)
+    world = World(CacheAware())
+    for name in "abcdef":
+        world.add(name, weight=1.0 if alike else chance.choice([0.5, 1.0, 3.0]))
+    if chance.random() < 0.5:
+        world.mark("c", healthy=False)
+    for slot in range(6):
+        world.fleet.crowding[slot] = chance.choice([0.0, chance.random(), 1.0])
+        for number in range(chance.randrange(4)):
+            world.fleet.book(slot, 100 * slot + number, 9_000, chance.randrange(9_000), world.now)
+    for _ in range(20):
+        request = world.request(chance.randrange(5), blocks=chance.choice([4, 80, 600]))
+        held = {slot: 64 * chance.randint(1, 8) for slot in range(6) if chance.random() < 0.4}
+        view = world.view(request, held)
+        prices = {row.worker: row.total_s for row in world.policy.explain(request, view, world.now)}
+        chosen = world.fleet.worker_id(world.decide(request, held).slot)
+        assert prices[chosen] == pytest.approx(min(prices.values()), abs=1e-9)
+
+
+def test_new_material_goes_to_the_slow_worker_with_room_and_not_to_the_fast_one_that_is_full() -> None:
+    world = world_of("fast", "fast2")
+    world.add("slow", weight=0.3)
+    fresh = world.request(1, blocks=100)
+    assert world.decide(fresh).slot in (0, 1)
+    world.fleet.crowding[:] = [0.9, 0.9, 0.0]
+    assert world.decide(fresh).slot == 2
+    assert world.decide(fresh, {0: 12_000}).slot == 0, "who is warm stays where it is warm"
+
+
+def test_caches_that_are_all_crowded_alike_change_no_decision() -> None:
+    for crowding in (0.0, 0.5, 1.0):
+        world = world_of("a", "b", "c")
+        world.fleet.crowding[:] = [crowding] * 3
+        world.fleet.book(0, 900, 20_000, 9_000, world.now)
+        request = world.request(1, blocks=64)
+        assert world.decide(request, {0: 6_000}).slot != 0, "the queue is longer than the prefill is worth"
+        assert world.decide(request, {0: 8_000, 1: 7_800}).slot == 1
+
+
+def test_a_crowded_worker_that_may_not_be_chosen_is_no_measure_of_the_others() -> None:
+    world = world_of("a", "b", "idle")
+    world.fleet.crowding[:] = [0.8, 0.8, 0.0]
+    world.mark("idle", healthy=False)
+    request = world.request(1, blocks=64)
+    rows = world.policy.explain(request, world.view(request), world.now)
+    assert [row.shares_s["rent"] for row in rows if row.eligible] == [0.0, 0.0]
+
+
+def test_a_worker_fills_up_and_new_sessions_go_where_there_is_room() -> None:
+    """Sessions that come back every 10 s, in a balancer with real books and a real index: once what is alive
+    fills the first worker, new sessions go to the second one although it is slower."""
+    balancer = Balancer(CacheAware(), BalancerConfig(default_price=PRICE))
+    balancer.add_worker(WorkerSpec("fast", kv_capacity_tokens=200_000), 0.0)
+    balancer.add_worker(WorkerSpec("slow", weight=0.6, kv_capacity_tokens=200_000), 0.0)
+    homes: dict[int, set[str]] = {}
+    request_id = 0
+    for turn in range(30):
+        for session in range(min(turn + 1, 20)):
+            now = turn * 10.0 + session * 0.4
+            request_id += 1
+            blocks = PromptBlocks.from_ids(
+                range(session * 1_000 + 1, session * 1_000 + 81), tokens_per_block=128.0
+            )
+            worker = balancer.route(RoutingRequest(request_id, "m", blocks, 10_240), now).worker
+            homes.setdefault(session, set()).add(worker)
+            balancer.first_token(request_id, now + 0.1)
+            balancer.finish(request_id, Outcome.OK, Usage(10_240, 20, None), now + 0.3)
+            balancer.tick(now + 0.35)
+    assert homes[0] == {"fast"}
+    assert sum("slow" in workers for workers in homes.values()) >= 6
+    assert all(len(workers) == 1 for workers in homes.values()), "nobody moves"
+
+
+def test_a_hot_prefix_gets_a_second_home_when_waiting_costs_more_than_computing() -> None:
+    world = world_of("a", "b")
+    request = world.request(1, blocks=64)
+    hit = {0: 8_000}
+    n = world.view(request, hit).prompt_tokens
+    theta = CacheAwareConfig().miss_price
+    worth_s = theta * (prefill_s(world, 1, n, n) - prefill_s(world, 0, n - 8_000, n))
+    missing = 0
+    while prefill_s(world, 0, missing + 100, missing + 100) < worth_s - 0.02:  # less two requests in flight
+        missing += 100
+    world.fleet.book(0, 900, missing, missing, world.now)
+    assert world.decide(request, hit).slot == 0
+    world.fleet.book(0, 901, 2_000, 2_000, world.now)
+    assert world.decide(request, hit).slot == 1
+
+
+def test_parameters_out_of_range_are_refused() -> None:
+    for wrong in ({"miss_price": -1.0}, {"rent_price": -0.1}, {"decode_s": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            CacheAwareConfig(**wrong)
+    assert CacheAwareConfig(miss_price=0.0, rent_price=0.0).decode_s < inf
