@@ -253,10 +253,12 @@ class Balancer:
         request_id, blocks = request.request_id, request.blocks
         settled = fleet.queued_prefill_s[slot] == 0.0
         fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
-        insertion = None
+        insertion, own_tokens = None, prompt_tokens
         if blocks.count >= _LEAST_BLOCKS:
             insertion = self.index.insert(slot, blocks, match)
+            own_tokens -= insertion.shared * prompt_tokens // blocks.count
             self.reuse.learn(insertion, match.depth, self.index.evicted(blocks, match.depth), now)
+        fleet.hold(slot, request_id, own_tokens)
         worker = fleet.ids[slot]
         if request.session is not None:
             self.sessions.seen(request.session, worker, prompt_tokens, now)

@@ -76,12 +76,15 @@ class CacheAwareConfig:
     """θ: what a second of avoidable prefill costs, in seconds of delay."""
     rent_price: float = 8.0
     """φ: price of room in a cache that is in use, beside one that has room."""
+    memory_s: float = 1.0
+    """g: delay by a KV cache that requests in flight fill; with the square of the share that they fill."""
     decode_s: float = 0.004
     """d: delay that one more request in flight adds."""
 
     def __post_init__(self) -> None:
         require(self.miss_price >= 0, "miss_price must not be negative")
         require(self.rent_price >= 0, "rent_price must not be negative")
+        require(self.memory_s >= 0, "memory_s must not be negative")
         require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
 
 

@@ -59,6 +59,11 @@ class Fleet:
         """Believed KV capacity; `inf` while nothing is known."""
         self.crowding: list[float] = []
         """How much of the KV cache holds what will be asked for again, 0 to 1 (`reuse`)."""
+        self.active_tokens: list[int] = []
+        """KV that the requests in flight hold and share with nobody: their prompts less what others begin
+        with too."""
+        self.filled: list[float] = []
+        """The same over the KV capacity; 0 while that is not known."""
         self.revision = 0
         """Grows whenever prices change: what is derived from them may be kept that long."""
         self.ready_at: list[float] = []
@@ -72,6 +77,8 @@ class Fleet:
         self._prefills: dict[int, dict[int, tuple[float, int, bool]]] = {}
         """Slot to what waits there in order: request to its seconds, its tokens, and whether its first
         token will be seen. Slots without a prefill are missing."""
+        self._holds: dict[int, int] = {}
+        """By request in flight: its part of `active_tokens`."""
 
     # --- workers ------------------------------------------------------------------------------
 
@@ -100,6 +107,8 @@ class Fleet:
         known = spec.kv_capacity_tokens
         self.kv_capacity_tokens[slot] = inf if known is None else float(known)
         self.crowding[slot] = 0.0
+        self.active_tokens[slot] = 0
+        self.filled[slot] = 0.0
         self._head_since[slot] = now
         self._seen_waiting[slot] = 0
         self.ready_at[slot] = -inf
@@ -159,6 +168,7 @@ class Fleet:
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
             self.kv_capacity_tokens, self.crowding, self.ready_at, self.least_queue_s, self._head_since,
+            self.active_tokens, self.filled,
             self._seen_waiting,
         )  # fmt: skip
 
@@ -198,6 +208,12 @@ class Fleet:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
             self._measure(slot, prefills)
 
+    def hold(self, slot: int, request_id: int, own_tokens: int) -> None:
+        """Writes. A request booked on the slot holds so many tokens of KV that it shares with nobody."""
+        self._holds[request_id] = own_tokens
+        self.active_tokens[slot] += own_tokens
+        self.filled[slot] = self.active_tokens[slot] / self.kv_capacity_tokens[slot]
+
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
         prefills = self._prefills.get(slot)
@@ -221,6 +237,8 @@ class Fleet:
     def release(self, slot: int, request_id: int, now: float) -> None:
         """Writes. A request booked on the slot ended."""
         self.inflight[slot] -= 1
+        self.active_tokens[slot] -= self._holds.pop(request_id, 0)
+        self.filled[slot] = self.active_tokens[slot] / self.kv_capacity_tokens[slot]
         if slot in self._prefills:
             self.prefill_done(slot, request_id, now)
 

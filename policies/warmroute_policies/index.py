@@ -68,13 +68,16 @@ class Match:
 class Insertion:
     """What an insert found, for feedback once the engine has answered."""
 
-    __slots__ = ("count", "held", "trail")
+    __slots__ = ("count", "held", "shared", "trail")
 
-    def __init__(self, held: int, count: int, trail: Trail) -> None:
+    def __init__(self, held: int, count: int, shared: int, trail: Trail) -> None:
         self.held = held
         """Leading blocks that the slot was believed to hold before."""
         self.count = count
         """Blocks of the prompt."""
+        self.shared = shared
+        """Leading blocks up to where another prompt that is known goes on differently: a system prompt, or
+        documents. What is behind them is this prompt's own."""
         self.trail = trail
 
 
@@ -172,10 +175,11 @@ class PrefixIndex:
         elif depth:
             node = use_known(tree, lane, node, depth, trail)
         else:
-            return Insertion(0, 0, trail)
+            return Insertion(0, 0, 0, trail)
         lane.used(node, self._tick)
+        shared = _shared_depth(node)
         self._make_room(lane)
-        return Insertion(match.depths.get(slot, 0), count, trail)
+        return Insertion(match.depths.get(slot, 0), count, shared, trail)
 
     # --- forgetting ---------------------------------------------------------------------------
 
@@ -411,3 +415,11 @@ class PrefixIndex:
 
 def _oldest_use(lane: Lane) -> int:
     return lane.epochs[0].tick
+
+
+def _shared_depth(node: Node) -> int:
+    """Reads. Where the path to the node last had more than one way to go on."""
+    above = node.parent
+    while above is not None and above.children < 2 and above.parent is not None:
+        above = above.parent
+    return 0 if above is None else above.end

@@ -31,9 +31,10 @@ def prefill_s(world: World, slot: int, missing: int, prompt: int) -> float:
 
 
 def test_the_price_of_every_term_by_hand() -> None:
-    config = CacheAwareConfig(miss_price=3.0, rent_price=5.0, decode_s=0.01)
+    config = CacheAwareConfig(miss_price=3.0, rent_price=5.0, memory_s=0.8, decode_s=0.01)
     world = world_of("a", "b", config=config)
     world.fleet.crowding[:] = [0.75, 0.25]
+    world.fleet.filled[:] = [0.5, 0.0]
     world.fleet.inflight[:] = [4, 7]
     request = world.request(1, blocks=64)
     view = world.view(request, {0: 4_096})
@@ -45,6 +46,7 @@ def test_the_price_of_every_term_by_hand() -> None:
             "queue": 0.0,
             "miss": 3.0 * prefill_s(world, 0, n - 4_096, n),
             "rent": 5.0 * 0.5 * prefill_s(world, 0, n - 4_096, n),
+            "memory": 0.8 * 0.25,
             "decode": 0.04,
         }
     )
@@ -63,6 +65,7 @@ def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, a
         world.mark("c", healthy=False)
     for slot in range(6):
         world.fleet.crowding[slot] = chance.choice([0.0, chance.random(), 1.0])
+        world.fleet.filled[slot] = chance.choice([0.0, chance.random()])
         for number in range(chance.randrange(4)):
             world.fleet.book(slot, 100 * slot + number, 9_000, chance.randrange(9_000), world.now)
     for _ in range(20):
@@ -128,6 +131,15 @@ def test_a_worker_fills_up_and_new_sessions_go_where_there_is_room() -> None:
     assert all(len(workers) == 1 for workers in homes.values()), "nobody moves"
 
 
+def test_a_worker_whose_cache_requests_in_flight_fill_gets_no_more_of_them() -> None:
+    world = world_of("a", "b")
+    request = world.request(1, blocks=16)
+    world.fleet.filled[:] = [0.2, 0.9]
+    assert world.decide(request, {1: 1_024}).slot == 0, "warm, but whoever comes there waits for memory"
+    world.fleet.filled[:] = [0.2, 0.21]
+    assert world.decide(request, {1: 1_024}).slot == 1
+
+
 def test_a_hot_prefix_gets_a_second_home_when_waiting_costs_more_than_computing() -> None:
     world = world_of("a", "b")
     request = world.request(1, blocks=64)
@@ -145,7 +157,7 @@ def test_a_hot_prefix_gets_a_second_home_when_waiting_costs_more_than_computing(
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    for wrong in ({"miss_price": -1.0}, {"rent_price": -0.1}, {"decode_s": 0.0}):
+    for wrong in ({"miss_price": -1.0}, {"rent_price": -0.1}, {"memory_s": -1.0}, {"decode_s": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             CacheAwareConfig(**wrong)
     assert CacheAwareConfig(miss_price=0.0, rent_price=0.0).decode_s < inf

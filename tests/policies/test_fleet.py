@@ -74,6 +74,19 @@ def test_the_capacity_that_a_spec_declares_is_the_first_belief() -> None:
     assert fleet.kv_capacity_tokens == [10_000.0, inf]
 
 
+def test_what_requests_in_flight_hold_fills_the_cache_until_they_end() -> None:
+    fleet = fleet_of(WorkerSpec("a", kv_capacity_tokens=10_000), WorkerSpec("b"))
+    for request_id, slot, own_tokens in ((1, 0, 3_000), (2, 0, 1_000), (3, 1, 4_000)):
+        fleet.book(slot, request_id, 5_000, 4_000, 0.0)
+        fleet.hold(slot, request_id, own_tokens)
+    assert (fleet.active_tokens, fleet.filled) == ([4_000, 4_000], [0.4, 0.0])
+    fleet.prefill_done(0, 1, 1.0)
+    assert fleet.filled[0] == 0.4, "decoding holds memory too"
+    fleet.release(0, 1, 2.0)
+    fleet.release(1, 3, 2.0)
+    assert (fleet.active_tokens, fleet.filled) == ([1_000, 0], [0.1, 0.0])
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -449,3 +449,15 @@ def test_the_nodes_of_a_long_forgotten_conversation_are_freed_without_harm() -> 
     checked = {**os.environ, "PYTHONMALLOC": "debug"}
     done = subprocess.run([sys.executable, "-c", DEAD_CHAIN], env=checked, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_what_a_prompt_shares_ends_where_another_one_goes_on_differently(chance: random.Random) -> None:
+    index = PrefixIndex()
+    system = [chance.getrandbits(64) for _ in range(10)]
+    one, other = ([*system, *(chance.getrandbits(64) for _ in range(20))] for _ in range(2))
+    grown = [*one, *(chance.getrandbits(64) for _ in range(5))]
+    assert insert(index, 0, PromptBlocks.from_ids(one)).shared == 0
+    assert insert(index, 1, PromptBlocks.from_ids(other)).shared == 10
+    assert insert(index, 0, PromptBlocks.from_ids(grown)).shared == 10, "to grow is not to share"
+    assert insert(index, 0, PromptBlocks.from_ids(system)).shared == 0, "nothing is before it that could be"
+    assert insert(index, 0, unique(chance, 5)).shared == 0

@@ -2,7 +2,7 @@
 
 Marginal-cost routing: argmin over the eligible workers i of a price in seconds of predicted delay,
 
-    J_i = rtt_i + q_i + (θ + φ·r_i)·W_i(m_i) + d·B_i
+    J_i = rtt_i + q_i + (θ + φ·r_i)·W_i(m_i) + g·(K_i / C_i)² + d·B_i
     W_i(m) = a_i·m + b_i·m·(n − m/2)       prefill time of m missing tokens at the end of a prompt of n
     r_i = crowding_i − min over the eligible workers
 
@@ -11,6 +11,8 @@ Marginal-cost routing: argmin over the eligible workers i of a price in seconds 
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). Where all caches are alike there is no rent: it
           brings new material to workers with room, and never moves sessions about among full ones
+    g     price of memory: K_i is the KV that requests in flight hold on i and share with nobody, C_i the
+          capacity. Who finds no room waits until somebody ends, and that is felt from about half on
     d·B_i decode interference: every request in flight slows the others; also the tie-break
 
 Nothing is pinned. A session stays because leaving costs θ·W(prefix); a hot prefix gets a second home
@@ -68,7 +70,7 @@ class CacheAware:
         """Writes nothing: the fleet's books say all."""
 
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
-        """Reads. The five terms of J for every worker, in seconds."""
+        """Reads. The six terms of J for every worker, in seconds."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         rows = []
@@ -80,6 +82,7 @@ class CacheAware:
                 "queue": queue_s[slot],
                 "miss": config.miss_price * prefill_s,
                 "rent": config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded) * prefill_s,
+                "memory": config.memory_s * fleet.filled[slot] ** 2,
                 "decode": config.decode_s * fleet.inflight[slot],
             }
             total_s = sum(shares_s.values()) + view.gate_s[slot]
@@ -98,6 +101,7 @@ class CacheAware:
             self._follow(fleet)
         theta, phi, d, n = config.miss_price, config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
+        g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
         theta -= phi * _least_crowded(view)  # so that crowding itself may stand for r below
         if self._uniform:
@@ -106,15 +110,24 @@ class CacheAware:
             one = view.eligible[0]
             rent = phi * (linear[one] * (n - common) + quadratic[one] * (n * n - common * common) / 2)
             cost = [
-                (q if (q := ready - now) > least else least) + d * b + rent * r
-                for ready, least, b, r in zip(fleet.ready_at, fleet.least_queue_s, fleet.inflight, crowding)  # noqa: B905
+                (q if (q := ready - now) > least else least) + d * b + g * f * f + rent * r
+                for ready, least, b, f, r in zip(  # noqa: B905
+                    fleet.ready_at, fleet.least_queue_s, fleet.inflight, filled, crowding
+                )
             ]
         else:
             area = n * n / 2
             cost = [
-                q + d * b + (theta + phi * r) * (n * a + area * c) + rtt
-                for q, b, r, a, c, rtt in zip(
-                    fleet.queue_s(now), fleet.inflight, crowding, linear, quadratic, fleet.rtt_s, strict=True
+                q + d * b + g * f * f + (theta + phi * r) * (n * a + area * c) + rtt
+                for q, b, f, r, a, c, rtt in zip(
+                    fleet.queue_s(now),
+                    fleet.inflight,
+                    filled,
+                    crowding,
+                    linear,
+                    quadratic,
+                    fleet.rtt_s,
+                    strict=True,
                 )
             ]
         for depth, hit in tokens_at.items():
