@@ -442,7 +442,7 @@ def test_workers_declare_their_capacity_times_the_error_and_keep_their_room() ->
     assert [worker.capacity_tokens for worker in simulation.workers] == [100_000] * 2
 
 
-@pytest.mark.parametrize("error", [{"price_error": 0.0}, {"capacity_error": -1.0}])
-def test_errors_that_are_no_factors_are_refused(error: dict[str, float]) -> None:
+@pytest.mark.parametrize(("name", "error"), [("price_error", 0.0), ("capacity_error", -1.0)])
+def test_errors_that_are_no_factors_are_refused(name: str, error: float) -> None:
     with pytest.raises(ValueError, match="factors above 0"):
-        config(2, **error)
+        dataclasses.replace(config(2), **{name: error})  # type: ignore[arg-type]
