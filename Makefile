@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-beliefs bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside othe
 
 bench-routing: $(READY) ## Every routing policy in the simulator, beside what none can beat (1 h; ARGS=--quick 5 min)
 	$(BIN)/python bench/routing.py $(ARGS)
+
+bench-beliefs: $(READY) ## cache_aware with wrong capacities, wrong prices, emptied caches, and as replicas (3 min; ARGS=--quick 1 min)
+	$(BIN)/python bench/beliefs.py $(ARGS)
 
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)

@@ -24,6 +24,7 @@ from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetCh
 from warmroute_policies.pools import Pools
 from warmroute_policies.reuse import Reuse
 from warmroute_policies.sessions import Sessions
+from warmroute_policies.speed import LearnedPrices
 from warmroute_policies.token_ratio import TokenRatio
 from warmroute_policies.types import (
     CostShares,
@@ -60,7 +61,8 @@ class _InFlight:
     """One request between `route` and `finish`."""
 
     __slots__ = (
-        "booked", "decision", "dispatched_at", "failed", "first_token_at", "insertion", "request", "settled"
+        "beside", "booked", "decision", "dispatched_at", "failed", "first_token_at", "insertion", "request",
+        "settled",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +72,7 @@ class _InFlight:
         dispatched_at: float,
         insertion: Insertion | None,
         settled: bool,
+        beside: int,
         failed: tuple[WorkerId, ...],
     ) -> None:
         self.request = request
@@ -79,6 +82,8 @@ class _InFlight:
         """What the index found at the insert; None: the prompt has no blocks, or that cache is gone."""
         self.settled = settled
         """No prefill was waiting on the slot: what was predicted was cached already."""
+        self.beside = beside
+        """Requests in flight on the slot at dispatch, without this one."""
         self.failed = failed
         """Ids and not slots: a slot may meanwhile be another worker's."""
         self.first_token_at: float | None = None
@@ -97,7 +102,7 @@ class Statistics(Frozen, frozen=True, gc=False):
 
 
 class Balancer:
-    """State: the fleet with its work in flight, the prefix index, beliefs about capacity and token
+    """State: the fleet with its work in flight, the prefix index, beliefs about capacity, prices and token
     lengths, sessions, recent answers, the requests in flight, and the policy."""
 
     def __init__(self, policy: Policy, config: BalancerConfig | None = None) -> None:
@@ -111,6 +116,12 @@ class Balancer:
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
         self.ratio = TokenRatio(self.config.bytes_per_token)
+        self.learned_prices = LearnedPrices(
+            self.config.prices, self.config.default_price, self.config.learned_prices
+        )
+        if self.config.learn_prices:
+            for worker_class in self.config.learned_prices:
+                self.fleet.set_price(worker_class, self.learned_prices.price(worker_class))
         self._pools = Pools(self.fleet)
         self._in_flight: dict[int, _InFlight] = {}
         self._no_match = self.index.match(NO_BLOCKS)
@@ -169,6 +180,8 @@ class Balancer:
             if outcome is _OK:
                 if usage is not None:
                     self._learn(flight, usage)
+                if self.config.learn_prices:
+                    self._learn_price(flight, usage)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
         if self._policy_learns:
@@ -251,7 +264,7 @@ class Balancer:
         hit_tokens = hits.tokens(slot)
         fleet = self.fleet
         request_id, blocks = request.request_id, request.blocks
-        settled = fleet.queued_prefill_s[slot] == 0.0
+        settled, beside = fleet.queued_prefill_s[slot] == 0.0, fleet.inflight[slot]
         fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
         insertion, own_tokens = None, prompt_tokens
         if blocks.count >= _LEAST_BLOCKS:
@@ -274,7 +287,7 @@ class Balancer:
         )
         if self._policy_learns:
             self.policy.observe(Dispatched(request, slot, hit_tokens), now)
-        return _InFlight(request, decision, now, insertion, settled, failed)
+        return _InFlight(request, decision, now, insertion, settled, beside, failed)
 
     def _unbook(self, flight: _InFlight, now: float) -> None:
         """Writes. Takes a booked request off its worker's books."""
@@ -310,6 +323,26 @@ class Balancer:
         if (usage.completion_tokens or 0) >= _ANSWER_TOKENS_MIN:
             total_tokens = prompt_tokens + (usage.completion_tokens or 0)
             self.answers.add(blocks.id_at(blocks.count - 1), Answered(slot, blocks.end(), total_tokens))
+
+    def _learn_price(self, flight: _InFlight, usage: Usage | None) -> None:
+        """Writes. What a prefill costs, from one that found nobody waiting and was seen to end. What was
+        computed is the engine's word, or else the prediction's."""
+        decision, first_token_at = flight.decision, flight.first_token_at
+        if first_token_at is None or not flight.settled or decision.attempt or not flight.request.stream:
+            return
+        prompt_tokens, cached_tokens = decision.prompt_tokens, decision.predicted_hit_tokens
+        if usage is not None:
+            prompt_tokens = usage.prompt_tokens or prompt_tokens
+            if usage.cached_tokens is not None:
+                cached_tokens = usage.cached_tokens
+        spec = self.fleet.spec(decision.slot)
+        seconds = max(0.0, first_token_at - flight.dispatched_at - spec.rtt_s) * spec.weight
+        worker_class = spec.worker_class
+        price = self.learned_prices.learn(
+            worker_class, seconds, prompt_tokens - cached_tokens, prompt_tokens, flight.beside
+        )
+        if price is not None:
+            self.fleet.set_price(worker_class, price)
 
     # --- the fleet ----------------------------------------------------------------------------
 

@@ -38,6 +38,10 @@ class BalancerConfig:
     index_max_bytes: int = 1 << 30
     sessions_max: int = 100_000
     capacity_feedback: bool = True
+    learn_prices: bool = True
+    """Prices follow the times to first token; they begin at `learned_prices`."""
+    learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
+    """By worker class, what was learned earlier; a class that is missing begins at its price above."""
 
     def __post_init__(self) -> None:
         require(self.bytes_per_token > 0, "bytes_per_token must be above 0")

@@ -150,6 +150,14 @@ class Fleet:
         """Reads."""
         return self.spec(slot).worker_id
 
+    def set_price(self, worker_class: str, price: PrefillPrice) -> None:
+        """Writes. A new price for a class and its workers, present and to come; what is booked already
+        keeps the seconds it was booked with."""
+        self._prices[worker_class] = price
+        for slot, spec in self.slots():
+            if spec.worker_class == worker_class:
+                self._reprice(slot)
+
     def _reprice(self, slot: int) -> None:
         spec = self.spec(slot)
         price = self._prices.get(spec.worker_class, self._default_price)
@@ -161,7 +169,7 @@ class Fleet:
 
     def state(self) -> tuple[object, ...]:
         """Reads. All that can be written, to compare or to copy."""
-        return (*self._columns(), self.slot_of, self._prefills, self.revision)
+        return (*self._columns(), self.slot_of, self._prefills, self._prices, self.revision)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (

@@ -23,6 +23,7 @@ from warmroute.gateway import Gateway
 from warmroute.journal import JournalFile
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
+from warmroute.prices import read_prices, write_prices
 from warmroute.series import Metrics
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
@@ -39,6 +40,9 @@ _BACKLOG = 4096
 
 # Time-outs are in seconds; this is how late one may be noticed.
 _TICK_S = 1.0
+
+# A crash loses what was learned since; a price moves within minutes, and a file of a kilobyte costs 0.1 ms.
+_KEEP_PRICES_S = 60.0
 
 # Between two rounds of upkeep while some is left: 200 steps each 20 ms are a twentieth of the loop's time.
 _UPKEEP_S = 0.02
@@ -65,12 +69,14 @@ def run(settings: Settings) -> int:
 
 
 def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
-    """Everything but the sockets. Raises ConfigError when the policy cannot be made."""
+    """Everything but the sockets. Raises ConfigError when the policy cannot be made or the file of learned
+    prices cannot be read."""
     name = "session_sticky" if settings.session_sticky else settings.policy
     params = dict(settings.policy_param)
     if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
         params = {"inner": settings.policy, **{f"{INNER}{key}": value for key, value in params.items()}}
-    config = balancer_config(settings)
+    path = settings.learned_prices_file
+    config = balancer_config(settings, None if path is None else read_prices(path))
     policy = load_policy(name, params, settings.seed)
     balancer = (
         Balancer(policy, config)
@@ -131,6 +137,7 @@ async def _serve(settings: Settings) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        _keep_prices(gateway)
     return 1 if broken else 0
 
 
@@ -166,6 +173,7 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
     and the request path makes no cycles. The control plane does: what was made in the last second is looked
     through here, 0.1 ms for two thousand new prompts.
     """
+    keep_prices_at = monotonic() + _KEEP_PRICES_S
     while True:
         due = monotonic() + _TICK_S
         while gateway.balancer.tick(monotonic()) and monotonic() + _UPKEEP_S < due:  # noqa: ASYNC110
@@ -176,7 +184,17 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
         gateway.tick(now)
         if journal is not None:
             journal.flush()
+        if now >= keep_prices_at:
+            keep_prices_at = now + _KEEP_PRICES_S
+            _keep_prices(gateway)
         gc.collect(1)
+
+
+def _keep_prices(gateway: Gateway) -> None:
+    """Writes what was learned of prices to the operator's file, if there is one."""
+    path = gateway.settings.learned_prices_file
+    if path is not None and gateway.settings.learn_prices:
+        write_prices(path, gateway.balancer.learned_prices.prices())
 
 
 def _raise_file_limit() -> None:

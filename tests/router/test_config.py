@@ -309,6 +309,7 @@ def test_the_core_gets_its_own_defaults_back() -> None:
         core.index_max_bytes,
         core.capacity_feedback,
     )
+    assert (config.learn_prices, config.learned_prices) == (core.learn_prices, core.learned_prices)
 
 
 def fitted(folder: Path, c1: float = 25.0) -> str:

@@ -208,13 +208,15 @@ class Traffic:
         assert decision.attempt == len(failed)
         assert 0 <= decision.predicted_hit_tokens <= decision.reusable_tokens <= decision.prompt_tokens
         self.last[decision.request_id] = decision
+        spec = self.workers[decision.worker]
+        price = self.balancer.learned_prices.price(spec.worker_class)
         missing = decision.prompt_tokens - decision.predicted_hit_tokens
         self.flights[decision.request_id] = Flight(
             model,
             decision.worker,
             failed,
             missing,
-            PRICE.seconds(missing, decision.prompt_tokens) / self.workers[decision.worker].weight,
+            price.seconds(missing, decision.prompt_tokens) / spec.weight,
         )
 
     def _mark(self, marked: set[str], tell: Callable[[str, bool], None]) -> None:

@@ -5,16 +5,21 @@ Every latency preset in use is a worker class of its own, so that a fleet may mi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from warmroute.config.backends import Backend
 from warmroute.config.presets import price_of
 from warmroute.config.settings import Settings
 from warmroute_policies.config import BalancerConfig
-from warmroute_policies.latency import PRESETS
+from warmroute_policies.latency import PRESETS, PrefillPrice
 from warmroute_policies.types import WorkerSpec
 
 
-def balancer_config(settings: Settings) -> BalancerConfig:
-    """What every policy shares. Later workers may name any built-in preset, so all of them have a price."""
+def balancer_config(
+    settings: Settings, learned_prices: Mapping[str, PrefillPrice] | None = None
+) -> BalancerConfig:
+    """What every policy shares. Later workers may name any built-in preset, so all of them have a price;
+    `learned_prices` is what an earlier router learned."""
     fitted = {
         settings.latency_preset,
         *(backend.preset or settings.latency_preset for backend in settings.backend),
@@ -25,6 +30,8 @@ def balancer_config(settings: Settings) -> BalancerConfig:
         bytes_per_token=settings.bytes_per_token,
         index_max_bytes=int(settings.index_max_bytes),
         capacity_feedback=settings.capacity_feedback,
+        learn_prices=settings.learn_prices,
+        learned_prices=learned_prices or {},
     )
 
 

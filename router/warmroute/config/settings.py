@@ -128,6 +128,17 @@ class Settings(BaseSettings):
         _CORE["capacity_feedback"],
         "Correct the believed size of a worker's KV cache by the cached tokens that it reports.",
     )
+    learn_prices: Switch = _setting(
+        "workers",
+        _CORE["learn_prices"],
+        "Correct the preset's price of a prefill by the times to first token.",
+    )
+    learned_prices_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "workers",
+        None,
+        "Keep what was learned of prices here over restarts: read at the start if it is there, written every "
+        "minute and at the end.",
+    )
     idle_connections_per_worker: CountOrZero = _setting(
         "workers", 256, "Idle connections kept open to one worker."
     )

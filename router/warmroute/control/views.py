@@ -42,6 +42,10 @@ class WorkerView(BaseModel):
     """Believed; null: not known, so nothing is believed evicted."""
     kv_capacity_from: Literal["operator", "engine", "settings", "answers", "nobody"]
     block_tokens: int
+    prefill_us_per_token: float
+    """Believed, of a token after no others; the preset's until answers tell more."""
+    prefill_us_per_token_10k: float
+    """What it costs more for every 10,000 tokens before it."""
     inflight_requests: int
     queued_prompt_tokens: int
     """Not cached, and of requests whose first token was not seen yet."""
@@ -78,6 +82,8 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         kv_capacity_tokens=int(believed) if isfinite(believed) else None,
         kv_capacity_from=_capacity_from(worker, spec.kv_capacity_tokens, believed),
         block_tokens=spec.engine_block_tokens,
+        prefill_us_per_token=round(fleet.linear_s[slot] * 1e6, 3),
+        prefill_us_per_token_10k=round(fleet.quadratic_s[slot] * 1e10, 3),
         inflight_requests=fleet.inflight[slot],
         queued_prompt_tokens=fleet.queued_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),

@@ -58,7 +58,7 @@ class FleetChanges:
         return WorkerSpec(
             worker_id=plan.worker_id,
             weight=plan.weight,
-            kv_capacity_tokens=worker.capacity_tokens,
+            kv_capacity_tokens=max(1, round(worker.capacity_tokens * self._config.capacity_error)),
             engine_block_tokens=plan.engine.block_tokens,
             worker_class=plan.worker_class,
             rtt_s=2 * self._config.network_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from math import gcd
+from math import gcd, inf
 
 from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.events import PolicySpec
@@ -23,7 +23,8 @@ class Spread(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Raises ValueError for a fleet of nobody, for delays below 0, and without a router."""
+    """Raises ValueError for a fleet of nobody, for delays below 0, without a router, and for errors that are
+    no factors."""
 
     fleet: tuple[WorkerPlan, ...]
     policy: PolicySpec
@@ -40,6 +41,10 @@ class RunConfig:
     """How much later than that a router's books learn of first tokens and ends."""
     routers: int = 1
     spread: Spread = Spread.RANDOM
+    price_error: float = 1.0
+    """What routers believe of prefill prices over the truth."""
+    capacity_error: float = 1.0
+    """What workers declare of their KV capacity over the truth."""
 
     def __post_init__(self) -> None:
         if not self.fleet:
@@ -48,6 +53,8 @@ class RunConfig:
             raise ValueError("delays must not be negative")
         if self.routers < 1:
             raise ValueError("there must be at least one router")
+        if not (0 < self.price_error < inf and 0 < self.capacity_error < inf):
+            raise ValueError("errors of prices and of capacity are factors above 0")
 
     @property
     def page_tokens(self) -> int:

@@ -31,5 +31,5 @@ class WorkerPlan:
 
     @property
     def price(self) -> PrefillPrice:
-        """What a router believes of its speed: the truth."""
+        """The truth; what routers believe of it is `RunConfig.price_error` times as much."""
         return self.engine.latency.price

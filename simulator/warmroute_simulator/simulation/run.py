@@ -20,6 +20,7 @@ from math import nan
 from random import Random
 
 from warmroute_policies.balancer import Balancer
+from warmroute_policies.latency import PrefillPrice
 from warmroute_policies.plugins import load_policy
 from warmroute_policies.types import Decision, RoutingRequest, Usage
 from warmroute_policies.types import Outcome as Told
@@ -114,7 +115,11 @@ class Simulation:
 
     def _make_router(self, number: int) -> Router:
         policy, config = self.config.policy, self.config.balancer
-        prices = dict(config.prices) | {plan.worker_class: plan.price for plan in self.config.fleet}
+        error = self.config.price_error
+        prices = dict(config.prices)
+        for plan in self.config.fleet:
+            price = plan.price
+            prices[plan.worker_class] = PrefillPrice(error * price.linear_s, error * price.quadratic_s)
         # Replicas draw lots of their own; one router draws those of the live one with that seed.
         seed = Random(f"policy {policy.seed} {number}").getrandbits(32) if number else policy.seed
         made = load_policy(policy.name, policy.params, seed)

@@ -57,6 +57,9 @@ def settings_of(trace: Trace, config: RunConfig, load: float | None) -> Settings
             settings[name] = getattr(config, name)
     if config.routers > 1:
         settings |= {"routers": config.routers, "spread": config.spread.value}
+    for name in ("price_error", "capacity_error"):
+        if getattr(config, name) != 1.0:
+            settings[name] = getattr(config, name)
     if config.scenario:
         settings["scenario"] = ", ".join(happening.text for happening in config.scenario)
     return settings

@@ -422,3 +422,27 @@ def test_lanes_of_a_closed_loop_are_played_by_the_plan() -> None:
     one, _ = simulate(trace, config(arrivals=ArrivalPlan(lanes=1)))
     many, _ = simulate(trace, config(arrivals=ArrivalPlan(lanes=30)))
     assert one.ended_s > 3 * many.ended_s
+
+
+def test_routers_believe_prices_of_the_truth_times_the_error_and_workers_keep_their_speed() -> None:
+    wrong = config(2, price_error=3.0)
+    simulation = Simulation(lone(3000, 5), wrong, None, frozenset())
+    records = simulation.run()
+    beliefs = simulation.routers[0].balancer.fleet
+    true = PRESETS[PRESET].price
+    assert beliefs.linear_s == pytest.approx([3 * true.linear_s] * 2)
+    assert beliefs.quadratic_s == pytest.approx([3 * true.quadratic_s] * 2)
+    assert columns(records) == columns(simulate(lone(3000, 5), config(2))[0])
+
+
+def test_workers_declare_their_capacity_times_the_error_and_keep_their_room() -> None:
+    simulation = Simulation(lone(3000, 5), config(2, capacity_error=0.25), None, frozenset())
+    simulation.run()
+    assert simulation.routers[0].balancer.fleet.kv_capacity_tokens == [25_000.0] * 2
+    assert [worker.capacity_tokens for worker in simulation.workers] == [100_000] * 2
+
+
+@pytest.mark.parametrize(("name", "error"), [("price_error", 0.0), ("capacity_error", -1.0)])
+def test_errors_that_are_no_factors_are_refused(name: str, error: float) -> None:
+    with pytest.raises(ValueError, match="factors above 0"):
+        dataclasses.replace(config(2), **{name: error})  # type: ignore[arg-type]

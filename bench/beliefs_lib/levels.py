@@ -1,0 +1,98 @@
+"""Where and how routers are made to believe what is not so: places, their loads, and what is wrong.
+
+    load of a place = 0.8 · its knee
+
+Knees are numbers here and are not searched for: at a fixed load two versions of a policy meet the same
+requests, and a change of the knee does not hide a change of what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+from routing_lib.factors import BUSY, Place
+from warmroute_simulator.simulation.config import Spread
+
+KNEES: Final = {
+    Place("agentic", "8", 1_000_000): 2.05,
+    Place("chat_agents", "8", 1_000_000): 2.05,
+    Place("shared_prefix", "8", 250_000): 1.40,
+    Place("mooncake", "8", 1_000_000): 0.825,
+}
+"""By `routing_lib.knees.followed` with `cache_aware` of version 0.1.0 and seed 0: the largest load at which
+nine of ten requests keep the trace's limits."""
+
+SEEDS: Final = 3
+QUICK_SEEDS: Final = 2
+"""The fewest that have an interval."""
+
+CAPACITIES: Final = (1 / 4, 1 / 2, 2.0, 4.0)
+"""Believed over true. Half is what a second model beside the first leaves, a quarter or four times what a
+host tier makes that is counted wrongly."""
+PRICES: Final = (1 / 3, 3.0)
+"""An L40S takes 3.5 times as long as an H100: the preset of the wrong one."""
+REPLICAS: Final = (2, 4)
+
+FLUSHES: Final = ((0.35, 0), (0.50, 2), (0.65, 4), (0.80, 6))
+"""Share of the requests that have come, and the worker that loses its cache then. Each is watched by itself,
+so that one run tells of four; the first comes when caches are full, the last with a fifth of the requests to
+notice it by. Not a share of time: sessions in closed loop end with hours in which hardly any is alive."""
+
+_SIGNS: Final = {1 / 4: "¼", 1 / 3: "⅓", 1 / 2: "½"}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is wrong in a run."""
+
+    name: str
+    capacity_error: float = 1.0
+    price_error: float = 1.0
+    routers: int = 1
+    spread: Spread = Spread.RANDOM
+    flushed: bool = False
+    """Caches of workers are emptied and nobody is told."""
+
+
+TRUE: Final = Variant("nothing is wrong")
+FLUSHED: Final = Variant("caches emptied", flushed=True)
+
+
+def capacity(error: float) -> Variant:
+    """Reads. Workers declare so many times what they hold."""
+    return Variant(f"capacity ×{factor(error)}", capacity_error=error)
+
+
+def price(error: float) -> Variant:
+    """Reads. Routers think that prefill takes so many times as long."""
+    return Variant(f"price ×{factor(error)}", price_error=error)
+
+
+def replicas(routers: int, spread: Spread) -> Variant:
+    """Reads. So many routers, none of which knows of the others."""
+    return Variant(f"{routers} routers, by {spread.value}", routers=routers, spread=spread)
+
+
+def variants(quick: bool) -> list[Variant]:
+    """Reads. The true one first. Quick: the ends of each scale, where most is to be seen."""
+    capacities = CAPACITIES[:: len(CAPACITIES) - 1] if quick else CAPACITIES
+    counts = REPLICAS[-1:] if quick else REPLICAS
+    return [
+        TRUE,
+        *map(capacity, capacities),
+        *map(price, PRICES),
+        FLUSHED,
+        *(replicas(count, spread) for count, spread in product(counts, (Spread.SESSION, Spread.RANDOM))),
+    ]
+
+
+def load_of(place: Place) -> float:
+    """Reads. In the unit of `simulation.load`."""
+    return BUSY * KNEES[place]
+
+
+def factor(error: float) -> str:
+    """Reads. 0.25 → "¼", 4.0 → "4"."""
+    return _SIGNS.get(error, f"{error:g}")
