@@ -36,7 +36,7 @@ from warmroute_policies.latency import PrefillPrice
 _KEEP: Final = 0.995
 
 # What the belief at the beginning is worth in samples: the first few answers do not overturn a measurement,
-# and after a hundred it hardly matters.
+# and after some hundreds it has faded.
 _PRIOR_SAMPLES: Final = 20.0
 
 # Of the tie between α and β, in samples. Prompts of 2,000 tokens hold too little attention to tell β: it is
