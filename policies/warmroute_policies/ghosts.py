@@ -3,7 +3,7 @@
 A ghost is the memory of one step of an eviction: the run of blocks that one slot lost, named by its
 shallowest block. A prompt that asks for that very block again says two things: if the engine still had it,
 that the slot's capacity is believed too small (`capacity`); in any case that what was evicted comes back,
-and how late (`reuse`). A block that several slots lost is the ghost of the last one.
+and how late (`reuse`). A block that several slots lost is one ghost: the last run, and all of the slots.
 
 Bounded: the oldest makes way for the newest, in a ring.
 """
@@ -18,11 +18,12 @@ from warmroute_policies.values import Frozen
 class Ghost(Frozen, frozen=True, gc=False):
     """A run that was evicted."""
 
-    slot: int
+    slots: int
+    """One bit for each slot that lost it."""
     end: int
     """The depth at which it ended, in blocks."""
     tick: int
-    """Of the epoch in which it was last used."""
+    """Of the epoch in which it was last used there."""
 
 
 @final
@@ -39,8 +40,10 @@ class Ghosts:
         self._ring: list[Ghost] = []
         self._next = 0
 
-    def add(self, block_id: int, ghost: Ghost) -> None:
-        """Writes."""
+    def add(self, block_id: int, slot: int, end: int, tick: int) -> None:
+        """Writes. The slot lost the run that begins with this block."""
+        before = self._by_id.get(block_id)
+        ghost = Ghost((0 if before is None else before.slots) | 1 << slot, end, tick)
         self._by_id[block_id] = ghost
         if len(self._ring) < self.limit:
             self._ids.append(block_id)

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from warmroute_policies.audit import check_integrity
 from warmroute_policies.blocks import ID_BYTES, PromptBlocks
-from warmroute_policies.ghosts import Ghost, Ghosts
+from warmroute_policies.ghosts import Ghosts
 from warmroute_policies.presence import Trail, release, use_known, use_path
 from warmroute_policies.pruning import Pruning
 from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
@@ -277,7 +277,12 @@ class PrefixIndex:
         believed too small only if this is true; else it is rounding, or another way to the same text.
         """
         lane, ghost = self._lanes.get(slot), self._ghosts.get(block_id)
-        return lane is not None and ghost is not None and ghost.slot == slot and ghost.tick >= lane.born
+        return (
+            lane is not None
+            and ghost is not None
+            and ghost.slots >> slot & 1 == 1
+            and ghost.tick >= lane.born
+        )
 
     def evicted(self, blocks: PromptBlocks, depth: int) -> list[tuple[int, int]]:
         """Reads. Of a prompt that is known up to `depth`, the runs behind it that were evicted lately: the
@@ -376,7 +381,7 @@ class PrefixIndex:
         floor = int(max(float(node.start), covered - excess))
         if leave_ghost:
             block_id = _id_at(node.ids, (floor - node.start) * ID_BYTES)[0]
-            self._ghosts.add(block_id, Ghost(slot, covered, epoch.tick))
+            self._ghosts.add(block_id, slot, covered, epoch.tick)
         self._evicted += covered - floor
         release(self._tree, lane, node, floor)
         order[node] = None  # what is left of it, or its parent, is next
