@@ -169,7 +169,7 @@ class Fleet:
 
     def state(self) -> tuple[object, ...]:
         """Reads. All that can be written, to compare or to copy."""
-        return (*self._columns(), self.slot_of, self._prefills, self._prices, self.revision)
+        return (*self._columns(), self.slot_of, self._prefills, self._holds, self._prices, self.revision)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
