@@ -23,20 +23,17 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 
 from beliefs_lib.levels import KNEES, QUICK_SEEDS, SEEDS, Variant, load_of, variants
-from beliefs_lib.played import Played, Task, played, task_of
+from beliefs_lib.played import Played, task_of
+from beliefs_lib.playing import play
 from beliefs_lib.verdicts import Row, by_variant, rows_of
 from routing_lib.factors import Place, traces, workers_of
-from routing_lib.progress import Progress
 from routing_lib.provenance import made
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +63,7 @@ def main() -> int:
         for variant in wanted
     ]
     try:
-        runs = play(tasks, options.processes)
+        runs = [run for _, run in play(tasks, options.processes)]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1
@@ -78,26 +75,6 @@ def main() -> int:
     if options.json is not None:
         options.json.write_bytes(encoded(here, wanted, runs, rows))
     return 0
-
-
-def play(tasks: Sequence[Task], processes: int) -> list[Played]:
-    """Writes. Several runs at a time; the first that fails ends all. Raises what it raised, and
-    KeyboardInterrupt."""
-    progress = Progress()
-    progress.expect(sum(task.source.requests for task in tasks))
-    # Born with SIGINT blocked: it is this process that decides what becomes of Ctrl-C.
-    executor = ProcessPoolExecutor(
-        processes, get_context("spawn"), signal.pthread_sigmask, (signal.SIG_BLOCK, {signal.SIGINT})
-    )
-    runs = []
-    try:
-        for done in as_completed([executor.submit(played, task) for task in tasks]):
-            runs.append(done.result())
-            progress.tell(runs[-1].requests)
-    finally:
-        executor.shutdown(cancel_futures=True)
-        progress.end()
-    return runs
 
 
 def show(rows: Sequence[Row]) -> None:

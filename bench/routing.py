@@ -30,10 +30,10 @@ from routing_lib.gathered import gathered
 from routing_lib.page import PLOTS, page, pictures
 from routing_lib.page_verdicts import counts
 from routing_lib.plan import MODES, plan_of
-from routing_lib.progress import Progress
+from routing_lib.playing import play
 from routing_lib.provenance import made
 from routing_lib.results import Quality, decoded, encoded
-from routing_lib.runs import RunFailed, Runs
+from routing_lib.runs import RunFailed
 from routing_lib.store import Store, digest_of_sources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,20 +86,6 @@ def main() -> int:
     write_page(found, options.json)
     print(f"{counts(found)}\n{options.json.with_suffix('.md')} has the rest")
     return 0
-
-
-def play(agenda: Agenda, processes: int) -> None:
-    """Plays what is not in the store yet. Raises RunFailed, KeyboardInterrupt."""
-    progress = Progress()
-    try:
-        with Runs(processes, agenda.store.digest) as runs:
-            while orders := agenda.orders():
-                progress.expect(agenda.left())
-                for run in runs.play(orders):
-                    agenda.store.add(run)
-                    progress.tell(run.requests)
-    finally:
-        progress.end()
 
 
 def write_page(quality: Quality, results: Path) -> None:

@@ -54,6 +54,9 @@ class Variant:
     spread: Spread = Spread.RANDOM
     flushed: bool = False
     """Caches of workers are emptied and nobody is told."""
+    capacity_feedback: bool = True
+    learn_prices: bool = True
+    """As in `BalancerConfig`: whether routers correct what they believe."""
 
 
 TRUE: Final = Variant("nothing is wrong")

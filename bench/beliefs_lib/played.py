@@ -117,7 +117,11 @@ def config_of(task: Task, trace: Trace) -> RunConfig:
     config = RunConfig(
         fleet,
         PolicySpec(POLICY, {}, task.seed),
-        balancer=BalancerConfig(default_price=fleet[0].price),
+        balancer=BalancerConfig(
+            default_price=fleet[0].price,
+            capacity_feedback=variant.capacity_feedback,
+            learn_prices=variant.learn_prices,
+        ),
         arrivals=arrivals,
         seed=task.seed,
         routers=variant.routers,

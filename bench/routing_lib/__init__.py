@@ -11,7 +11,9 @@ What is asked
 What is played
     orders        one run: as it is asked for, and how it is made
     runs          orders in several processes
-    store         runs that are done, a line each
+    playing       an agenda, to its end
+    store         runs that are done
+    lines         records in a file, a line each
     progress      how far it is
 
 What is said

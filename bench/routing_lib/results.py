@@ -134,11 +134,11 @@ def mean_of(values: Iterable[float]) -> float:
     return rounded(fmean(values))
 
 
-def encoded(quality: Quality) -> bytes:
+def encoded(found: msgspec.Struct) -> bytes:
     """Reads. As JSON, a line for each field and for each item of a list of objects."""
     lines = []
-    for name in quality.__struct_fields__:
-        value = getattr(quality, name)
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
         text = msgspec.json.encode(value)
         if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
             text = b"[\n" + b",\n".join(b"  " + msgspec.json.encode(item) for item in value) + b"\n ]"

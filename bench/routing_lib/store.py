@@ -3,8 +3,6 @@
 A line is known by all that decides what comes of a run: trace, fleet, KV cache, limits, load, policy, seed,
 and a digest of the sources of both packages that play it. Lines of other sources stay in the file and are
 not looked at, so that figures of two versions never stand in one table.
-
-Each line is written at once when its run is done. A last line that was cut short is passed over.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import msgspec
 
 import warmroute_policies
 import warmroute_simulator
+from routing_lib import lines
 
 _DIGITS = 16
 """Of the digest: 64 bits tell any two versions apart."""
@@ -86,19 +85,9 @@ class Store:
         self.digest = digest
         self._path = path
         self._runs: dict[Key, Run] = {}
-        self._whole_lines = True
-        """What is in the file ends with a line's end."""
-        if path.exists():
-            content = path.read_bytes()
-            self._whole_lines = content.endswith(b"\n") or not content
-            decode = msgspec.json.Decoder(Run).decode
-            for line in content.splitlines():
-                try:
-                    run = decode(line)
-                except msgspec.DecodeError:
-                    continue
-                if run.digest == digest:
-                    self._keep(run)
+        for run in lines.read(path, Run):
+            if run.digest == digest:
+                self._keep(run)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -110,11 +99,7 @@ class Store:
 
     def add(self, run: Run) -> None:
         """Writes. To the file first. Raises OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        start = b"" if self._whole_lines else b"\n"
-        with self._path.open("ab") as file:
-            file.write(start + msgspec.json.encode(run) + b"\n")
-        self._whole_lines = True
+        lines.append(self._path, run)
         self._keep(run)
 
     def _keep(self, run: Run) -> None:
