@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-beliefs bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,7 @@ docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/walkthrough.py
 	$(BIN)/python bench/routing.py --render
+	$(BIN)/python bench/ablations.py --render
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)
@@ -79,6 +80,9 @@ bench-routing: $(READY) ## Every routing policy in the simulator, beside what no
 
 bench-beliefs: $(READY) ## cache_aware with wrong capacities, wrong prices, emptied caches, and as replicas (3 min; ARGS=--quick 1 min)
 	$(BIN)/python bench/beliefs.py $(ARGS)
+
+bench-ablations: $(READY) ## cache_aware without each term of its price and each thing it learns (15 min after bench-routing; ARGS=--quick 5 min)
+	$(BIN)/python bench/ablations.py $(ARGS)
 
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)
