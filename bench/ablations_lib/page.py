@@ -21,8 +21,8 @@ _WRITTEN: Final = """\
 """
 
 _QUICK: Final = """\
-> **`mode: quick`: a look, no measurement.** It has {cells} cells and {seeds} seeds. What it says may be
-> chance; `make bench-ablations` makes the table that counts.
+> **`mode: quick`: a look, no measurement.** It has {seeds} seeds, and {cells} cells for the terms. What
+> it says may be chance; `make bench-ablations` makes the table that counts.
 """
 
 _LEAD: Final = """\
@@ -37,9 +37,8 @@ Brackets are 95 % intervals over {seeds} seeds, paired by seed.
 - **no difference**: anything else
 
 *Largest gain* and *largest harm* are the largest and the least ratio of all cells, sure or not; *mean ratio*
-is the geometric mean. Where a thing moves requests about and matters neither way, chance has all {seeds}
-seeds above 1 in about one cell of {odds}, and below 1 in as many: a single cell is a hint, several are a
-finding.
+is the geometric mean. Where a thing moves requests about and matters neither way, chance alone has every seed
+above 1 in about one cell of {odds}, and below 1 in as many: a single cell is a hint, several are a finding.
 """
 
 _TERMS: Final = """\

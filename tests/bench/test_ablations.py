@@ -290,6 +290,13 @@ def test_figures_are_those_of_the_runs(played: tuple[Study, Path]) -> None:
 # --- the page -------------------------------------------------------------------------------------
 
 
+def test_the_page_in_the_repository_is_that_of_its_results() -> None:
+    found = decoded((DOCS / "ablations.json").read_bytes())
+    assert (DOCS / "ablations.md").read_text(encoding="utf-8") == page(found), (
+        "run bench/ablations.py --render"
+    )
+
+
 def test_a_row_counts_verdicts_and_tells_gain_harm_and_mean() -> None:
     assert rows(summary(of_terms(STUDY, Metric.MEAN)))[1] == [
         "rent",
