@@ -79,14 +79,19 @@ class Result(msgspec.Struct, frozen=True):
     """Share of the requests without a whole answer."""
 
 
-class CellFound(msgspec.Struct, frozen=True):
-    """A cell with all policies."""
+class CellAt(msgspec.Struct, frozen=True):
+    """Which cell it is, and its load in the unit of `simulation.load`."""
 
     trace: str
     fleet: str
     kv_tokens: int
     share: float
     load: float
+
+
+class CellFound(CellAt, frozen=True):
+    """A cell with all policies."""
+
     requests_per_s: float
     bounds: Bounds
     results: dict[str, Result]
@@ -134,11 +139,11 @@ def mean_of(values: Iterable[float]) -> float:
     return rounded(fmean(values))
 
 
-def encoded(quality: Quality) -> bytes:
+def encoded(found: msgspec.Struct) -> bytes:
     """Reads. As JSON, a line for each field and for each item of a list of objects."""
     lines = []
-    for name in quality.__struct_fields__:
-        value = getattr(quality, name)
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
         text = msgspec.json.encode(value)
         if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
             text = b"[\n" + b",\n".join(b"  " + msgspec.json.encode(item) for item in value) + b"\n ]"
