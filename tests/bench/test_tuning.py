@@ -36,6 +36,7 @@ from warmroute_simulator.report.model import Slo
 from warmroute_simulator.study.ranges import space_of
 from warmroute_simulator.study.search import LEAST_BUDGET, SEEDS
 
+DOCS = Path(__file__).parents[2] / "docs"
 KNOWN = traces(Path())
 LEVEL = Interval(1.0, 0.99, 1.01)
 
@@ -272,6 +273,11 @@ def test_tables_have_as_many_columns_in_every_row() -> None:
     assert len(tables) == 4
     for found in tables:
         assert len({line.count("|") for line in found.splitlines()}) == 1, found
+
+
+def test_the_page_in_the_repository_is_that_of_its_results() -> None:
+    found = decoded((DOCS / "tuning.json").read_bytes())
+    assert (DOCS / "tuning.md").read_text(encoding="utf-8") == page(found), "run bench/tuning.py --render"
 
 
 def test_results_of_another_schema_are_refused() -> None:
