@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
@@ -12,6 +16,7 @@ import msgspec
 import pytest
 
 from judged import MADE, result
+from live.polling import eventually
 from routing_lib.agenda import Agenda
 from routing_lib.factors import TraceFactor, traces
 from routing_lib.plan import OURS, plan_of
@@ -37,6 +42,7 @@ from warmroute_simulator.study.ranges import space_of
 from warmroute_simulator.study.search import LEAST_BUDGET, SEEDS
 
 DOCS = Path(__file__).parents[2] / "docs"
+BENCH = Path(__file__).parents[2] / "bench" / "tuning.py"
 KNOWN = traces(Path())
 LEVEL = Interval(1.0, 0.99, 1.01)
 
@@ -360,6 +366,19 @@ def test_a_study_that_was_cut_short_plays_the_rest_and_no_more(
     assert encoded(again) == encoded(tuning)
     assert used_again == used
     assert sorted(map(_key, rest.read_bytes().splitlines())) == sorted(map(_key, lines))
+
+
+def test_ctrl_c_keeps_the_runs_that_are_done_and_writes_no_page(tmp_path: Path) -> None:
+    state, page_data = tmp_path / "runs.jsonl", tmp_path / "tuning.json"
+    command = [sys.executable, str(BENCH), "--quick", "--traces", str(tmp_path), "--state", str(state)]
+    command += ["--json", str(page_data), "--processes", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        eventually(state.exists, "a run is done", patience_s=60)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"runs are in {state}, the same command goes on" in said
+    assert not page_data.exists()
 
 
 def test_a_study_survives_its_file_and_gives_the_same_page(small: tuple[Tuning, int, Path]) -> None:
