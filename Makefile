@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,7 @@ docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python docs/walkthrough.py
 	$(BIN)/python bench/routing.py --render
 	$(BIN)/python bench/ablations.py --render
+	$(BIN)/python bench/tuning.py --render
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)
@@ -77,6 +78,9 @@ bench-dataplane: $(READY) ## CPU per request and per streamed chunk, beside othe
 
 bench-routing: $(READY) ## Every routing policy in the simulator, beside what none can beat (1 h; ARGS=--quick 5 min)
 	$(BIN)/python bench/routing.py $(ARGS)
+
+bench-tuning: $(READY) ## The defaults of cache_aware beside what a search finds (10 to 20 min; ARGS=--quick 2 min)
+	$(BIN)/python bench/tuning.py $(ARGS)
 
 bench-beliefs: $(READY) ## cache_aware with wrong capacities, wrong prices, emptied caches, and as replicas (3 min; ARGS=--quick 1 min)
 	$(BIN)/python bench/beliefs.py $(ARGS)

@@ -50,6 +50,24 @@ def gathered(agenda: Agenda, made: Made, absent: Sequence[str]) -> Quality:
     )
 
 
+def result_of(runs: Sequence[Run]) -> Result:
+    """Reads. A policy's runs in one cell, by seed."""
+    return Result(
+        ttft_mean_s=[rounded(run.ttft_mean_s) for run in runs],
+        ttft_p99_s=[rounded(run.ttft_p99_s) for run in runs],
+        hit_rate=[rounded(run.hit_rate) for run in runs],
+        ttft_p50_s=mean_of(run.ttft_p50_s for run in runs),
+        ttft_p90_s=mean_of(run.ttft_p90_s for run in runs),
+        tpot_mean_s=mean_of(run.tpot_mean_s for run in runs),
+        tpot_p99_s=mean_of(run.tpot_p99_s for run in runs),
+        e2e_mean_s=mean_of(run.e2e_mean_s for run in runs),
+        goodput_share=mean_of(run.goodput_share for run in runs),
+        goodput_per_s=mean_of(run.goodput_per_s for run in runs),
+        imbalance=mean_of(run.imbalance for run in runs),
+        unanswered=mean_of(run.unanswered for run in runs),
+    )
+
+
 def _knee(agenda: Agenda, place: Place) -> KneeFound:
     by_policy = {name: agenda.reference(place, name).knee for name in agenda.plan.references}
     knee = agenda.knee(place)
@@ -83,24 +101,7 @@ def _cell(agenda: Agenda, cell: Cell) -> CellFound | None:
         load,
         mean_of(run.offered_per_s for run in runs[OURS]),
         _rounded(bounds),
-        {policy: _result(of_policy) for policy, of_policy in runs.items()},
-    )
-
-
-def _result(runs: Sequence[Run]) -> Result:
-    return Result(
-        ttft_mean_s=[rounded(run.ttft_mean_s) for run in runs],
-        ttft_p99_s=[rounded(run.ttft_p99_s) for run in runs],
-        hit_rate=[rounded(run.hit_rate) for run in runs],
-        ttft_p50_s=mean_of(run.ttft_p50_s for run in runs),
-        ttft_p90_s=mean_of(run.ttft_p90_s for run in runs),
-        tpot_mean_s=mean_of(run.tpot_mean_s for run in runs),
-        tpot_p99_s=mean_of(run.tpot_p99_s for run in runs),
-        e2e_mean_s=mean_of(run.e2e_mean_s for run in runs),
-        goodput_share=mean_of(run.goodput_share for run in runs),
-        goodput_per_s=mean_of(run.goodput_per_s for run in runs),
-        imbalance=mean_of(run.imbalance for run in runs),
-        unanswered=mean_of(run.unanswered for run in runs),
+        {policy: result_of(of_policy) for policy, of_policy in runs.items()},
     )
 
 

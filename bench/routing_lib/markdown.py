@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from routing_lib.results import CellFound
+from routing_lib.results import CellAt, Made
 from routing_lib.statistics import Interval
 from warmroute_simulator.report import words
 
 FLEETS: Final = {"4": "4 workers", "8": "8 workers", "32": "32 workers", "mixed": "4 fast and 4 slow"}
 """A level that is not among them is written as it is."""
+
+_MADE: Final = """\
+Made with
+
+```
+{command}
+```
+
+on {machine} ({versions}; {compiled}), commit {commit} of {date}, sources {sources}: {runs:,} runs, {cpu} of
+CPU. The same command on the same sources gives the same figures on any machine.
+"""
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
@@ -24,12 +35,12 @@ def place_name(fleet: str, kv_tokens: int) -> str:
     return f"{FLEETS.get(fleet, fleet)}, {tokens(kv_tokens)}"
 
 
-def cell_name(cell: CellFound) -> str:
+def cell_name(cell: CellAt) -> str:
     """Reads. A cell among those of its trace."""
     return f"{percent(cell.share)}, {place_name(cell.fleet, cell.kv_tokens)}"
 
 
-def full_name(cell: CellFound) -> str:
+def full_name(cell: CellAt) -> str:
     """Reads. A cell among all."""
     return f"{cell.trace}, {cell_name(cell)}"
 
@@ -37,6 +48,21 @@ def full_name(cell: CellFound) -> str:
 def tokens(count: int) -> str:
     """Reads. 250000 → "250k", 3000000 → "3M"."""
     return f"{count / 1e6:g}M" if count >= 1_000_000 else f"{count / 1e3:g}k"
+
+
+def made_with(made: Made) -> str:
+    """Reads. The end of a page: where its figures come from."""
+    return _MADE.format(
+        command=made.command,
+        machine=made.machine,
+        versions=", ".join(f"{name} {version}" for name, version in made.versions.items()),
+        compiled="compiled" if made.compiled else "not compiled",
+        commit=made.commit[:12],
+        date=made.commit_date,
+        sources=made.sources,
+        runs=made.runs,
+        cpu=words.seconds(made.cpu_s),
+    )
 
 
 def code(name: str) -> str:

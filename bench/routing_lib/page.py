@@ -68,15 +68,7 @@ Knees are the largest of {references}, found with one seed. A load of 1 is what 
 never rest and share one endless cache.
 
 {knees}
-Made with
-
-```
-{command}
-```
-
-on {machine} ({versions}; {compiled}), commit {commit} of {date}, sources {sources}: {runs:,} runs, {cpu} of
-CPU. The same command on the same sources gives the same figures on any machine.
-"""
+{made}"""
 
 _ROWS: Final = {
     "published": "Every two levels of different factors meet in one of them.",
@@ -117,7 +109,6 @@ def _quick(quality: Quality) -> str:
 
 
 def _method(quality: Quality) -> str:
-    made = quality.made
     absent = f"- Left out, since their files were not there: {', '.join(quality.absent)}.\n"
     return _METHOD.format(
         unanswered=markdown.percent(UNANSWERED),
@@ -126,15 +117,7 @@ def _method(quality: Quality) -> str:
         factors=table(("factor", "levels"), _factors(quality), texts=2),
         references=" and ".join(map(code, quality.knees[0].by_policy if quality.knees else ())),
         knees=table(("trace", "place", "knee", "requests/s"), list(map(_knee, quality.knees)), texts=2),
-        command=made.command,
-        machine=made.machine,
-        versions=", ".join(f"{name} {version}" for name, version in made.versions.items()),
-        compiled="compiled" if made.compiled else "not compiled",
-        commit=made.commit[:12],
-        date=made.commit_date,
-        sources=made.sources,
-        runs=made.runs,
-        cpu=words.seconds(made.cpu_s),
+        made=markdown.made_with(quality.made),
     )
 
 

@@ -79,14 +79,19 @@ class Result(msgspec.Struct, frozen=True):
     """Share of the requests without a whole answer."""
 
 
-class CellFound(msgspec.Struct, frozen=True):
-    """A cell with all policies."""
+class CellAt(msgspec.Struct, frozen=True):
+    """Which cell it is, and its load in the unit of `simulation.load`."""
 
     trace: str
     fleet: str
     kv_tokens: int
     share: float
     load: float
+
+
+class CellFound(CellAt, frozen=True):
+    """A cell with all policies."""
+
     requests_per_s: float
     bounds: Bounds
     results: dict[str, Result]

@@ -20,7 +20,7 @@ from random import Random
 from typing import Final
 
 from warmroute_simulator.study.halton import halton
-from warmroute_simulator.study.space import Point
+from warmroute_simulator.study.space import Point, Space
 
 SEEDS: Final = 3
 """A point that is best with one seed may be lucky; one that is best with three hardly ever is."""
@@ -93,6 +93,14 @@ class Search:
         self._points = halton(len(origin), Random(f"points {seed}"))
         self._known: set[object] = set()
         self._origin = self._add(origin)
+
+    @classmethod
+    def of(cls, space: Space, evaluate: Evaluate, budget: int, seed: int = 0) -> Search:
+        """Reads. Of a policy's parameters, whatever its costs are made of: a trace's half, or several
+        workloads. Raises ValueError for a budget that is too small."""
+        return cls(
+            space.origin, space.accepts, lambda point: str(space.values(point)), evaluate, budget, seed
+        )
 
     def run(self) -> Found:
         """Writes. The whole search."""

@@ -107,14 +107,7 @@ def tune(
         return [_costs(result).whole for result in results]
 
     space = order.space
-    search = Search(
-        space.origin,
-        space.accepts,
-        lambda point: str(space.values(point)),
-        evaluate,
-        order.budget,
-        order.seed,
-    )
+    search = Search.of(space, evaluate, order.budget, order.seed)
     found: Found | None = None
     results: list[Result] = []
     try:

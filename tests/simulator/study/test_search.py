@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
+from warmroute_policies.events import PolicySpec
 from warmroute_simulator.study.search import LEAST_BUDGET, SEEDS, Search, Trial
-from warmroute_simulator.study.space import Point
+from warmroute_simulator.study.space import Choice, Point, Range, Space
 
 ORIGIN = (0.5, 0.5, 0.5)
 
@@ -110,3 +111,21 @@ def test_the_origin_is_best_where_nothing_is_better() -> None:
 def test_too_small_a_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=f"at least {LEAST_BUDGET} runs, not 7"):
         a_search(Costs(lambda point, run: 0.0), LEAST_BUDGET - 1)
+
+
+def test_a_search_of_a_space_starts_at_the_policy_as_given_and_runs_no_values_twice() -> None:
+    space = Space(
+        PolicySpec("prefix_hash", {"prefix_tokens": 17}), (Range("prefix_tokens", 16, 19, whole=True),)
+    )
+    costs = Costs(lambda point, run: run + float(space.values(point)["prefix_tokens"]))
+    found = Search.of(space, costs, 20).run()
+    assert found.tried[0].point == space.origin
+    tried = [space.values(one.point)["prefix_tokens"] for one in found.tried]
+    assert sorted(tried) == [16, 17, 18, 19]
+
+
+def test_a_search_of_a_space_runs_no_values_that_the_policy_refuses() -> None:
+    space = Space(PolicySpec("prefix_hash"), (Choice("prefix_tokens", (256, 0, 64)),))
+    costs = Costs(lambda point, run: run + float(space.values(point)["prefix_tokens"]))
+    found = Search.of(space, costs, 20).run()
+    assert [space.values(one.point)["prefix_tokens"] for one in found.tried] == [256, 64]
