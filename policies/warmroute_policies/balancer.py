@@ -17,6 +17,7 @@ from warmroute_policies.capacity import CapacityBelief, Lesson
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
+from warmroute_policies.ghosts import Ghost
 from warmroute_policies.hits import NO_HITS, Hits
 from warmroute_policies.index import Insertion, Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
@@ -25,6 +26,7 @@ from warmroute_policies.pools import Pools
 from warmroute_policies.reuse import Reuse
 from warmroute_policies.sessions import Sessions
 from warmroute_policies.speed import LearnedPrices
+from warmroute_policies.survivors import Survivors, expected_there
 from warmroute_policies.token_ratio import TokenRatio
 from warmroute_policies.types import (
     CostShares,
@@ -49,6 +51,8 @@ _LEAST_BLOCKS: Final = 2
 # GPU (441k tokens).
 _ASSUMED_KV_CAPACITY_TOKENS: Final = 400_000.0
 
+_NO_GHOSTS: Final[list[Ghost]] = []
+
 # A shorter answer does not fill one page of an engine's cache.
 _ANSWER_TOKENS_MIN: Final = 16
 
@@ -61,8 +65,8 @@ class _InFlight:
     """One request between `route` and `finish`."""
 
     __slots__ = (
-        "beside", "booked", "decision", "dispatched_at", "failed", "first_token_at", "insertion", "request",
-        "settled",
+        "beside", "booked", "decision", "dispatched_at", "expected", "failed", "first_token_at", "insertion",
+        "request", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +77,7 @@ class _InFlight:
         insertion: Insertion | None,
         settled: bool,
         beside: int,
+        expected: int,
         failed: tuple[WorkerId, ...],
     ) -> None:
         self.request = request
@@ -84,6 +89,8 @@ class _InFlight:
         """No prefill was waiting on the slot: what was predicted was cached already."""
         self.beside = beside
         """Requests in flight on the slot at dispatch, without this one."""
+        self.expected = expected
+        """Blocks up to where the slot had lost the prompt and was expected to hold it; 0: it was not."""
         self.failed = failed
         """Ids and not slots: a slot may meanwhile be another worker's."""
         self.first_token_at: float | None = None
@@ -112,6 +119,7 @@ class Balancer:
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.capacity = CapacityBelief(self.index)
         self.reuse = Reuse()
+        self.survivors = Survivors()
         self.lessons = dict.fromkeys(Lesson, 0)
         self.sessions = Sessions(self.config.sessions_max)
         self.answers = Answers(self.config.sessions_max)
@@ -138,8 +146,8 @@ class Balancer:
         request_id, flights = request.request_id, self._in_flight
         if request_id in flights:
             raise ValueError(f"request {request_id} is already in flight")
-        view, match = self._view(request, ())
-        flight = flights[request_id] = self._dispatch(request, view, match, (), now)
+        view, match, lost = self._view(request, ())
+        flight = flights[request_id] = self._dispatch(request, view, match, lost, (), now)
         return flight.decision
 
     def reroute(self, request_id: int, now: float) -> Decision:
@@ -156,10 +164,11 @@ class Balancer:
         if failed_on not in flight.failed:  # else the last attempt found nobody
             flight.failed = (*flight.failed, failed_on)
         try:
-            view, match = self._view(flight.request, flight.failed)
+            view, match, lost = self._view(flight.request, flight.failed)
         except UnknownModel as error:  # known when the request came: its workers were removed since
             raise NoWorkers(error.model, 0) from None
-        flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, flight.failed, now)
+        failed = flight.failed
+        flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, lost, failed, now)
         return flight.decision
 
     def first_token(self, request_id: int, now: float) -> None:
@@ -204,12 +213,13 @@ class Balancer:
 
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
         """Reads. Where the request would go and the price of every worker; nothing is booked."""
-        view, _ = self._view(request, ())
+        view, _, _ = self._view(request, ())
         choice = self.policy.decide(request, view, now)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
-    def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match]:
-        """Reads. What the policy may look at: eligible workers and what each holds of the prompt."""
+    def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match, list[Ghost]]:
+        """Reads. What the policy may look at, eligible workers and what each holds of the prompt; what the
+        index knows of it, and what it gave up."""
         pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
         eligible, gate_s = pool.eligible, pool.gate_s
         if failed:
@@ -229,10 +239,10 @@ class Balancer:
                 prompt_tokens = int(blocks.bytes_len / bytes_per_token)
         elif prompt_tokens is None:
             prompt_tokens = int(blocks.count * block_tokens)
-        hits = NO_HITS
+        hits, lost = NO_HITS, _NO_GHOSTS
+        limit = prompt_tokens - 1  # engines always compute at least one token
+        page = pool.engine_block_tokens
         if match.depths:
-            limit = prompt_tokens - 1  # engines always compute at least one token
-            page = pool.engine_block_tokens
             tokens_at: dict[int, int] = {}
             for depth in set(match.depths.values()):
                 tokens = min(int(depth * block_tokens), limit)
@@ -241,8 +251,14 @@ class Balancer:
             answered = self.answers.get(match.last_id)
             if answered is not None and match.depths.get(answered.slot) == match.depth:
                 hits = self._credit_answer(blocks, answered, hits, limit, page)
+        if match.depth < blocks.count >= _LEAST_BLOCKS:
+            lost = self.index.evicted(blocks, match.depth)
+            if lost:
+                slots, end = self.index.haunted(lost)
+                held, had = min(int(match.depth * block_tokens), limit), min(int(end * block_tokens), limit)
+                hits = self.survivors.credit(hits, match.depth, slots, held, had, page)
         session = None if request.session is None else self.sessions.get(request.session)
-        return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match
+        return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match, lost
 
     def _credit_answer(
         self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int, page: int
@@ -256,7 +272,13 @@ class Balancer:
         return hits
 
     def _dispatch(
-        self, request: RoutingRequest, view: View, match: Match, failed: tuple[WorkerId, ...], now: float
+        self,
+        request: RoutingRequest,
+        view: View,
+        match: Match,
+        lost: list[Ghost],
+        failed: tuple[WorkerId, ...],
+        now: float,
     ) -> _InFlight:
         """Writes. Decides and books."""
         choice = self.policy.decide(request, view, now)
@@ -270,7 +292,7 @@ class Balancer:
         if blocks.count >= _LEAST_BLOCKS:
             insertion = self.index.insert(slot, blocks, match)
             own_tokens -= insertion.shared * prompt_tokens // blocks.count
-            self.reuse.learn(insertion, match.depth, self.index.evicted(blocks, match.depth), now)
+            self.reuse.learn(insertion, match.depth, lost, now)
         fleet.hold(slot, request_id, own_tokens)
         worker = fleet.ids[slot]
         if request.session is not None:
@@ -287,7 +309,10 @@ class Balancer:
         )
         if self._policy_learns:
             self.policy.observe(Dispatched(request, slot, hit_tokens), now)
-        return _InFlight(request, decision, now, insertion, settled, beside, failed)
+        expected = 0
+        if expected_there(hits, slot):
+            expected = min(self.index.haunted(lost)[1], blocks.count)
+        return _InFlight(request, decision, now, insertion, settled, beside, expected, failed)
 
     def _unbook(self, flight: _InFlight, now: float) -> None:
         """Writes. Takes a booked request off its worker's books."""
@@ -312,6 +337,9 @@ class Balancer:
         if usage.cached_tokens is not None and self.config.capacity_feedback:
             # This prompt's own ratio, which no average can beat.
             tokens_per_block = prompt_tokens * BLOCK_BYTES / blocks.bytes_len
+            if flight.expected:
+                there = usage.cached_tokens / tokens_per_block
+                self.survivors.learn(there > (insertion.held + flight.expected) / 2)
             lesson = self.capacity.learn(
                 slot, blocks, insertion, usage.cached_tokens, tokens_per_block, flight.settled
             )
@@ -420,11 +448,12 @@ class Balancer:
         fleet, reuse = self.fleet, self.reuse
         fleet.tick(now)
         reuse.read_clock(self.index.clock, now)
+        fleet.compare_capacities()
         since = reuse.tick_at(now - reuse.horizon_s())
         for slot, spec in fleet.slots():
             tokens_per_block = self._tokens_per_block(spec)
             self.capacity.measure(slot, tokens_per_block)
-            capacity_tokens = fleet.kv_capacity_tokens[slot]
+            capacity_tokens = fleet.alike_capacity_tokens[slot]
             if capacity_tokens == inf:
                 capacity_tokens = _ASSUMED_KV_CAPACITY_TOKENS
             live_share = self.index.used_since(slot, since) * tokens_per_block / capacity_tokens

@@ -78,6 +78,8 @@ class CacheAwareConfig:
 
     miss_price: float = 2.0
     """θ: what a second of avoidable prefill costs, in seconds of delay."""
+    backlog_price: float = 8.0
+    """ω: what `miss_price` grows by for every second that waits on the least busy worker."""
     rent_price: float = 8.0
     """φ: price of room in a cache that is in use, beside one that has room."""
     memory_s: float = 1.0
@@ -87,6 +89,7 @@ class CacheAwareConfig:
 
     def __post_init__(self) -> None:
         require(self.miss_price >= 0, "miss_price must not be negative")
+        require(self.backlog_price >= 0, "backlog_price must not be negative")
         require(self.rent_price >= 0, "rent_price must not be negative")
         require(self.memory_s >= 0, "memory_s must not be negative")
         require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")

@@ -8,6 +8,7 @@ Work in flight is this router's own bookkeeping: exact at dispatch, never polled
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite
 from typing import Final, SupportsIndex
 
@@ -57,13 +58,16 @@ class Fleet:
         """Relative speed, for rules that count requests instead of pricing them."""
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
+        self.alike_capacity_tokens: list[float] = []
+        """Median of that over the workers that were declared alike (`compare_capacities`)."""
         self.crowding: list[float] = []
         """How much of the KV cache holds what will be asked for again, 0 to 1 (`reuse`)."""
         self.active_tokens: list[int] = []
         """KV that the requests in flight hold and share with nobody: their prompts less what others begin
         with too."""
         self.filled: list[float] = []
-        """The same over the KV capacity; 0 while that is not known."""
+        """The same over the KV capacity, at most 1; 0 while that is not known. What is more than full waits
+        for its turn, and is in the queue."""
         self.revision = 0
         """Grows whenever prices change: what is derived from them may be kept that long."""
         self.ready_at: list[float] = []
@@ -106,6 +110,7 @@ class Fleet:
         self.queued_prefill_s[slot] = 0.0
         known = spec.kv_capacity_tokens
         self.kv_capacity_tokens[slot] = inf if known is None else float(known)
+        self.alike_capacity_tokens[slot] = self.kv_capacity_tokens[slot]
         self.crowding[slot] = 0.0
         self.active_tokens[slot] = 0
         self.filled[slot] = 0.0
@@ -175,9 +180,8 @@ class Fleet:
         return (
             self.specs, self.ids, self.healthy, self.draining, self.inflight, self.queued_tokens,
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
-            self.kv_capacity_tokens, self.crowding, self.ready_at, self.least_queue_s, self._head_since,
-            self.active_tokens, self.filled,
-            self._seen_waiting,
+            self.kv_capacity_tokens, self.alike_capacity_tokens, self.crowding, self.ready_at,
+            self.least_queue_s, self._head_since, self.active_tokens, self.filled, self._seen_waiting,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -220,7 +224,7 @@ class Fleet:
         """Writes. A request booked on the slot holds so many tokens of KV that it shares with nobody."""
         self._holds[request_id] = own_tokens
         self.active_tokens[slot] += own_tokens
-        self.filled[slot] = self.active_tokens[slot] / self.kv_capacity_tokens[slot]
+        self._fill(slot)
 
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
@@ -246,9 +250,28 @@ class Fleet:
         """Writes. A request booked on the slot ended."""
         self.inflight[slot] -= 1
         self.active_tokens[slot] -= self._holds.pop(request_id, 0)
-        self.filled[slot] = self.active_tokens[slot] / self.kv_capacity_tokens[slot]
+        self._fill(slot)
         if slot in self._prefills:
             self.prefill_done(slot, request_id, now)
+
+    def _fill(self, slot: int) -> None:
+        """Writes."""
+        share = self.active_tokens[slot] / self.alike_capacity_tokens[slot]
+        self.filled[slot] = min(1.0, share)
+
+    def compare_capacities(self) -> None:
+        """Writes. The median capacity of workers of one class that declare the same.
+
+        What is known of one worker's capacity comes by chance, sooner for one than for the other. A price
+        that follows each by itself sends all new work to those whose belief is the last to be corrected.
+        """
+        alike: dict[tuple[str, int | None], list[int]] = {}
+        for slot, spec in self.slots():
+            alike.setdefault((spec.worker_class, spec.kv_capacity_tokens), []).append(slot)
+        for slots in alike.values():
+            known = sorted(self.kv_capacity_tokens[slot] for slot in slots)
+            for slot in slots:
+                self.alike_capacity_tokens[slot] = known[len(known) // 2]
 
     def queue_s(self, now: float) -> list[float]:
         """Reads. By slot: seconds of prefill before a new request, progress taken off.
@@ -260,6 +283,17 @@ class Fleet:
         return [
             max(ready - now, least) for ready, least in zip(self.ready_at, self.least_queue_s, strict=True)
         ]
+
+    def shortest_queue_s(self, eligible: Sequence[int], now: float) -> float:
+        """Reads. The least of their queues."""
+        if len(self._prefills) < len(eligible):  # somebody is idle, as in most fleets most of the time
+            return 0.0
+        ready, least, shortest = self.ready_at, self.least_queue_s, inf
+        for slot in eligible:
+            queue = max(ready[slot] - now, least[slot])
+            if queue < shortest:
+                shortest = queue
+        return shortest
 
     def _measure(self, slot: int, prefills: dict[int, tuple[float, int, bool]]) -> None:
         """Writes. When the queue would be empty, and how far time alone can bring it down."""

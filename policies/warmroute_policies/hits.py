@@ -6,12 +6,15 @@ depths and says once per depth how many tokens that is; 64 holders cost what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 # The depth of a slot whose tokens are known better than by blocks: it wrote the answer that the prompt
 # goes on from.
 CREDITED: Final = -1
+
+# The depth of slots that are expected to hold what the index gave up (`survivors`).
+SURVIVED: Final = -2
 
 
 class Hits(Mapping[int, int]):
@@ -21,7 +24,7 @@ class Hits(Mapping[int, int]):
 
     def __init__(self, depths: dict[int, int], tokens_at: dict[int, int]) -> None:
         self.depths = depths
-        """Slot to depth; a depth is a number of blocks, or `CREDITED`."""
+        """Slot to depth; a depth is a number of blocks, or `CREDITED`, or `SURVIVED`."""
         self.tokens_at = tokens_at
         """Depth to tokens, for every depth that occurs."""
         self.best = max(tokens_at.values()) if tokens_at else 0
@@ -49,6 +52,13 @@ class Hits(Mapping[int, int]):
     def credited(self, slot: int, tokens: int) -> Hits:
         """Reads. The same hits, with one slot's known exactly."""
         return Hits({**self.depths, slot: CREDITED}, {**self.tokens_at, CREDITED: tokens})
+
+    def expected(self, slots: Iterable[int], tokens: int) -> Hits:
+        """Reads. The same hits, with so many tokens expected on each of these slots."""
+        depths = {**self.depths, **dict.fromkeys(slots, SURVIVED)}
+        used = set(depths.values())
+        tokens_at = {depth: count for depth, count in self.tokens_at.items() if depth in used}
+        return Hits(depths, {**tokens_at, SURVIVED: tokens})
 
 
 NO_HITS: Final = Hits({}, {})

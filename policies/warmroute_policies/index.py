@@ -17,7 +17,7 @@ from typing import Final, final
 
 from warmroute_policies.audit import check_integrity
 from warmroute_policies.blocks import ID_BYTES, PromptBlocks
-from warmroute_policies.ghosts import Ghosts
+from warmroute_policies.ghosts import Ghost, Ghosts
 from warmroute_policies.presence import Trail, release, use_known, use_path
 from warmroute_policies.pruning import Pruning
 from warmroute_policies.radix import Epoch, Node, Shared, Tree, depth_of, epoch_of, kids_of
@@ -34,6 +34,9 @@ FORGET_STEPS: Final = 256
 # Evictions that are remembered per slot. 1,024 steps of eviction are about one capacity's worth of short
 # prompts, and 200 KB.
 GHOSTS_PER_SLOT: Final = 1024
+
+# A lane is as full as this at least when it evicts: epochs go as a whole, and there are some 30.
+_AS_FULL: Final = 0.9
 
 # For the byte budget: a ghost is three ints, their struct, its share of a dict and its place in the ring; a
 # lane settles at some 60 epochs.
@@ -271,10 +274,12 @@ class PrefixIndex:
         return 0 if lane is None else lane.newer_than(tick)
 
     def was_evicted(self, slot: int, block_id: int) -> bool:
-        """Reads. Whether an eviction on the slot lately ended (from the tail up) at this very block.
+        """Reads. Whether an eviction on the slot lately ended (from the tail up) at this very block, and
+        today's capacity would have evicted it too.
 
         A hit on the first block that the slot was not believed to hold is evidence of a capacity
-        believed too small only if this is true; else it is rounding, or another way to the same text.
+        believed too small only if this is true; else it is rounding, another way to the same text, or
+        evidence that was already followed.
         """
         lane, ghost = self._lanes.get(slot), self._ghosts.get(block_id)
         return (
@@ -282,19 +287,36 @@ class PrefixIndex:
             and ghost is not None
             and ghost.slots >> slot & 1 == 1
             and ghost.tick >= lane.born
+            and lane.newer_than(ghost.tick) >= _AS_FULL * lane.capacity
         )
 
-    def evicted(self, blocks: PromptBlocks, depth: int) -> list[tuple[int, int]]:
-        """Reads. Of a prompt that is known up to `depth`, the runs behind it that were evicted lately: the
-        depth at which each ends, and the tick of its last use; the shallowest first."""
-        found: list[tuple[int, int]] = []
+    def evicted(self, blocks: PromptBlocks, depth: int) -> list[Ghost]:
+        """Reads. Of a prompt that is known up to `depth`, the runs behind it that were evicted lately, the
+        shallowest first."""
+        found: list[Ghost] = []
         while depth < blocks.count:
             ghost = self._ghosts.get(blocks.id_at(depth))
             if ghost is None or ghost.end <= depth:
                 break
-            depth = min(ghost.end, blocks.count)
-            found.append((depth, ghost.tick))
+            found.append(ghost)
+            depth = ghost.end
         return found
+
+    def haunted(self, lost: list[Ghost]) -> tuple[list[int], int]:
+        """Reads. Of runs that were evicted: the slots that lost the first one, less those whose whole cache
+        is gone since, and the depth up to which all of them lost what follows too."""
+        first = lost[0]
+        lanes, mask, slot, end = self._lanes, first.slots, 0, first.end
+        slots = []
+        while mask >> slot:
+            if mask >> slot & 1 and first.tick >= lanes[slot].born:
+                slots.append(slot)
+            slot += 1
+        for ghost in lost:
+            if ghost.slots & mask != mask:
+                break
+            end = ghost.end
+        return slots, end
 
     def stack_distance(self, slot: int, insertion: Insertion, depth: int) -> int | None:
         """Reads. Distinct blocks that the slot used between this request and the last use of block `depth`.

@@ -22,6 +22,7 @@ from bisect import bisect_right
 from math import inf
 from typing import Final, final
 
+from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Insertion
 
 HORIZON_SHARE: Final = 0.9
@@ -65,9 +66,7 @@ class Reuse:
         self._ticks.append(tick)
         self._times.append(now)
 
-    def learn(
-        self, insertion: Insertion, match_depth: int, evicted: list[tuple[int, int]], now: float
-    ) -> None:
+    def learn(self, insertion: Insertion, match_depth: int, evicted: list[Ghost], now: float) -> None:
         """Writes. A prompt was used on a slot: what of it the slot held, and when that was last used.
 
         `match_depth`: how much of it anybody holds; what others hold counts neither way. `evicted`: what all
@@ -85,8 +84,9 @@ class Reuse:
             self._came_back(begin, end, tick, now)
             begin = end
         begin = match_depth
-        for end, tick in evicted:
-            self._came_back(begin, end, tick, now)
+        for ghost in evicted:
+            end = min(ghost.end, insertion.count)
+            self._came_back(begin, end, ghost.tick, now)
             begin = end
 
     def _came_back(self, begin: int, end: int, tick: int, now: float) -> None:

@@ -6,14 +6,14 @@ tokens of a prompt of n, dispatched while B requests were in flight on a worker 
 
     w·(TTFT − rtt) = c + α·a·m + β·b·m·(n − m/2) + d·B          a, b: the preset's; α, β, c, d: learned
 
-    minimise   Σ 0.995^age · h·(residual / s)²  +  20·0.995^count · ((α − α₀)² + (β − β₀)²)
+    minimise   Σ 0.995^age · h·(residual / s)²  +  0.995^count · ((α − α₀)² + (β − β₀)²)
                + ½·(α − β)²  +  0.02·((c / 10 ms)² + (d / 1 ms)²)
     subject to c, d ≥ 0  and  1/30 ≤ α, β ≤ 30
 
     s   10 ms + the preset's prefill: errors count by their share, else a few long prompts decide alone
     h   Huber's weight min(1, 3σ / |r|): r is the residual over 10 ms + what was expected, and σ its running
         scale
-    α₀  where the belief began, worth 20 samples, which fade like others
+    α₀  where the belief began, worth one sample, which fades like others
     α−β the two features rise together: what the samples do not tell apart keeps the preset's ratio of b to a
 
 The prices are α·a and β·b. The constant and the interference are estimated so that they do not pass for
@@ -35,9 +35,9 @@ from warmroute_policies.latency import PrefillPrice
 # Share of the past that one sample leaves: the last 200 decide, some minutes of a busy fleet.
 _KEEP: Final = 0.995
 
-# What the belief at the beginning is worth in samples: the first few answers do not overturn a measurement,
-# and after some hundreds it has faded.
-_PRIOR_SAMPLES: Final = 20.0
+# What the belief at the beginning is worth in samples. Little: a first guess that is wrong by three scatters
+# prefixes in the first seconds, and a fleet near its knee takes minutes to gather them again.
+_PRIOR_SAMPLES: Final = 1.0
 
 # Of the tie between α and β, in samples. Prompts of 2,000 tokens hold too little attention to tell β: it is
 # 3 % of such a prefill, so 200 samples weigh 0.2 and the tie wins; after a cached prefix of 30,000 they do.
@@ -68,7 +68,9 @@ _LEAST_SCALE: Final = 0.01
 # Mean absolute deviation to standard deviation, for normal noise: √(π/2).
 _DEVIATION: Final = 1.2533
 
-# One sample moves the solution by a two-hundredth: solving for every one is work for nothing.
+# Each of the first samples may change everything; later one moves the solution by a two-hundredth, and
+# solving for every one is work for nothing.
+_SOLVE_ALL_OF: Final = 16
 _SOLVE_EVERY: Final = 8
 
 # Sweeps of one solution. It goes on where the last one stopped, so few do; when nothing moves, one does.
@@ -194,7 +196,7 @@ class LearnedPrices:
         if speed is None:
             speed = self._speeds[worker_class] = self._begin(worker_class)
         speed.add(seconds, missing_tokens, prompt_tokens, inflight)
-        if speed.samples % _SOLVE_EVERY:
+        if speed.samples > _SOLVE_ALL_OF and speed.samples % _SOLVE_EVERY:
             return None
         speed.solve()
         return speed.price()

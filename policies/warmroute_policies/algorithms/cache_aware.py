@@ -2,12 +2,14 @@
 
 Marginal-cost routing: argmin over the eligible workers i of a price in seconds of predicted delay,
 
-    J_i = rtt_i + q_i + (θ + φ·r_i)·W_i(m_i) + g·(K_i / C_i)² + d·B_i
+    J_i = rtt_i + q_i + (θ + ω·min q + φ·r_i)·W_i(m_i) + g·min(1, K_i / C_i)² + d·B_i
     W_i(m) = a_i·m + b_i·m·(n − m/2)       prefill time of m missing tokens at the end of a prompt of n
     r_i = crowding_i − min over the eligible workers
 
     q_i   prefill seconds already queued on i
     θ     price of extra work: a miss also delays whoever comes next, a queue does not
+    ω     what is added to θ for every second that waits even on the least busy worker. Then nobody catches
+          up, and work that could be avoided delays all who wait behind it
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). Where all caches are alike there is no rent: it
           brings new material to workers with room, and never moves sessions about among full ones
@@ -39,6 +41,9 @@ from warmroute_policies.types import CostShares, RoutingRequest
 _WARM: Final = "warm"
 _SPILL: Final = "spill"
 _COLD: Final = "cold"
+
+# Of ω·min q. Without a bound a fleet that is minutes behind would not part a hot prefix at any price.
+_BACKLOG_MAX: Final = 16.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -73,6 +78,7 @@ class CacheAware:
         """Reads. The six terms of J for every worker, in seconds."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
+        miss_price = self._miss_price(view, now)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
@@ -80,7 +86,7 @@ class CacheAware:
             shares_s = {
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],
-                "miss": config.miss_price * prefill_s,
+                "miss": miss_price * prefill_s,
                 "rent": config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded) * prefill_s,
                 "memory": config.memory_s * fleet.filled[slot] ** 2,
                 "decode": config.decode_s * fleet.inflight[slot],
@@ -99,7 +105,7 @@ class CacheAware:
         fleet, hits, config = view.fleet, view.hits, self.config
         if fleet.revision != self._revision:
             self._follow(fleet)
-        theta, phi, d, n = config.miss_price, config.rent_price, config.decode_s, view.prompt_tokens
+        theta, phi, d, n = self._miss_price(view, now), config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
         g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
@@ -139,6 +145,11 @@ class CacheAware:
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
+
+    def _miss_price(self, view: View, now: float) -> float:
+        """Reads. θ, with what is added while everybody is behind."""
+        backlog = self.config.backlog_price * view.fleet.shortest_queue_s(view.eligible, now)
+        return self.config.miss_price + min(_BACKLOG_MAX, backlog)
 
     def _follow(self, fleet: Fleet) -> None:
         """Prices change when the fleet does; most fleets are of one kind, and price at half the cost."""
