@@ -8,6 +8,7 @@ requests, and a change of the knee does not hide a change of what is measured.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -35,12 +36,25 @@ PRICES: Final = (1 / 3, 3.0)
 """An L40S takes 3.5 times as long as an H100: the preset of the wrong one."""
 REPLICAS: Final = (2, 4)
 
-FLUSHES: Final = ((0.35, 0), (0.50, 2), (0.65, 4), (0.80, 6))
+LOSSES: Final = ((0.35, 0), (0.50, 2), (0.65, 4), (0.80, 6))
 """Share of the requests that have come, and the worker that loses its cache then. Each is watched by itself,
 so that one run tells of four; the first comes when caches are full, the last with a fifth of the requests to
 notice it by. Not a share of time: sessions in closed loop end with hours in which hardly any is alive."""
 
+START_S: Final = 1.0
+"""A supervisor starts the process again at once: the less time a router has to see that it was away, the
+harder. An engine that loads a model takes a minute."""
+
 _SIGNS: Final = {1 / 4: "¼", 1 / 3: "⅓", 1 / 2: "½"}
+
+
+class Loss(enum.Enum):
+    """How a worker loses its cache."""
+
+    RESTART = enum.auto()
+    """The process ends with all its requests, and a new one begins."""
+    FLUSH = enum.auto()
+    """The engine forgets its idle prefixes and nobody is told; requests that run keep theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +66,16 @@ class Variant:
     price_error: float = 1.0
     routers: int = 1
     spread: Spread = Spread.RANDOM
-    flushed: bool = False
-    """Caches of workers are emptied and nobody is told."""
+    loss: Loss | None = None
+    """How workers lose their caches."""
     capacity_feedback: bool = True
     learn_prices: bool = True
     """As in `BalancerConfig`: whether routers correct what they believe."""
 
 
 TRUE: Final = Variant("nothing is wrong")
-FLUSHED: Final = Variant("caches emptied", flushed=True)
+RESTARTED: Final = Variant("workers restarted", loss=Loss.RESTART)
+FLUSHED: Final = Variant("caches emptied", loss=Loss.FLUSH)
 
 
 def capacity(error: float) -> Variant:
@@ -86,6 +101,7 @@ def variants(quick: bool) -> list[Variant]:
         TRUE,
         *map(capacity, capacities),
         *map(price, PRICES),
+        RESTARTED,
         FLUSHED,
         *(replicas(count, spread) for count, spread in product(counts, (Spread.SESSION, Spread.RANDOM))),
     ]

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from beliefs_lib.levels import FLUSHES, Variant, load_of
+from beliefs_lib.levels import LOSSES, START_S, Loss, Variant, load_of
 from beliefs_lib.restarts import Restart, Sent, restart_of
 from routing_lib.factors import Place, TraceFactor, workers_of
 from routing_lib.orders import fleet_of
@@ -103,6 +103,7 @@ def played(task: Task) -> Played:
                 next((at for at in dropped.get(happening.worker, ()) if at > happening.at_s), None),
             )
             for happening in config.scenario
+            if happening.kind is not Kind.START
         ],
         cpu_s=time.process_time() - began_s,
     )
@@ -129,15 +130,19 @@ def config_of(task: Task, trace: Trace) -> RunConfig:
         price_error=variant.price_error,
         capacity_error=variant.capacity_error,
     )
-    return replace(config, scenario=_flushes(trace, config)) if variant.flushed else config
+    return config if variant.loss is None else replace(config, scenario=_losses(trace, config, variant.loss))
 
 
-def _flushes(trace: Trace, config: RunConfig) -> tuple[Happening, ...]:
+def _losses(trace: Trace, config: RunConfig, loss: Loss) -> tuple[Happening, ...]:
     """When so many requests have come in the same run in which nothing happens: in closed loop that is known
     when it was run."""
     steady, _ = simulate(trace, config)
     came = [steady.arrived_s[row] for row in in_order(steady)]
-    return tuple(Happening(Kind.FLUSH, worker, came[int(share * len(came))]) for share, worker in FLUSHES)
+    moments = [(worker, came[int(share * len(came))]) for share, worker in LOSSES]
+    if loss is Loss.FLUSH:
+        return tuple(Happening(Kind.FLUSH, worker, at_s) for worker, at_s in moments)
+    ends = [Happening(Kind.DIE, worker, at_s) for worker, at_s in moments]
+    return (*ends, *(Happening(Kind.START, worker, at_s + START_S) for worker, at_s in moments))
 
 
 def watched(trace: Trace, config: RunConfig) -> tuple[Records, dict[int, list[float]], int]:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from beliefs_lib.levels import FLUSHED, TRUE, Variant
+from beliefs_lib.levels import TRUE, Loss, Variant
 from beliefs_lib.played import LEARNING_REQUESTS, Played
 from routing_lib import markdown
 from routing_lib.statistics import Interval, mean_interval, ratio_interval
@@ -74,8 +74,8 @@ def row_of(trace: str, variant: Variant, runs: Sequence[Played], true: Sequence[
         alarms = sum(run.noticed_restarts for run in runs)
         wait = markdown.seconds(sum(run.ttft_mean_s for run in runs) / len(runs))
         return Row(name, rate, f"hit rate {words.percent(rate.value)}, TTFT {wait}, {alarms} false alarms")
-    if variant == FLUSHED:
-        return _restart_row(name, runs)
+    if variant.loss is not None:
+        return _loss_row(name, runs, with_bar=variant.loss is Loss.RESTART)
     if variant.capacity_error != 1.0:
         pairs = zip(runs, true, strict=True)
         points = mean_interval([100 * (run.hit_rate - other.hit_rate) for run, other in pairs])
@@ -93,7 +93,7 @@ def row_of(trace: str, variant: Variant, runs: Sequence[Played], true: Sequence[
     return Row(name, ttft, text, f"at most ×{BAR_REPLICAS:.2f}", ttft.value <= BAR_REPLICAS)
 
 
-def _restart_row(name: str, runs: Sequence[Played]) -> Row:
+def _loss_row(name: str, runs: Sequence[Played], *, with_bar: bool) -> Row:
     restarts = [restart for run in runs for restart in run.restarts]
     count = len(restarts)
     sent = mean_interval([sum(one.sent for one in run.restarts) / len(run.restarts) for run in runs])
@@ -103,6 +103,8 @@ def _restart_row(name: str, runs: Sequence[Played]) -> Row:
         f"{max(one.sent for one in restarts)}; {wrong:.1f} wrong, {blind:.1f} blind; "
         f"dropped {sum(one.dropped for one in restarts)} of {count}"
     )
+    if not with_bar:
+        return Row(name, sent, text)
     return Row(name, sent, text, f"at most {BAR_SENT:g} requests", sent.value <= BAR_SENT)
 
 

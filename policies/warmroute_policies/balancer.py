@@ -341,7 +341,13 @@ class Balancer:
                 there = usage.cached_tokens / tokens_per_block
                 self.survivors.learn(there > (insertion.held + flight.expected) / 2)
             lesson = self.capacity.learn(
-                slot, blocks, insertion, usage.cached_tokens, tokens_per_block, flight.settled
+                slot,
+                blocks,
+                insertion,
+                usage.cached_tokens,
+                tokens_per_block,
+                flight.settled,
+                flight.dispatched_at,
             )
             if lesson is not Lesson.NOTHING:
                 self.lessons[lesson] += 1

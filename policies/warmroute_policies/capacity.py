@@ -11,7 +11,9 @@ use. An answer that says how many prompt tokens were cached therefore brackets C
   there; the prompt itself was computed by this very request, and is held now. An engine that is busy
   has less room for idle prefixes, so only requests that found nobody waiting teach this.
 - Less cached than believed although the missing block was used just now, as no cache of that size can
-  forget: several of these in a row mean that the worker restarted with an empty cache.
+  forget: the answer is no measure of the capacity.
+- Answer after answer that lacks most of what was believed: the worker restarted with an empty cache. How
+  many that takes depends on how many lacked it before: in a row of k, by chance, p^k.
 
 The steps are unequal because the damage is: a belief of a quarter of the truth forgets warm workers,
 and costs 18 points of hit rate; one of four times the truth costs about one.
@@ -45,9 +47,16 @@ CUT_FLOOR: Final = 0.9
 # the belief is several times too large.
 RECENT_SHARE: Final = 1 / 8
 
-# Misses of recent blocks in a row, no hit between, that mean a restart. One may be a race between two
-# requests of one prefix, two happen when three come together; a false alarm forgets a whole cache.
+# Misses in a row, no hit between, that mean a restart, at least. One may be a race between two requests of one
+# prefix, two happen when three come together; a false alarm forgets a whole cache.
 RESTART_MISSES: Final = 3
+# ... and the chance of such a row that is too small to be one.
+RESTART_CHANCE: Final = 1e-3
+
+# Share of predictions that failed, a running mean over some 50 answers: where it begins, and its least. One in
+# twenty fails when the belief is right and caches are full.
+FAILING: Final = 0.05
+FAILING_STEP: Final = 0.02
 
 # Shorter predictions prove nothing about a restart: a short system prompt is cached again at once.
 RESTART_LEAST_BLOCKS: Final = 4
@@ -63,15 +72,23 @@ class Lesson(enum.StrEnum):
     LOST = "lost"
     """A recent block was missing: what continued it is forgotten, the capacity stays."""
     RESTARTED = "restarted"
+    """The cache had been emptied: the whole belief is forgotten, the capacity is what it was before."""
 
 
 class _Belief(Record, gc=False):
     tokens: float = inf
-    recent_misses: int = 0
+    failing: float = FAILING
+    """Share of the predictions that failed."""
+    misses: int = 0
+    """In a row."""
+    tokens_before: float = inf
+    """Before the first of these."""
+    since: float = -inf
+    """When the first of these was dispatched."""
 
 
 class CapacityBelief:
-    """State: by slot, the believed capacity in tokens and how many recent blocks were missing in a row.
+    """State: by slot, the believed capacity in tokens and how many predictions failed in a row.
 
     It tells the index what follows: capacities, what to forget, and which slot to drop.
     """
@@ -100,7 +117,7 @@ class CapacityBelief:
         """Writes. The worker is known to have restarted: misses so far are explained, the capacity stays."""
         belief = self._beliefs.get(slot)
         if belief is not None:
-            belief.recent_misses = 0
+            belief.misses = 0
 
     def drop_slot(self, slot: int) -> None:
         """Writes. The worker is gone; the next one in this slot is another."""
@@ -114,13 +131,16 @@ class CapacityBelief:
         cached_tokens: int | None,
         tokens_per_block: float,
         settled: bool = True,
+        dispatched_at: float = 0.0,
     ) -> Lesson:
         """Writes. One answer: what was inserted at dispatch, and how many tokens of it were cached.
 
         `tokens_per_block` is best this prompt's own: its tokens over its blocks. `settled` is false when
         prefills were waiting on the slot at dispatch. Then a miss says nothing of the capacity: what they
         compute may have been predicted and was not cached yet, and what runs and what waits had taken the
-        room that idle prefixes have otherwise. What was missing is forgotten all the same.
+        room that idle prefixes have otherwise. What was missing is forgotten all the same. Answers end in
+        another order than they were dispatched in: a hit from before the first of several misses does not
+        speak against a restart.
         """
         if cached_tokens is None or not insertion.count:
             return Lesson.NOTHING
@@ -139,8 +159,13 @@ class CapacityBelief:
                 if not recent:
                     self._index.forget_branches(slot, blocks, actual)
                 return Lesson.NOTHING
+            if held >= RESTART_LEAST_BLOCKS and actual < held / 2 and _failed(belief, dispatched_at):
+                belief.tokens = belief.tokens_before
+                self._index.set_capacity(slot, belief.tokens / tokens_per_block)
+                self._index.drop_slot(slot)
+                return Lesson.RESTARTED
             if recent:
-                lesson = self._count_recent_miss(belief, held, actual)
+                lesson = Lesson.LOST
             else:
                 lesson = Lesson.CUT
                 believed = max(distance, CUT_FLOOR * believed)
@@ -148,20 +173,25 @@ class CapacityBelief:
             self._index.forget_branches(slot, blocks, actual)
         else:
             if held >= RESTART_LEAST_BLOCKS:
-                belief.recent_misses = 0
+                belief.failing -= FAILING_STEP * (belief.failing - FAILING)
+                if dispatched_at >= belief.since:
+                    belief.misses = 0
             if actual <= held + tolerance or not self._index.was_evicted(slot, blocks.id_at(held)):
                 return Lesson.NOTHING
             lesson = Lesson.GREW
             belief.tokens *= GROWTH
         self._index.set_capacity(slot, belief.tokens / tokens_per_block)
-        if lesson is Lesson.RESTARTED:
-            self._index.drop_slot(slot)
         return lesson
 
-    def _count_recent_miss(self, belief: _Belief, held: int, actual: int) -> Lesson:
-        if held >= RESTART_LEAST_BLOCKS and actual < held / 2:
-            belief.recent_misses += 1
-        if belief.recent_misses < RESTART_MISSES:
-            return Lesson.LOST
-        belief.recent_misses = 0
-        return Lesson.RESTARTED
+
+def _failed(belief: _Belief, dispatched_at: float) -> bool:
+    """Writes. One more prediction failed; whether so many in a row are no chance."""
+    if not belief.misses:
+        belief.since = dispatched_at
+        belief.tokens_before = belief.tokens
+    belief.misses += 1
+    certain = belief.misses >= RESTART_MISSES and belief.failing**belief.misses < RESTART_CHANCE
+    belief.failing += FAILING_STEP * (1 - belief.failing)
+    if certain:
+        belief.misses = 0
+    return certain
