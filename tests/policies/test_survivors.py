@@ -207,6 +207,16 @@ def test_a_dry_run_shows_the_credit_and_teaches_nothing() -> None:
     assert fleet.balancer.survivors.share == 0.5
 
 
+@pytest.mark.parametrize(("found", "rises"), [(0.0, False), (0.4, False), (0.6, True), (0.99, True)])
+def test_a_prompt_found_what_was_lost_when_it_found_more_than_half_of_it(found: float, rises: bool) -> None:
+    fleet = TwoWorkers(room=16, declared=4)
+    homes = [fleet.ask(prompt)[0] for prompt in range(PROMPTS)]
+    balancer, request = fleet.balancer, RoutingRequest(999, "m", fleet.blocks(0), PROMPT_TOKENS)
+    assert balancer.route(request, 1_000.0).worker == homes[0]
+    balancer.finish(999, Outcome.OK, Usage(PROMPT_TOKENS, 5, int(found * PROMPT_TOKENS)), 1_001.0)
+    assert balancer.survivors.share == pytest.approx(0.525 if rises else 0.475)
+
+
 def test_a_failed_attempt_teaches_nothing_and_the_next_one_is_credited_anew() -> None:
     fleet = TwoWorkers(room=16, declared=4)
     homes = [fleet.ask(prompt)[0] for prompt in range(PROMPTS)]
