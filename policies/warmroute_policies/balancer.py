@@ -90,7 +90,8 @@ class _InFlight:
         self.beside = beside
         """Requests in flight on the slot at dispatch, without this one."""
         self.expected = expected
-        """Blocks up to where the slot had lost the prompt and was expected to hold it; 0: it was not."""
+        """The depth at which what the slot lost in the index ends, if the slot was chosen on a credit for it
+        (`survivors`); else 0."""
         self.failed = failed
         """Ids and not slots: a slot may meanwhile be another worker's."""
         self.first_token_at: float | None = None
@@ -218,8 +219,8 @@ class Balancer:
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
     def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match, list[Ghost]]:
-        """Reads. What the policy may look at, eligible workers and what each holds of the prompt; what the
-        index knows of it, and what it gave up."""
+        """Reads. What the policy may look at: eligible workers and what each holds of the prompt. And what
+        the index knows of the prompt, and what of the rest it gave up lately."""
         pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
         eligible, gate_s = pool.eligible, pool.gate_s
         if failed:

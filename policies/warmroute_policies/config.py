@@ -79,7 +79,7 @@ class CacheAwareConfig:
     miss_price: float = 2.0
     """θ: what a second of avoidable prefill costs, in seconds of delay."""
     backlog_price: float = 8.0
-    """ω: what `miss_price` grows by for every second that waits on the least busy worker."""
+    """ω: by how much `miss_price` grows for every second that waits on the least busy worker."""
     rent_price: float = 8.0
     """φ: price of room in a cache that is in use, beside one that has room."""
     memory_s: float = 1.0

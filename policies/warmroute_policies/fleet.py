@@ -59,15 +59,16 @@ class Fleet:
         self.kv_capacity_tokens: list[float] = []
         """Believed KV capacity; `inf` while nothing is known."""
         self.alike_capacity_tokens: list[float] = []
-        """Median of that over the workers that were declared alike (`compare_capacities`)."""
+        """The median of that over the workers that are declared alike, which prices go by
+        (`compare_capacities`)."""
         self.crowding: list[float] = []
         """How much of the KV cache holds what will be asked for again, 0 to 1 (`reuse`)."""
         self.active_tokens: list[int] = []
         """KV that the requests in flight hold and share with nobody: their prompts less what others begin
         with too."""
         self.filled: list[float] = []
-        """The same over the KV capacity, at most 1; 0 while that is not known. What is more than full waits
-        for its turn, and is in the queue."""
+        """The same over `alike_capacity_tokens`, at most 1; 0 while that is not known. Requests that find the
+        cache full wait for their turn, and the queue counts them already."""
         self.revision = 0
         """Grows whenever prices change: what is derived from them may be kept that long."""
         self.ready_at: list[float] = []
@@ -255,15 +256,16 @@ class Fleet:
             self.prefill_done(slot, request_id, now)
 
     def _fill(self, slot: int) -> None:
-        """Writes."""
+        """Writes. `filled`, after a request came or went."""
         share = self.active_tokens[slot] / self.alike_capacity_tokens[slot]
         self.filled[slot] = min(1.0, share)
 
     def compare_capacities(self) -> None:
-        """Writes. The median capacity of workers of one class that declare the same.
+        """Writes. `alike_capacity_tokens`: workers of one class that declare the same capacity share the
+        median of their beliefs, of an even number the upper one. To be called about once a second.
 
-        What is known of one worker's capacity comes by chance, sooner for one than for the other. A price
-        that follows each by itself sends all new work to those whose belief is the last to be corrected.
+        A belief is corrected when an answer happens to tell, sooner on one worker than on another. Prices
+        by each worker's own belief would send all new work to whoever is corrected last.
         """
         alike: dict[tuple[str, int | None], list[int]] = {}
         for slot, spec in self.slots():
@@ -285,8 +287,8 @@ class Fleet:
         ]
 
     def shortest_queue_s(self, eligible: Sequence[int], now: float) -> float:
-        """Reads. The least of their queues."""
-        if len(self._prefills) < len(eligible):  # somebody is idle, as in most fleets most of the time
+        """Reads. The least of `queue_s` over these slots."""
+        if len(self._prefills) < len(eligible):  # somebody is idle, as most of the time in most fleets
             return 0.0
         ready, least, shortest = self.ready_at, self.least_queue_s, inf
         for slot in eligible:

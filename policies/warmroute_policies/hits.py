@@ -13,7 +13,7 @@ from typing import Any, Final
 # goes on from.
 CREDITED: Final = -1
 
-# The depth of slots that are expected to hold what the index gave up (`survivors`).
+# The depth of slots whose tokens are an expectation: they may hold what the index gave up (`survivors`).
 SURVIVED: Final = -2
 
 

@@ -35,7 +35,7 @@ FORGET_STEPS: Final = 256
 # prompts, and 200 KB.
 GHOSTS_PER_SLOT: Final = 1024
 
-# A lane is as full as this at least when it evicts: epochs go as a whole, and there are some 30.
+# Stack distances are known to an epoch, of which a lane has some 30: this much of a capacity counts as all.
 _AS_FULL: Final = 0.9
 
 # For the byte budget: a ghost is three ints, their struct, its share of a dict and its place in the ring; a
@@ -275,11 +275,12 @@ class PrefixIndex:
 
     def was_evicted(self, slot: int, block_id: int) -> bool:
         """Reads. Whether an eviction on the slot lately ended (from the tail up) at this very block, and
-        today's capacity would have evicted it too.
+        would have with today's capacity too: as much as that was used since.
 
         A hit on the first block that the slot was not believed to hold is evidence of a capacity
-        believed too small only if this is true; else it is rounding, another way to the same text, or
-        evidence that was already followed.
+        believed too small only if this is true. Else it is rounding, or another way to the same text, or
+        the capacity has grown since by the like evidence. Answers come after the prompt's insertion: what
+        the slot held of it is then among what was used since.
         """
         lane, ghost = self._lanes.get(slot), self._ghosts.get(block_id)
         return (
@@ -291,8 +292,8 @@ class PrefixIndex:
         )
 
     def evicted(self, blocks: PromptBlocks, depth: int) -> list[Ghost]:
-        """Reads. Of a prompt that is known up to `depth`, the runs behind it that were evicted lately, the
-        shallowest first."""
+        """Reads. Of a prompt that is known up to `depth`, the runs that follow and were evicted lately, the
+        shallowest first. The last one may end beyond the prompt."""
         found: list[Ghost] = []
         while depth < blocks.count:
             ghost = self._ghosts.get(blocks.id_at(depth))
@@ -303,8 +304,9 @@ class PrefixIndex:
         return found
 
     def haunted(self, lost: list[Ghost]) -> tuple[list[int], int]:
-        """Reads. Of runs that were evicted: the slots that lost the first one, less those whose whole cache
-        is gone since, and the depth up to which all of them lost what follows too."""
+        """Reads. Of runs that follow each other and were evicted: the slots that lost the first one, without
+        those whose whole cache is gone since; and the depth up to which all who lost the first one lost
+        what follows it too."""
         first = lost[0]
         lanes, mask, slot, end = self._lanes, first.slots, 0, first.end
         slots = []

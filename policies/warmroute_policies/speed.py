@@ -35,8 +35,8 @@ from warmroute_policies.latency import PrefillPrice
 # Share of the past that one sample leaves: the last 200 decide, some minutes of a busy fleet.
 _KEEP: Final = 0.995
 
-# What the belief at the beginning is worth in samples. Little: a first guess that is wrong by three scatters
-# prefixes in the first seconds, and a fleet near its knee takes minutes to gather them again.
+# What the belief at the beginning is worth in samples. Little: one wrong by three scatters prefixes in the
+# first seconds, and a fleet near its knee takes minutes to gather them again.
 _PRIOR_SAMPLES: Final = 1.0
 
 # Of the tie between α and β, in samples. Prompts of 2,000 tokens hold too little attention to tell β: it is
@@ -68,8 +68,8 @@ _LEAST_SCALE: Final = 0.01
 # Mean absolute deviation to standard deviation, for normal noise: √(π/2).
 _DEVIATION: Final = 1.2533
 
-# Each of the first samples may change everything; later one moves the solution by a two-hundredth, and
-# solving for every one is work for nothing.
+# Each of the first samples may change everything. Later ones move the solution by a two-hundredth each, and
+# to solve for every one of them is work for nothing.
 _SOLVE_ALL_OF: Final = 16
 _SOLVE_EVERY: Final = 8
 

@@ -1,17 +1,17 @@
 """What the index gave up may be in the engine's cache all the same.
 
-A believed capacity is a guess, and what an eviction loses in the index is often still there: all of it where
-the capacity is believed too small, some of it always. So a prompt whose next blocks were evicted lately
+A believed capacity is a guess. What the index evicts is often still cached: nearly all of it where the
+capacity is believed too small, and a part of it always. So a prompt whose next blocks were evicted lately
 (`ghosts`) is credited with its expected hit on the workers that lost them:
 
     tokens = held + p · (lost − held)         p: share of such prompts that found what was lost
 
-A belief that is too small costs little then, and prompts go where they prove it wrong. p is one for the
-fleet, a running mean over the prompts that were sent to a worker for such a hit. Where beliefs are right it
-is near 0, and the credit less than a page of the engine.
+A belief that is too small then costs little: prompts go where they prove it wrong, and it grows. p is one
+number for the fleet, a running mean over the prompts that were sent to a worker on such a credit. Where
+beliefs are right p falls to near 0, and the credit to less than a page of the engine, which is none.
 
-Only workers that hold all that anybody holds of the prompt are credited: one that lost more than the run in
-question is a worse guess.
+Rules kept. A credit is whole pages. Only workers that hold all that anybody holds of the prompt are credited:
+one that holds less lost more than the run in question, and is a worse guess.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Final, final
 
 from warmroute_policies.hits import SURVIVED, Hits
 
-# As good as nothing known.
+# Nothing is known yet: as likely as not.
 _FIRST_GUESS: Final = 0.5
 
-# Of the running mean: 20 prompts.
+# Of the running mean: the last 20 prompts or so decide, which is seconds of a busy fleet.
 _STEP: Final = 0.05
 
 
@@ -36,8 +36,10 @@ class Survivors:
         self.share = _FIRST_GUESS
 
     def credit(self, hits: Hits, depth: int, slots: Iterable[int], held: int, lost: int, page: int) -> Hits:
-        """Reads. The hits with what is expected of those slots that hold `depth` blocks, `held` tokens, and
-        lost what follows up to `lost` tokens; whole pages."""
+        """Reads. The hits, with a credit for those of the slots that hold as much as anybody.
+
+        That is `depth` blocks or `held` tokens. `slots` lost what follows, up to `lost` tokens of the prompt.
+        """
         tokens = held + int(self.share * (lost - held))
         tokens -= tokens % page
         if tokens <= held:
@@ -47,10 +49,10 @@ class Survivors:
         return hits.expected(credited, tokens) if credited else hits
 
     def learn(self, survived: bool) -> None:
-        """Writes. Whether a prompt that was credited found most of what was lost."""
+        """Writes. Whether a prompt that was sent to a worker on its credit found most of what was lost."""
         self.share += _STEP * (survived - self.share)
 
 
 def expected_there(hits: Hits, slot: int) -> bool:
-    """Reads. Whether what the slot holds of the prompt is a guess of this kind."""
+    """Reads. Whether the slot's hit is such a credit."""
     return hits.depths.get(slot) == SURVIVED

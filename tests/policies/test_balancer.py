@@ -513,6 +513,17 @@ def test_explain_names_the_worker_that_a_route_would_choose() -> None:
         assert all(math.isfinite(row.total_s) for row in rows)
 
 
+def test_a_worker_that_is_believed_in_for_longest_draws_no_work_by_it() -> None:
+    """Three alike, of which two were found to hold less: after the next tick all count as equally full."""
+    balancer = balancer_of("a", "b", "c", kv_capacity_tokens=100_000)
+    balancer.fleet.kv_capacity_tokens[:] = [50_000.0, 60_000.0, 100_000.0]
+    balancer.tick(1.0)
+    assert balancer.fleet.alike_capacity_tokens == [60_000.0] * 3
+    for number in range(3):
+        balancer.route(request(number, bytes([number]) * 40_000, prompt_tokens=9_000), 2.0 + number)
+    assert balancer.fleet.filled == [0.15] * 3
+
+
 def test_the_policy_hears_of_every_change_of_the_fleet() -> None:
     heard: list[tuple[str, bool]] = []
 

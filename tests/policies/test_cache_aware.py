@@ -156,8 +156,80 @@ def test_a_hot_prefix_gets_a_second_home_when_waiting_costs_more_than_computing(
     assert world.decide(request, hit).slot == 1
 
 
+# --- while everybody is behind --------------------------------------------------------------------
+
+# A token costs 100 µs. A prompt of 10,240 tokens of which 9,216 are held costs 0.1024 s there, and elsewhere
+# 1.024 s: 0.9216 s of extra work, which θ = 2 prices at 1.84 s and θ + ω·min q = 4 at 3.69 s.
+PER_TOKEN = PrefillPrice(1e-4, 0.0)
+BLOCKS, HELD = 80, {0: 9_216}
+EXTRA_S = 0.9216
+
+
+def behind(*queues_s: float, config: CacheAwareConfig | None = None) -> World:
+    """Workers with that much prefill waiting on each; none has begun."""
+    world = world_of(*"abc"[: len(queues_s)], config=config)
+    world.fleet.set_price("default", PER_TOKEN)
+    for slot, queue_s in enumerate(queues_s):
+        if queue_s:
+            world.fleet.book(slot, 900 + slot, round(queue_s * 1e4), round(queue_s * 1e4), world.now)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("queues_s", "slot"),
+    [
+        ((3.25, 0.25), 0),  # 3 s longer, and all are behind: computing again would cost 3.69 s
+        ((3.0, 0.0), 1),  # 3 s longer, and one is idle: computing again costs 1.84 s there
+        ((3.25, 0.25, 0.0), 2),
+        ((4.25, 0.25), 1),  # 4 s longer is too long
+        ((1.5, 0.0), 0),
+    ],
+)
+def test_a_prompt_stays_for_longer_where_it_is_warm_while_everybody_is_behind(
+    queues_s: tuple[float, ...], slot: int
+) -> None:
+    world = behind(*queues_s)
+    assert world.decide(world.request(1, BLOCKS), HELD).slot == slot
+
+
+def test_without_a_price_of_the_backlog_a_fleet_behind_spills_as_an_idle_one() -> None:
+    world = behind(3.25, 0.25, config=CacheAwareConfig(backlog_price=0.0))
+    assert world.decide(world.request(1, BLOCKS), HELD).slot == 1
+
+
+def test_an_idle_worker_that_may_not_be_chosen_helps_nobody() -> None:
+    world = behind(3.25, 0.25, 0.0)
+    world.mark("c", healthy=False)
+    assert world.decide(world.request(1, BLOCKS), HELD).slot == 0
+
+
+@pytest.mark.parametrize("least_s", [2.0, 100.0])
+def test_however_far_behind_a_fleet_is_a_miss_costs_at_most_16_seconds_more_a_second(least_s: float) -> None:
+    most_s = (2.0 + 16.0) * EXTRA_S
+    for longer_s, slot in ((most_s - 0.1, 0), (most_s + 0.1, 1)):
+        world = behind(least_s + longer_s, least_s)
+        assert world.decide(world.request(1, BLOCKS), HELD).slot == slot
+
+
+@pytest.mark.parametrize(
+    ("least_s", "price"), [(0.0, 2.0), (0.25, 4.0), (1.0, 10.0), (2.0, 18.0), (60.0, 18.0)]
+)
+def test_the_backlogs_part_is_explained_as_part_of_the_miss(least_s: float, price: float) -> None:
+    world = behind(least_s + 1.0, least_s)
+    request = world.request(1, BLOCKS)
+    rows = world.policy.explain(request, world.view(request, HELD), world.now)
+    assert [row.shares_s["miss"] for row in rows] == pytest.approx([price * 0.1024, price * 1.024])
+    assert [row.shares_s["queue"] for row in rows] == pytest.approx([least_s + 1.0, least_s])
+
+
 def test_parameters_out_of_range_are_refused() -> None:
-    for wrong in ({"miss_price": -1.0}, {"rent_price": -0.1}, {"memory_s": -1.0}, {"decode_s": 0.0}):
+    for wrong in (
+        {"miss_price": -1.0},
+        {"backlog_price": -1.0},
+        {"rent_price": -0.1},
+        {"memory_s": -1.0},
+        {"decode_s": 0.0},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             CacheAwareConfig(**wrong)
     assert CacheAwareConfig(miss_price=0.0, rent_price=0.0).decode_s < inf

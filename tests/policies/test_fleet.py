@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from math import inf, nan
 
 import pytest
@@ -85,6 +86,77 @@ def test_what_requests_in_flight_hold_fills_the_cache_until_they_end() -> None:
     fleet.release(0, 1, 2.0)
     fleet.release(1, 3, 2.0)
     assert (fleet.active_tokens, fleet.filled) == ([1_000, 0], [0.1, 0.0])
+
+
+def test_more_than_a_cache_holds_fills_it_once() -> None:
+    fleet = fleet_of(WorkerSpec("a", kv_capacity_tokens=10_000))
+    for request_id in (1, 2, 3):
+        fleet.book(0, request_id, 6_000, 6_000, 0.0)
+        fleet.hold(0, request_id, 6_000)
+    assert (fleet.active_tokens, fleet.filled) == ([18_000], [1.0])
+    fleet.release(0, 1, 1.0)
+    assert fleet.filled == [1.0], "the other two are too much as well"
+    fleet.release(0, 2, 1.0)
+    assert fleet.filled == [0.6]
+
+
+def test_workers_of_one_class_that_declare_the_same_are_priced_by_the_median_of_their_beliefs() -> None:
+    alike = [WorkerSpec(name, kv_capacity_tokens=10_000) for name in "abc"]
+    fleet = fleet_of(
+        *alike,
+        WorkerSpec("larger", kv_capacity_tokens=20_000),
+        WorkerSpec("slow1", kv_capacity_tokens=10_000, worker_class="slow"),
+        WorkerSpec("slow2", kv_capacity_tokens=10_000, worker_class="slow"),
+    )
+    assert fleet.alike_capacity_tokens == fleet.kv_capacity_tokens
+    fleet.kv_capacity_tokens[:] = [4_000.0, 12_000.0, 9_000.0, 18_000.0, 5_000.0, 6_000.0]
+    fleet.compare_capacities()
+    assert fleet.alike_capacity_tokens == [9_000.0] * 3 + [18_000.0] + [6_000.0] * 2
+    assert fleet.kv_capacity_tokens[:3] == [4_000.0, 12_000.0, 9_000.0], "what is believed of each stays"
+    fleet.remove("b")
+    fleet.compare_capacities()
+    assert fleet.alike_capacity_tokens[0] == fleet.alike_capacity_tokens[2] == 9_000.0
+    fleet.kv_capacity_tokens[2] = 3_000.0
+    fleet.compare_capacities()
+    assert fleet.alike_capacity_tokens[0] == 4_000.0, "of an even number the upper one"
+
+
+def test_of_workers_that_declare_nothing_a_median_is_known_once_most_of_them_are() -> None:
+    fleet = fleet_of(WorkerSpec("a"), WorkerSpec("b"), WorkerSpec("c"), WorkerSpec("d", kv_capacity_tokens=9))
+    fleet.kv_capacity_tokens[0] = 30_000.0
+    fleet.compare_capacities()
+    assert fleet.alike_capacity_tokens == [inf, inf, inf, 9.0]
+    fleet.hold(0, 1, 15_000)
+    assert fleet.filled[0] == 0.0
+    fleet.kv_capacity_tokens[1] = 20_000.0
+    fleet.compare_capacities()
+    assert fleet.alike_capacity_tokens == [30_000.0] * 3 + [9.0]
+    fleet.hold(2, 2, 15_000)
+    assert fleet.filled[2] == 0.5, "what is known of the others holds for the one that never told"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_shortest_queue_is_the_least_of_the_queues_of_those_who_may_be_chosen(seed: int) -> None:
+    chance, now = random.Random(seed), 0.0
+    fleet = fleet_of(*(WorkerSpec(name, weight=chance.choice([0.5, 1.0, 2.0])) for name in "abcde"))
+    booked: list[tuple[int, int]] = []
+    lengths = set()
+    for request_id in range(300):
+        now += chance.expovariate(1.0)
+        if booked and chance.random() < 0.45:
+            fleet.release(*booked.pop(chance.randrange(len(booked))), now)
+        else:
+            slot, tokens = chance.randrange(5), chance.randint(1, 40_000)
+            fleet.book(slot, request_id, tokens, tokens, now, seen=chance.random() < 0.7)
+            booked.append((slot, request_id))
+        if chance.random() < 0.2:
+            fleet.tick(now)
+        eligible = sorted(chance.sample(range(5), chance.randint(1, 5)))
+        queues = fleet.queue_s(now)
+        shortest = fleet.shortest_queue_s(eligible, now)
+        assert shortest == pytest.approx(min(queues[slot] for slot in eligible), abs=1e-12)
+        lengths.add(shortest > 0.0)
+    assert lengths == {True, False}
 
 
 @pytest.mark.parametrize(

@@ -222,11 +222,78 @@ def test_the_first_block_that_was_evicted_is_remembered_and_others_are_not(chanc
         insert(index, 0, unique(chance))
     depth = held(index, 0, old)
     assert 0 < depth < 30
+    insert(index, 0, old)  # as when its answer is looked at
     assert index.was_evicted(0, old.id_at(depth))
     assert not index.was_evicted(0, old.id_at(depth - 1))
     assert not index.was_evicted(1, old.id_at(depth))
     index.drop_slot(0)
     assert not index.was_evicted(0, old.id_at(depth))
+
+
+def lost_by_three(chance: random.Random) -> tuple[PrefixIndex, PromptBlocks]:
+    """Slots 0 and 1 lost a prompt of 30 blocks, slot 2 its first 12, slot 3 never had it. All in two runs."""
+    index, old = PrefixIndex(), unique(chance, 30)
+    head = PromptBlocks.from_ids(old.ids(0, 12))
+    for slot in range(4):
+        index.set_capacity(slot, 60)
+    for slot, prompt in ((0, old), (1, old), (2, head)):
+        insert(index, slot, prompt)
+    for slot in range(4):
+        for blocks in (24, 24, 24):  # the first two leave 12 blocks of the prompt
+            insert(index, slot, unique(chance, blocks))
+        insert(index, slot, unique(chance, 12))
+        assert held(index, slot, old) == 0
+    return index, old
+
+
+def test_ghosts_name_the_slots_that_lost_a_prompt_and_how_much_of_it_all_of_them_lost(
+    chance: random.Random,
+) -> None:
+    index, old = lost_by_three(chance)
+    lost = index.evicted(old, 0)
+    assert [(ghost.slots, ghost.end) for ghost in lost] == [(0b111, 12), (0b011, 30)]
+    assert index.haunted(lost) == ([0, 1, 2], 12), "the third slot never had the rest"
+    assert index.haunted(lost[1:]) == ([0, 1], 30)
+
+
+def test_a_slot_whose_cache_is_gone_since_haunts_nobody(chance: random.Random) -> None:
+    index, old = lost_by_three(chance)
+    index.drop_slot(1)
+    settle(index)
+    lost = index.evicted(old, 0)
+    assert index.haunted(lost)[0] == [0, 2]
+    for slot in (0, 2):
+        index.drop_slot(slot)
+    assert index.haunted(lost)[0] == []
+
+
+def test_an_eviction_is_evidence_for_every_slot_that_lost_the_block_and_has_its_cache_still(
+    chance: random.Random,
+) -> None:
+    index, old = lost_by_three(chance)
+    index.drop_slot(1)
+    for slot in range(4):
+        insert(index, slot, old)
+    assert [index.was_evicted(slot, old.id_at(0)) for slot in range(4)] == [True, False, True, False]
+    assert [index.was_evicted(slot, old.id_at(12)) for slot in range(4)] == [True, False, False, False]
+
+
+def test_what_todays_capacity_would_have_kept_is_no_evidence_any_more(chance: random.Random) -> None:
+    """Each of four prompts says that 60 blocks are too few. Once the first has been believed, and there is
+    room for all, the others say nothing new."""
+    index, prompts = PrefixIndex(), [unique(chance, 30) for _ in range(4)]
+    index.set_capacity(0, 60)
+    for prompt in prompts:
+        insert(index, 0, prompt)
+    first, second = prompts[:2]
+    assert held(index, 0, first) == held(index, 0, second) == 0
+    insert(index, 0, first)
+    assert index.was_evicted(0, first.id_at(0))
+    index.set_capacity(0, 200)
+    insert(index, 0, second)
+    assert not index.was_evicted(0, second.id_at(0))
+    index.set_capacity(0, 60)
+    assert index.was_evicted(0, second.id_at(0)), "it is the capacity of today that counts"
 
 
 def test_a_block_that_fell_to_the_byte_budget_or_to_a_lost_cache_is_no_ghost(chance: random.Random) -> None:

@@ -71,7 +71,7 @@ def test_defaults_are_listed_by_parameter() -> None:
         (
             "cache_aware",
             {"mis_price": 1},
-            "cache_aware has no parameter `mis_price`; did you mean `miss_price`\\? known: decode_s, ",
+            "cache_aware has no parameter `mis_price`; did you mean `miss_price`\\? known: backlog_price, ",
         ),
         ("random", {"bias": 1}, "random has no parameter `bias`; it has none"),
         ("cache_aware", {"miss_price": "high"}, "cache_aware: `miss_price` must be a number, not 'high'"),

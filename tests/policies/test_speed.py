@@ -68,10 +68,25 @@ def test_one_solution_by_hand() -> None:
     # With α and β known, the derivative by c is zero at one c; then those by α and β must be zero as well.
     constant = mass * row[0] * (told - row[1] * alpha - row[2] * beta) / (mass * row[0] ** 2 + 0.02)
     wrong = told - row[0] * constant - row[1] * alpha - row[2] * beta
-    pull = 20 * 0.995**8
+    pull = 0.995**8  # the prior is worth one sample
     assert mass * row[1] * wrong == pytest.approx(pull * (alpha - 1) + 0.5 * (alpha - beta), abs=1e-3)
     assert mass * row[2] * wrong == pytest.approx(pull * (beta - 1) - 0.5 * (alpha - beta), abs=1e-3)
     assert 1.0 < beta < alpha < 2.0
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+def test_the_first_answer_moves_the_price_and_each_of_the_first_sixteen_does(factor: float) -> None:
+    """Of prompts of 8,000 tokens, after none cached: one sample is worth as much as the belief."""
+    learned, wrong_by = LearnedPrices({}, PRESET, {}), [abs(factor - 1)]
+    for _ in range(16):
+        price = learned.learn("gpu", factor * PRESET.seconds(8000, 8000), 8000, 8000, 0)
+        assert price is not None
+        wrong_by.append(abs(factor - price.linear_s / PRESET.linear_s))
+    assert wrong_by == sorted(wrong_by, reverse=True)
+    assert wrong_by[1] < 0.7 * wrong_by[0]
+    assert wrong_by[16] < 0.2 * wrong_by[0]
+    later = [learned.learn("gpu", PRESET.seconds(8000, 8000), 8000, 8000, 0) for _ in range(16)]
+    assert [at for at, price in enumerate(later, start=17) if price is not None] == [24, 32]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -155,6 +170,12 @@ def serve(
             balancer.first_token(number, first_at)
         balancer.finish(number, Outcome.OK, Usage(prompt_tokens, 5, 0), first_at + 1)
         now = first_at + 2
+
+
+def test_one_answer_is_enough_for_the_fleet_to_have_another_price() -> None:
+    balancer = balancer_of()
+    serve(balancer, 1, PrefillPrice(3 * PRESET.linear_s, 3 * PRESET.quadratic_s))
+    assert 1.5 * PRESET.linear_s < balancer.fleet.linear_s[0] < 3 * PRESET.linear_s
 
 
 @pytest.mark.parametrize("weight", [1.0, 4.0, 0.5])

@@ -8,8 +8,8 @@ Marginal-cost routing: argmin over the eligible workers i of a price in seconds 
 
     q_i   prefill seconds already queued on i
     θ     price of extra work: a miss also delays whoever comes next, a queue does not
-    ω     what is added to θ for every second that waits even on the least busy worker. Then nobody catches
-          up, and work that could be avoided delays all who wait behind it
+    ω     what θ grows by for every second that waits even on the least busy worker. While somebody is idle
+          extra work fills a gap; while everybody is behind it delays all who wait. ω·min q is at most 16
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). Where all caches are alike there is no rent: it
           brings new material to workers with room, and never moves sessions about among full ones
@@ -42,7 +42,8 @@ _WARM: Final = "warm"
 _SPILL: Final = "spill"
 _COLD: Final = "cold"
 
-# Of ω·min q. Without a bound a fleet that is minutes behind would not part a hot prefix at any price.
+# Of ω·min q. Without a bound a fleet that is minutes behind would give a hot prefix no second home at any
+# price.
 _BACKLOG_MAX: Final = 16.0
 
 
@@ -75,7 +76,7 @@ class CacheAware:
         """Writes nothing: the fleet's books say all."""
 
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
-        """Reads. The six terms of J for every worker, in seconds."""
+        """Reads. The six terms of J for every worker, in seconds; "miss" is (θ + ω·min q)·W."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         miss_price = self._miss_price(view, now)
@@ -147,7 +148,7 @@ class CacheAware:
         return cost
 
     def _miss_price(self, view: View, now: float) -> float:
-        """Reads. θ, with what is added while everybody is behind."""
+        """Reads. θ + ω·min q: extra work weighs more while everybody is behind."""
         backlog = self.config.backlog_price * view.fleet.shortest_queue_s(view.eligible, now)
         return self.config.miss_price + min(_BACKLOG_MAX, backlog)
 

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from warmroute_policies.config import ResilienceConfig
+from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.latency import PRESETS
 from warmroute_simulator.engine import EngineConfig
@@ -425,7 +425,7 @@ def test_lanes_of_a_closed_loop_are_played_by_the_plan() -> None:
 
 
 def test_routers_believe_prices_of_the_truth_times_the_error_and_workers_keep_their_speed() -> None:
-    wrong = config(2, price_error=3.0)
+    wrong = config(2, price_error=3.0, balancer=BalancerConfig(learn_prices=False))
     simulation = Simulation(lone(3000, 5), wrong, None, frozenset())
     records = simulation.run()
     beliefs = simulation.routers[0].balancer.fleet
