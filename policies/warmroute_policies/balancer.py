@@ -462,7 +462,7 @@ class Balancer:
             self.capacity.measure(slot, tokens_per_block)
             capacity_tokens = fleet.alike_capacity_tokens[slot]
             if capacity_tokens == inf:
-                capacity_tokens = _ASSUMED_KV_CAPACITY_TOKENS
+                capacity_tokens = _ASSUMED_KV_CAPACITY_TOKENS / self.config.replicas
             live_share = self.index.used_since(slot, since) * tokens_per_block / capacity_tokens
             fleet.crowding[slot] = reuse.crowding(live_share)
         return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
@@ -487,8 +487,11 @@ class Balancer:
         )
 
     def _declare_capacity(self, slot: int, spec: WorkerSpec) -> None:
-        """Writes. What the engine tells is the first belief; its answers correct it."""
-        self.capacity.declare(slot, spec.kv_capacity_tokens, self._tokens_per_block(spec))
+        """Writes. What the engine tells is the first belief, a router's share of it where there are several;
+        answers correct it."""
+        tokens = spec.kv_capacity_tokens
+        share = None if tokens is None else tokens / self.config.replicas
+        self.capacity.declare(slot, share, self._tokens_per_block(spec))
         self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
 
     def _tokens_per_block(self, spec: WorkerSpec) -> float:

@@ -37,6 +37,8 @@ class BalancerConfig:
     """Before the first answer has told; English and code are near 4 for current tokenizers."""
     index_max_bytes: int = 1 << 30
     sessions_max: int = 100_000
+    replicas: int = 1
+    """Routers in front of the same workers, this one counted: each believes in its share of their caches."""
     capacity_feedback: bool = True
     learn_prices: bool = True
     """Prices follow the times to first token; they begin at `learned_prices`."""
@@ -46,6 +48,7 @@ class BalancerConfig:
     def __post_init__(self) -> None:
         require(self.bytes_per_token > 0, "bytes_per_token must be above 0")
         require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
+        require(self.replicas >= 1, "replicas must be at least 1")
         require(self.sessions_max >= 1, "sessions_max must be at least 1")
 
 

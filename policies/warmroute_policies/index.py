@@ -305,14 +305,15 @@ class PrefixIndex:
 
     def haunted(self, lost: list[Ghost]) -> tuple[list[int], int]:
         """Reads. Of runs that follow each other and were evicted: the slots that lost the first one, without
-        those whose whole cache is gone since; and the depth up to which all who lost the first one lost
-        what follows it too."""
+        those whose whole cache is gone since; and the depth up to which all of these lost what follows it
+        too."""
         first = lost[0]
-        lanes, mask, slot, end = self._lanes, first.slots, 0, first.end
-        slots = []
-        while mask >> slot:
-            if mask >> slot & 1 and first.tick >= lanes[slot].born:
+        lanes, slot, end = self._lanes, 0, first.end
+        slots, mask = [], 0
+        while first.slots >> slot:
+            if first.slots >> slot & 1 and first.tick >= lanes[slot].born:
                 slots.append(slot)
+                mask |= 1 << slot
             slot += 1
         for ghost in lost:
             if ghost.slots & mask != mask:

@@ -8,7 +8,8 @@ capacity is believed too small, and a part of it always. So a prompt whose next 
 
 A belief that is too small then costs little: prompts go where they prove it wrong, and it grows. p is one
 number for the fleet, a running mean over the prompts that were sent to a worker on such a credit. Where
-beliefs are right p falls to near 0, and the credit to less than a page of the engine, which is none.
+beliefs are right p falls to its least, and the credit of most prompts to less than a page of the engine,
+which is none.
 
 Rules kept. A credit is whole pages. Only workers that hold all that anybody holds of the prompt are credited:
 one that holds less lost more than the run in question, and is a worse guess.
@@ -23,6 +24,9 @@ from warmroute_policies.hits import SURVIVED, Hits
 
 # Nothing is known yet: as likely as not.
 _FIRST_GUESS: Final = 0.5
+
+# As little credit still sends long prompts to where they may find that a belief has become too small.
+_LEAST: Final = 0.02
 
 # Of the running mean: the last 20 prompts or so decide, which is seconds of a busy fleet.
 _STEP: Final = 0.05
@@ -50,7 +54,7 @@ class Survivors:
 
     def learn(self, survived: bool) -> None:
         """Writes. Whether a prompt that was sent to a worker on its credit found most of what was lost."""
-        self.share += _STEP * (survived - self.share)
+        self.share = max(_LEAST, self.share + _STEP * (survived - self.share))
 
 
 def expected_there(hits: Hits, slot: int) -> bool:

@@ -29,6 +29,7 @@ def balancer_config(
         default_price=price_of(settings.latency_preset),
         bytes_per_token=settings.bytes_per_token,
         index_max_bytes=int(settings.index_max_bytes),
+        replicas=settings.replicas,
         capacity_feedback=settings.capacity_feedback,
         learn_prices=settings.learn_prices,
         learned_prices=learned_prices or {},

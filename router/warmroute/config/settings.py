@@ -123,6 +123,12 @@ class Settings(BaseSettings):
         None,
         "KV cache of a worker that does not tell and has no own figure; none: learned from its answers.",
     )
+    replicas: Count = _setting(
+        "workers",
+        _CORE["replicas"],
+        "Routers in front of the same workers, this one counted. They share nothing, so each believes in its "
+        "share of the workers' caches. Send a session to the same router always.",
+    )
     capacity_feedback: Switch = _setting(
         "workers",
         _CORE["capacity_feedback"],

@@ -123,7 +123,7 @@ class Simulation:
         # Replicas draw lots of their own; one router draws those of the live one with that seed.
         seed = Random(f"policy {policy.seed} {number}").getrandbits(32) if number else policy.seed
         made = load_policy(policy.name, policy.params, seed)
-        balancer = Balancer(made, replace(config, prices=prices))
+        balancer = Balancer(made, replace(config, prices=prices, replicas=self.config.routers))
         return Router(balancer, self.config.resilience, self.kernel)
 
     def run(self) -> Records:
