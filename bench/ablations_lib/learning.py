@@ -105,7 +105,7 @@ class Learning:
 
 def beliefs() -> list[Variant]:
     """Reads. The true ones first."""
-    return [variant for variant in variants(quick=True) if variant.routers == 1 and not variant.flushed]
+    return [variant for variant in variants(quick=True) if variant.routers == 1 and variant.loss is None]
 
 
 def _variants(belief: Variant) -> dict[str, Variant]:
