@@ -5,12 +5,13 @@
 
     capacity    workers declare ¼ to 4 times what their KV caches hold
     price       the router thinks that prefill takes ⅓ of the time, or three times as long
-    restart     four of eight caches are emptied one after the other, and nobody tells the router
+    restart     four of eight workers die one after the other and are back at once, empty
+    flush       four of eight caches are emptied one after the other, and nobody tells the router
     replicas    2 and 4 routers that know nothing of each other, in place of one
 
 Four traces on eight simulated H100s at 0.8 of their knee. `beliefs_lib.levels` has the levels and their
-reasons, `beliefs_lib.verdicts` what is compared and the bars, `beliefs_lib.restarts` when a restart counts as
-noticed.
+reasons, `beliefs_lib.verdicts` what is compared and the bars, `beliefs_lib.restarts` when a lost cache counts
+as noticed.
 
 How to read it. Every figure stands beside that of the same requests with nothing wrong, paired by seed, with
 an interval over seeds. "Blind" are requests that were sent before any engine could have told. A trace whose

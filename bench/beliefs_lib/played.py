@@ -66,7 +66,7 @@ class Played(msgspec.Struct, frozen=True):
     ttft_learned_s: float
     """Mean of those after the first 200."""
     noticed_restarts: int
-    """As routers think; of a run in which no cache was emptied: false alarms."""
+    """As routers think; of a run in which no cache was lost: false alarms."""
     restarts: list[Restart]
     cpu_s: float
 

@@ -1,4 +1,4 @@
-"""When does a router notice that a worker's cache was emptied, and how many requests did it mislead?
+"""When does a router notice that a worker's cache is lost, and how many requests did that mislead?
 
 Of the requests that were sent to the worker after that, in the order in which they were sent, those count
 that were promised a hit:
@@ -10,7 +10,7 @@ that were promised a hit:
     blind     of these, sent before the first wrong one had ended. Engines tell what was cached when an
               answer ends, so no router that goes by what engines tell sends fewer
 
-Requests that were under way when the cache was emptied are not counted: nobody could have known.
+Requests that were under way when the cache was lost are not counted: nobody could have known.
 """
 
 from __future__ import annotations
@@ -43,17 +43,18 @@ class Sent(NamedTuple):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """One emptied cache."""
+    """One lost cache."""
 
     sent: int
     wrong: int
     blind: int
     dropped: bool
-    """The router dropped its belief; else promises came true again by themselves, or never did."""
+    """The router dropped its belief by what answers told. Else a check had told of the new process before, or
+    promises came true again by themselves, or never did."""
 
 
 def restart_of(sent: Sequence[Sent], dropped_s: float | None) -> Restart:
-    """Reads. `sent`: to that worker after its cache was emptied, in order. `dropped_s`: when the router
+    """Reads. `sent`: to that worker after its cache was lost, in order. `dropped_s`: when the router
     dropped what it believed of it; None: it never did."""
     first_told_s = min((one.ended_s for one in sent if one.wrong and one.ended_s == one.ended_s), default=inf)
     right_s = _right_again_s(sent)

@@ -3,7 +3,12 @@
     capacity    hit rate of the later half: at most 2 points less; mean TTFT over the true one's beside it
     price       mean TTFT after the first 200 requests: at most 10 % more
     restart     requests that were promised a hit before the router noticed: at most 10 in the mean
+    flush       the same, without a bar
     replicas    mean TTFT over that of one router: at most 5 % more where a session stays with its router
+
+A busy worker that dies is ejected, and the next check sees its new process: answers are seldom the first to
+tell. A flush is told by answers alone. It has no bar: requests that run keep their prefixes, so the worker keeps
+some promises and breaks others, as one does whose cache is smaller than believed.
 
 A bar is held by the value; the interval beside it says how sure that is.
 """
@@ -27,7 +32,8 @@ BAR_POINTS: Final = 2.0
 BAR_PRICE: Final = 1.10
 """Less than the 15 % that somebody notices who does not measure."""
 BAR_SENT: Final = 10.0
-"""Three misses in a row make the router certain, and some more requests are under way until these end."""
+"""Three misses in a row make the router certain at the earliest, and some more requests are under way until
+these end."""
 BAR_REPLICAS: Final = 1.05
 """Half of what a wrong price may cost: prices are learned, replicas stay strangers."""
 

@@ -12,10 +12,12 @@ import pytest
 from beliefs_lib.levels import (
     CAPACITIES,
     FLUSHED,
-    FLUSHES,
     KNEES,
+    LOSSES,
     PRICES,
     REPLICAS,
+    RESTARTED,
+    START_S,
     TRUE,
     capacity,
     load_of,
@@ -110,17 +112,18 @@ def test_a_worker_that_nobody_is_sent_to_misleads_nobody() -> None:
 
 def test_every_level_is_played_and_quick_keeps_the_ends() -> None:
     whole, quick = variants(quick=False), variants(quick=True)
-    assert len(whole) == 1 + len(CAPACITIES) + len(PRICES) + 1 + 2 * len(REPLICAS)
+    assert len(whole) == 1 + len(CAPACITIES) + len(PRICES) + 2 + 2 * len(REPLICAS)
     assert len({one.name for one in whole}) == len(whole)
     assert set(quick) < set(whole)
     assert whole[0] == quick[0] == TRUE
+    assert {RESTARTED, FLUSHED} <= set(quick)
     assert {one.capacity_error for one in quick} == {1.0, min(CAPACITIES), max(CAPACITIES)}
 
 
 @pytest.mark.parametrize("place", KNEES)
 def test_every_place_has_a_trace_a_fleet_and_a_load(place: Place) -> None:
     assert place.trace in traces(Path("nowhere"))
-    assert all(worker < workers_of(place.fleet) for _, worker in FLUSHES)
+    assert all(worker < workers_of(place.fleet) for _, worker in LOSSES)
     assert 0 < load_of(place) <= MOST_LOAD
 
 
@@ -131,7 +134,7 @@ def test_emptied_caches_break_promises_that_are_kept_otherwise() -> None:
     trace = SOURCE.read(0)
     emptied = config_of(Task(PLACE, SOURCE, None, FLUSHED, 0), trace)
     steady = config_of(Task(PLACE, SOURCE, None, TRUE, 0), trace)
-    assert [happening.worker for happening in emptied.scenario] == [worker for _, worker in FLUSHES]
+    assert [happening.worker for happening in emptied.scenario] == [worker for _, worker in LOSSES]
     wrong = []
     for config in (emptied, steady):
         records, _, _ = watched(trace, config)
@@ -141,13 +144,40 @@ def test_emptied_caches_break_promises_that_are_kept_otherwise() -> None:
     assert wrong[0] > 10 * wrong[1]
 
 
-def test_a_router_that_notices_is_seen_to_notice_and_of_which_worker() -> None:
-    few, flush = few_of_many(), Happening(Kind.FLUSH, 0, 140.5)
+def test_a_worker_that_dies_is_back_at_once_and_an_emptied_cache_is_all_that_a_flush_does() -> None:
+    trace = SOURCE.read(0)
+    restarted, flushed = (
+        config_of(Task(PLACE, SOURCE, None, one, 0), trace).scenario for one in (RESTARTED, FLUSHED)
+    )
+    moments = [(happening.worker, happening.at_s) for happening in flushed]
+    assert {happening.kind for happening in flushed} == {Kind.FLUSH}
+    assert [(one.worker, one.at_s) for one in restarted if one.kind is Kind.DIE] == moments
+    assert [(one.worker, one.at_s - START_S) for one in restarted if one.kind is Kind.START] == [
+        (worker, pytest.approx(at_s)) for worker, at_s in moments
+    ]
+    assert len(restarted) == 2 * len(LOSSES)
+
+
+def test_a_run_tells_of_each_lost_cache_once_and_only_a_restart_loses_requests() -> None:
+    restarted, flushed = (played(Task(PLACE, SOURCE, None, one, 0)) for one in (RESTARTED, FLUSHED))
+    assert len(restarted.restarts) == len(flushed.restarts) == len(LOSSES)
+    assert restarted.answered < restarted.requests
+    assert flushed.answered == flushed.requests
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [(Happening(Kind.FLUSH, 0, 140.5),), (Happening(Kind.DIE, 0, 139.5), Happening(Kind.START, 0, 140.5))],
+    ids=["flush", "restart"],
+)
+def test_a_router_that_notices_is_seen_to_notice_and_of_which_worker(
+    scenario: tuple[Happening, ...],
+) -> None:
     steady = config_of(Task(PLACE, SOURCE, None, TRUE, 0), SOURCE.read(0))
-    config = replace(steady, fleet=steady.fleet[:1], arrivals=ArrivalPlan(), scenario=(flush,))
-    _, dropped, noticed = watched(few, config)
+    config = replace(steady, fleet=steady.fleet[:1], arrivals=ArrivalPlan(), scenario=scenario)
+    _, dropped, noticed = watched(few_of_many(), config)
     (dropped_s,) = dropped[0]
-    assert flush.at_s < dropped_s < few.arrivals_s[-1]
+    assert 140.5 < dropped_s < 140.5 + config.resilience.health_interval_s, "before a check can tell"
     assert (list(dropped), noticed) == ([0], 1)
 
 
@@ -201,12 +231,25 @@ def test_without_sessions_there_is_no_row_of_them() -> None:
 
 def test_a_restart_is_judged_by_the_mean_and_the_worst_is_told() -> None:
     restarts = [Restart(2, 1, 1, True), Restart(30, 9, 5, False)]
-    emptied = [msgspec.structs.replace(one, restarts=restarts) for one in runs(FLUSHED.name)]
-    row = row_of("chat", FLUSHED, emptied, runs(TRUE.name))
+    emptied = [msgspec.structs.replace(one, restarts=restarts) for one in runs(RESTARTED.name)]
+    row = row_of("chat", RESTARTED, emptied, runs(TRUE.name))
     assert row is not None
     assert (row.value.value, row.held) == (16.0, False)
     assert "at worst 30" in row.text
     assert "dropped 3 of 6" in row.text
+
+
+@pytest.mark.parametrize("sent", [2, 100])
+def test_a_flush_tells_the_figures_of_a_restart_and_has_no_bar(sent: int) -> None:
+    emptied = [
+        msgspec.structs.replace(one, restarts=[Restart(sent, 1, 1, True)]) for one in runs(FLUSHED.name)
+    ]
+    flush, restart = (row_of("chat", one, emptied, runs(TRUE.name)) for one in (FLUSHED, RESTARTED))
+    assert flush is not None
+    assert restart is not None
+    assert (flush.value, flush.text) == (restart.value, restart.text)
+    assert (flush.bar, flush.held) == ("", None)
+    assert restart.held is (sent == 2)
 
 
 def test_seeds_are_paired_whichever_run_was_done_first() -> None:
