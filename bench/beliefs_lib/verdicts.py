@@ -6,9 +6,9 @@
     flush       the same, without a bar
     replicas    mean TTFT over that of one router: at most 5 % more where a session stays with its router
 
-A busy worker that dies is ejected, and the next check sees its new process: answers are seldom the first to
-tell. A flush is told by answers alone. It has no bar: requests that run keep their prefixes, so the worker keeps
-some promises and breaks others, as one does whose cache is smaller than believed.
+A busy worker that dies is ejected, and the next check sees its new process: answers are seldom the first
+to tell. A flush is told by answers alone. It has no bar: requests that run keep their prefixes, so the worker
+keeps some promises and breaks others, as one does whose cache is smaller than believed.
 
 A bar is held by the value; the interval beside it says how sure that is.
 """

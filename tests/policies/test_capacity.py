@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 
 import pytest
 
 from warmroute_policies.blocks import PromptBlocks
-from warmroute_policies.capacity import CUT_FLOOR, GROWTH, RESTART_MISSES, CapacityBelief, Lesson
+from warmroute_policies.capacity import (
+    CUT_FLOOR,
+    GROWTH,
+    RESTART_LEAST_BLOCKS,
+    RESTART_MISSES,
+    CapacityBelief,
+    Lesson,
+)
 from warmroute_policies.index import PrefixIndex
 
 TOKENS_PER_BLOCK = 128.0
@@ -96,7 +103,7 @@ class Talk:
     """One slot that is told what its engine cached, prompt by prompt."""
 
     def __init__(self, capacity_blocks: float | None, engine: Engine) -> None:
-        self.index, self.engine = PrefixIndex(), engine
+        self.index, self.engine, self.now = PrefixIndex(), engine, 0.0
         self.belief = CapacityBelief(self.index)
         tokens = None if capacity_blocks is None else capacity_blocks * TOKENS_PER_BLOCK
         self.belief.declare(0, tokens, TOKENS_PER_BLOCK)
@@ -105,11 +112,16 @@ class Talk:
     def believed_blocks(self) -> float:
         return self.belief.tokens(0) / TOKENS_PER_BLOCK
 
-    def say(self, ids: Ids, surplus_tokens: int = 0, settled: bool = True) -> Lesson:
+    def say(
+        self, ids: Ids, surplus_tokens: int = 0, settled: bool = True, dispatched_at: float | None = None
+    ) -> Lesson:
+        """`dispatched_at`: when it was sent; else just now, a second after the one before."""
+        self.now += 1.0
         blocks = PromptBlocks.from_ids(ids)
         insertion = self.index.insert(0, blocks, self.index.match(blocks))
         cached = self.engine.serve(ids) + surplus_tokens
-        return self.belief.learn(0, blocks, insertion, cached, TOKENS_PER_BLOCK, settled)
+        sent_at = self.now if dispatched_at is None else dispatched_at
+        return self.belief.learn(0, blocks, insertion, cached, TOKENS_PER_BLOCK, settled, sent_at)
 
     def held(self, ids: Ids) -> int:
         return self.index.match(PromptBlocks.from_ids(ids)).depths.get(0, 0)
@@ -191,45 +203,158 @@ def test_an_engine_that_does_not_report_teaches_nothing_and_zero_is_a_report(
     assert belief.learn(0, again, insertion, cached, TOKENS_PER_BLOCK) is lesson
 
 
-def restarted_talk() -> tuple[Talk, list[Lesson]]:
-    """An engine that lost its cache after 20 prompts, and is asked for the latest ones again."""
-    talk = Talk(1_000, Engine(1_000))
-    for number in range(20):
-        talk.say(prompt(number))
+# --- restarts -------------------------------------------------------------------------------------
+
+
+def warm_talk(prompts: int = 20, blocks: int = 20, capacity: int = 1_000) -> Talk:
+    """An engine that holds so many prompts of so many blocks, and is believed to."""
+    talk = Talk(capacity, Engine(capacity))
+    for number in range(prompts):
+        assert talk.say(prompt(number, blocks)) is Lesson.NOTHING
+    return talk
+
+
+def forgets(engine: Engine, ids: Ids) -> None:
+    for block in ids:
+        del engine.used[block]
+
+
+def row_of_misses(talk: Talk, numbers: Iterable[int]) -> list[Lesson]:
+    """What each of the prompts teaches after the cache was lost, up to the one that means a restart."""
     talk.engine.used.clear()
-    return talk, [talk.say(prompt(number)) for number in range(19, 19 - RESTART_MISSES, -1)]
+    lessons = []
+    for number in numbers:
+        lessons.append(talk.say(prompt(number)))
+        if lessons[-1] is Lesson.RESTARTED:
+            break
+    return lessons
 
 
-def test_misses_of_recent_blocks_in_a_row_mean_a_restart() -> None:
-    talk, lessons = restarted_talk()
-    assert lessons == [Lesson.LOST] * (RESTART_MISSES - 1) + [Lesson.RESTARTED]
-    assert talk.held(prompt(0)) == 0
+@pytest.mark.parametrize(
+    ("numbers", "lesson"), [((19, 18, 17, 16), Lesson.LOST), ((9, 10, 11, 12), Lesson.CUT)], ids=["recent", "old"]
+)
+def test_a_row_of_misses_means_a_restart_and_the_capacity_is_what_it_was_before(
+    numbers: Ids, lesson: Lesson
+) -> None:
+    talk = warm_talk()
+    lessons = row_of_misses(talk, numbers)
+    assert lessons == [lesson] * (RESTART_MISSES - 1) + [Lesson.RESTARTED]
+    assert talk.believed_blocks == 1_000
+    assert [talk.held(prompt(number)) for number in range(20)] == [0] * 20
     while talk.index.maintain():
         pass
     assert talk.index.resident(0) == 0
-    assert talk.believed_blocks == 1_000
+
+
+def test_a_capacity_that_was_cut_before_the_row_stays_cut_after_the_restart() -> None:
+    talk = warm_talk()
+    for number in (8, 9):
+        forgets(talk.engine, prompt(number))
+        assert talk.say(prompt(number)) is Lesson.CUT
+    assert talk.say(prompt(9)) is Lesson.NOTHING, "a hit, which ends the first row"
+    cut = talk.believed_blocks
+    assert cut < 400
+    assert row_of_misses(talk, range(10, 19))[-1] is Lesson.RESTARTED
+    assert talk.believed_blocks == cut
+
+
+def test_a_row_begins_anew_after_a_restart() -> None:
+    talk = warm_talk()
+    assert row_of_misses(talk, (19, 18, 17))[-1] is Lesson.RESTARTED
+    while talk.index.maintain():
+        pass
+    for number in range(20):
+        talk.say(prompt(number))
+    lessons = row_of_misses(talk, range(19, 0, -1))
+    assert len(lessons) == RESTART_MISSES + 1, "those of the first restart are failures of late"
+    assert lessons[-1] is Lesson.RESTARTED
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ends"), [(-0.1, False), (0.0, True), (0.1, True)], ids=["before", "with", "after"]
+)
+def test_only_a_hit_that_was_sent_no_earlier_than_the_first_miss_ends_the_row(
+    seconds: float, ends: bool
+) -> None:
+    talk = warm_talk()
+    first_miss_at = talk.now + 1.0
+    for number in (19, 18, 17):
+        forgets(talk.engine, prompt(number))
+    assert [talk.say(prompt(number)) for number in (19, 18)] == [Lesson.LOST] * 2
+    assert talk.say(prompt(5), dispatched_at=first_miss_at + seconds) is Lesson.NOTHING, "a hit"
+    assert (talk.say(prompt(17)) is not Lesson.RESTARTED) is ends
+
+
+@pytest.mark.parametrize(("failures", "misses"), [(0, 3), (2, 4), (5, 5), (10, 6), (20, 8), (40, 11)])
+def test_where_many_predictions_fail_a_longer_row_is_needed(failures: int, misses: int) -> None:
+    """0.09³, 0.14⁴, 0.20⁵, 0.28⁶, 0.40⁸ and 0.53¹¹ are the first below a thousandth."""
+    talk = warm_talk()
+    for _ in range(failures):
+        forgets(talk.engine, prompt(19))
+        assert talk.say(prompt(19)) is Lesson.LOST
+        assert talk.say(prompt(19)) is Lesson.NOTHING
+    lessons = row_of_misses(talk, range(19, 0, -1))
+    assert lessons.index(Lesson.RESTARTED) + 1 == misses
+
+
+def test_a_short_row_is_enough_again_when_predictions_have_come_true_for_long() -> None:
+    talk = warm_talk()
+    for _ in range(20):
+        forgets(talk.engine, prompt(19))
+        talk.say(prompt(19))
+        talk.say(prompt(19))
+    for number in range(200):
+        assert talk.say(prompt(number % 20)) is Lesson.NOTHING
+    assert len(row_of_misses(talk, range(19, 0, -1))) == RESTART_MISSES
+
+
+def test_misses_while_prefills_wait_neither_count_towards_a_row_nor_end_it() -> None:
+    talk = warm_talk()
+    assert row_of_misses(talk, (10, 11)) == [Lesson.CUT] * 2
+    for number in (5, 6, 7, 8, 19, 18):
+        assert talk.held(prompt(number)) == 20
+        assert talk.say(prompt(number), settled=False) is Lesson.NOTHING
+    assert talk.held(prompt(12)) == 20
+    assert talk.say(prompt(12)) is Lesson.RESTARTED
+
+
+def test_a_prompt_of_which_half_was_there_is_no_miss_of_a_restart() -> None:
+    talk = warm_talk()
+    for number in (19, 18, 19, 18, 19, 18):
+        forgets(talk.engine, prompt(number)[10:])
+        assert talk.say(prompt(number)) is Lesson.LOST
+    assert talk.held(prompt(0)) == 20
+
+
+@pytest.mark.parametrize(
+    ("blocks", "tells"), [(RESTART_LEAST_BLOCKS - 1, False), (RESTART_LEAST_BLOCKS, True)]
+)
+def test_short_prompts_prove_nothing_about_a_restart(blocks: int, tells: bool) -> None:
+    talk = warm_talk(blocks=blocks)
+    talk.engine.used.clear()
+    lessons = [talk.say(prompt(number, blocks)) for number in range(19, 19 - RESTART_MISSES, -1)]
+    assert Lesson.NOTHING not in lessons
+    assert (Lesson.RESTARTED in lessons) is tells
 
 
 def test_a_hit_between_misses_is_no_restart() -> None:
-    talk = Talk(1_000, Engine(1_000))
-    for number in range(20):
-        talk.say(prompt(number))
+    talk = warm_talk()
     for number in (19, 18, 19, 18, 19, 18):
-        for block in prompt(number):
-            del talk.engine.used[block]
+        forgets(talk.engine, prompt(number))
         assert talk.say(prompt(number)) is Lesson.LOST
         assert talk.say(prompt(number)) is Lesson.NOTHING
     assert talk.held(prompt(0)) == 20
 
 
 def test_a_prefix_that_may_still_be_computed_is_no_miss() -> None:
-    talk = Talk(1_000, Engine(1_000))
-    for number in range(20):
-        talk.say(prompt(number))
+    talk = warm_talk()
     for _ in range(2 * RESTART_MISSES):
         talk.engine.used.clear()
         assert talk.say(prompt(19), settled=False) is Lesson.NOTHING
     assert talk.held(prompt(0)) == 20
+
+
+# --- what else a belief keeps ---------------------------------------------------------------------
 
 
 def test_capacity_is_kept_in_tokens() -> None:
