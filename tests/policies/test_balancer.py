@@ -13,6 +13,7 @@ from traffic import PRICE, Traffic
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.capacity import RESTART_MISSES, Lesson
+from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.policy import (
     Choice,
@@ -436,6 +437,29 @@ def test_a_restart_seen_by_misses_leaves_the_capacity_as_it_was_whatever_is_in_f
     balancer.index.check_integrity()
 
 
+@pytest.mark.parametrize(("routed_at", "restarts"), [(59.0, 1), (62.5, 0)], ids=["before", "between"])
+def test_a_hit_that_was_dispatched_before_the_misses_and_ends_between_them_ends_no_row(
+    routed_at: float, restarts: int
+) -> None:
+    balancer = balancer_of("a", policy="cache_aware", kv_capacity_tokens=1_000_000)
+    prompts = [bytes([65 + i]) * 20_000 for i in range(50)]
+    for number, prompt in enumerate(prompts):
+        balancer.route(request(number, prompt), float(number))
+        balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), number + 0.5)
+
+    routed = {routed_at: 40, 60.0: 49, 61.0: 48, 64.0: 47}
+    ended = {61.5: (49, 0), 62.0: (48, 0), 63.0: (40, 4_992), 65.0: (47, 0)}
+    for now in sorted(routed | ended):
+        if now in routed:
+            number = routed[now]
+            balancer.route(request(number, prompts[number]), now)
+            balancer.first_token(number, now + 0.1)
+        else:
+            number, cached = ended[now]
+            balancer.finish(number, Outcome.OK, Usage(5_000, 100, cached), now)
+    assert balancer.lessons[Lesson.RESTARTED] == restarts
+
+
 def test_removing_what_is_not_there_is_refused() -> None:
     balancer = balancer_of("a")
     calls: list[Callable[[], None]] = [
@@ -522,6 +546,43 @@ def test_a_worker_that_is_believed_in_for_longest_draws_no_work_by_it() -> None:
     for number in range(3):
         balancer.route(request(number, bytes([number]) * 40_000, prompt_tokens=9_000), 2.0 + number)
     assert balancer.fleet.filled == [0.15] * 3
+
+
+# --- several routers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 4])
+def test_a_router_among_several_believes_in_its_share_of_what_workers_declare(replicas: int) -> None:
+    balancer = Balancer(make_policy("cache_aware", {}, 1), BalancerConfig(replicas=replicas))
+    balancer.add_worker(WorkerSpec("a", kv_capacity_tokens=120_000), 0.0)
+    balancer.add_worker(WorkerSpec("b"), 0.0)
+    balancer.tick(1.0)
+    believed = [120_000 / replicas, math.inf]
+    assert balancer.fleet.kv_capacity_tokens == balancer.fleet.alike_capacity_tokens == believed
+    balancer.update_worker(WorkerSpec("a", kv_capacity_tokens=60_000), 2.0)
+    assert balancer.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 60_000 / replicas
+    assert balancer.fleet.spec(0).kv_capacity_tokens == 60_000, "what was declared is told as it was"
+
+
+def test_a_router_among_several_takes_a_cache_that_nobody_declares_for_fuller() -> None:
+    crowding = []
+    for replicas in (1, 2):
+        balancer = Balancer(make_policy("cache_aware", {}, 1), BalancerConfig(replicas=replicas))
+        balancer.add_worker(WorkerSpec("a"), 0.0)
+        for number in range(80):  # 40 prompts of 3,000 tokens, twice
+            now = float(number)
+            balancer.tick(now)
+            balancer.route(request(number, bytes([number % 40]) * 12_000), now)
+            balancer.finish(number, Outcome.OK, Usage(3_000, 1, None), now + 0.5)
+        balancer.tick(80.0)
+        crowding.append(balancer.fleet.crowding[0])
+    assert 0 < crowding[0] < crowding[1]
+
+
+@pytest.mark.parametrize("replicas", [0, -2])
+def test_there_is_at_least_one_router(replicas: int) -> None:
+    with pytest.raises(ValueError, match="replicas must be at least 1"):
+        BalancerConfig(replicas=replicas)
 
 
 def test_the_policy_hears_of_every_change_of_the_fleet() -> None:

@@ -267,6 +267,16 @@ def test_a_slot_whose_cache_is_gone_since_haunts_nobody(chance: random.Random) -
     assert index.haunted(lost)[0] == []
 
 
+def test_a_slot_whose_cache_is_gone_since_does_not_shorten_what_the_others_lost(
+    chance: random.Random,
+) -> None:
+    index, old = lost_by_three(chance)
+    assert index.haunted(index.evicted(old, 0)) == ([0, 1, 2], 12)
+    index.drop_slot(2)
+    settle(index)
+    assert index.haunted(index.evicted(old, 0)) == ([0, 1], 30)
+
+
 def test_an_eviction_is_evidence_for_every_slot_that_lost_the_block_and_has_its_cache_still(
     chance: random.Random,
 ) -> None:
