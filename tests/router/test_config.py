@@ -304,12 +304,24 @@ def test_a_size_is_shown_exactly(size: int, text: str) -> None:
 def test_the_core_gets_its_own_defaults_back() -> None:
     config, core = balancer_config(Settings()), BalancerConfig()
     assert config.default_price == core.default_price
-    assert (config.bytes_per_token, config.index_max_bytes, config.capacity_feedback) == (
+    assert (config.bytes_per_token, config.index_max_bytes, config.capacity_feedback, config.replicas) == (
         core.bytes_per_token,
         core.index_max_bytes,
         core.capacity_feedback,
+        core.replicas,
     )
     assert (config.learn_prices, config.learned_prices) == (core.learn_prices, core.learned_prices)
+
+
+def test_the_core_is_told_how_many_routers_there_are() -> None:
+    assert balancer_config(Settings()).replicas == 1
+    assert balancer_config(load({"replicas": Given("3", "--replicas")}).settings).replicas == 3
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many"])
+def test_a_number_of_routers_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--replicas"):
+        load({"replicas": Given(text, "--replicas")})
 
 
 def fitted(folder: Path, c1: float = 25.0) -> str:

@@ -442,6 +442,15 @@ def test_workers_declare_their_capacity_times_the_error_and_keep_their_room() ->
     assert [worker.capacity_tokens for worker in simulation.workers] == [100_000] * 2
 
 
+@pytest.mark.parametrize("routers", [1, 4])
+def test_each_of_several_routers_believes_in_its_share_of_caches_that_stay_whole(routers: int) -> None:
+    simulation = Simulation(lone(3000, 5), config(2, routers=routers), None, frozenset())
+    simulation.run()
+    believed = [router.balancer.fleet.kv_capacity_tokens for router in simulation.routers]
+    assert believed == [[100_000 / routers] * 2] * routers
+    assert [worker.capacity_tokens for worker in simulation.workers] == [100_000] * 2
+
+
 @pytest.mark.parametrize(("name", "error"), [("price_error", 0.0), ("capacity_error", -1.0)])
 def test_errors_that_are_no_factors_are_refused(name: str, error: float) -> None:
     with pytest.raises(ValueError, match="factors above 0"):
