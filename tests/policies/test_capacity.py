@@ -231,7 +231,9 @@ def row_of_misses(talk: Talk, numbers: Iterable[int]) -> list[Lesson]:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "lesson"), [((19, 18, 17, 16), Lesson.LOST), ((9, 10, 11, 12), Lesson.CUT)], ids=["recent", "old"]
+    ("numbers", "lesson"),
+    [((19, 18, 17, 16), Lesson.LOST), ((9, 10, 11, 12), Lesson.CUT)],
+    ids=["recent", "old"],
 )
 def test_a_row_of_misses_means_a_restart_and_the_capacity_is_what_it_was_before(
     numbers: Ids, lesson: Lesson
