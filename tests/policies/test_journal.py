@@ -55,7 +55,9 @@ def recorded(policy: str, seed: int, steps: int, config: BalancerConfig | None =
 @pytest.mark.parametrize("policy", available())
 @pytest.mark.parametrize("seed", range(5))
 def test_a_replay_decides_what_was_decided_live(policy: str, seed: int) -> None:
-    config = BalancerConfig(prices={"default": PrefillPrice(3e-5, 1e-9)}, sessions_max=2, bytes_per_token=3.3)
+    config = BalancerConfig(
+        prices={"default": PrefillPrice(3e-5, 1e-9)}, sessions_max=2, bytes_per_token=3.3, replicas=2
+    )
     lines = recorded(policy, seed, 600, config)
     verdicts = list(replay(lines))
     assert len(verdicts) > 150
