@@ -434,6 +434,7 @@ class Balancer:
         """
         slot = self.fleet.slot_of[worker_id]
         self.capacity.restarted(slot)
+        self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
         self._lose_cache(slot)
         self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
 
@@ -493,6 +494,7 @@ class Balancer:
         share = None if tokens is None else tokens / self.config.replicas
         self.capacity.declare(slot, share, self._tokens_per_block(spec))
         self.fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
+        self.fleet.compare_capacities()
 
     def _tokens_per_block(self, spec: WorkerSpec) -> float:
         """Reads. Of a block of bytes, as the answers to the worker's first model say."""

@@ -47,14 +47,13 @@ CUT_FLOOR: Final = 0.9
 # the belief is several times too large.
 RECENT_SHARE: Final = 1 / 8
 
-# Misses in a row, no hit between, that mean a restart, at least. One may be a race between two requests of one
-# prefix, two happen when three come together; a false alarm forgets a whole cache.
-RESTART_MISSES: Final = 3
-# ... and the chance of such a row that is too small to be one.
+# A row of misses, no hit between, that is less likely than this by chance means a restart: three where
+# predictions hold. One may be a race between two requests of one prefix, two happen when three come together;
+# a false alarm forgets a whole cache.
 RESTART_CHANCE: Final = 1e-3
 
-# Share of predictions that failed, a running mean over some 50 answers: where it begins, and its least. One in
-# twenty fails when the belief is right and caches are full.
+# Share of predictions that failed, a running mean over some 50 answers: where it begins, and its least. One
+# in twenty fails when the belief is right and caches are full.
 FAILING: Final = 0.05
 FAILING_STEP: Final = 0.02
 
@@ -116,8 +115,9 @@ class CapacityBelief:
     def restarted(self, slot: int) -> None:
         """Writes. The worker is known to have restarted: misses so far are explained, the capacity stays."""
         belief = self._beliefs.get(slot)
-        if belief is not None:
+        if belief is not None and belief.misses:
             belief.misses = 0
+            belief.tokens = belief.tokens_before
 
     def drop_slot(self, slot: int) -> None:
         """Writes. The worker is gone; the next one in this slot is another."""
@@ -190,8 +190,9 @@ def _failed(belief: _Belief, dispatched_at: float) -> bool:
         belief.since = dispatched_at
         belief.tokens_before = belief.tokens
     belief.misses += 1
-    certain = belief.misses >= RESTART_MISSES and belief.failing**belief.misses < RESTART_CHANCE
-    belief.failing += FAILING_STEP * (1 - belief.failing)
-    if certain:
+    if belief.failing**belief.misses < RESTART_CHANCE:
         belief.misses = 0
-    return certain
+        belief.failing = FAILING
+        return True
+    belief.failing += FAILING_STEP * (1 - belief.failing)
+    return False

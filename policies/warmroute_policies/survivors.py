@@ -8,8 +8,8 @@ capacity is believed too small, and a part of it always. So a prompt whose next 
 
 A belief that is too small then costs little: prompts go where they prove it wrong, and it grows. p is one
 number for the fleet, a running mean over the prompts that were sent to a worker on such a credit. Where
-beliefs are right p falls to its least, and the credit of most prompts to less than a page of the engine,
-which is none.
+beliefs are right p falls to its least, and a credit is the fiftieth part of what was lost: it decides between
+workers that are equal otherwise.
 
 Rules kept. A credit is whole pages. Only workers that hold all that anybody holds of the prompt are credited:
 one that holds less lost more than the run in question, and is a worse guess.

@@ -12,7 +12,7 @@ import pytest
 from traffic import PRICE, Traffic
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
-from warmroute_policies.capacity import RESTART_MISSES, Lesson
+from warmroute_policies.capacity import Lesson
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.policy import (
@@ -408,12 +408,12 @@ def test_misses_before_a_known_restart_do_not_count_towards_another() -> None:
         for prompt in prompts[-misses:]:
             answered(prompt, 0)
 
-    learn_all_and_miss(RESTART_MISSES - 1)
-    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES - 1
+    learn_all_and_miss(2)
+    assert balancer.lessons[Lesson.LOST] == 2
     balancer.forget_cache("a", 100.0)
     swept(balancer)
     learn_all_and_miss(1)
-    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES
+    assert balancer.lessons[Lesson.LOST] == 3
     assert balancer.lessons[Lesson.RESTARTED] == 0
 
 
@@ -430,7 +430,7 @@ def test_a_restart_seen_by_misses_leaves_the_capacity_as_it_was_whatever_is_in_f
     for number in late:
         balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), 61.0)
         swept(balancer)
-    assert balancer.lessons[Lesson.LOST] == RESTART_MISSES - 1
+    assert balancer.lessons[Lesson.LOST] == 2
     assert balancer.lessons[Lesson.RESTARTED] == 1
     assert balancer.lessons[Lesson.CUT] == 0
     assert balancer.capacity.tokens(0) == 1_000_000

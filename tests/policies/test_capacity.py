@@ -14,13 +14,14 @@ from warmroute_policies.capacity import (
     CUT_FLOOR,
     GROWTH,
     RESTART_LEAST_BLOCKS,
-    RESTART_MISSES,
     CapacityBelief,
     Lesson,
 )
 from warmroute_policies.index import PrefixIndex
 
 TOKENS_PER_BLOCK = 128.0
+ROW = 3
+"""Misses in a row that mean a restart where predictions hold."""
 
 Ids = tuple[int, ...]
 
@@ -240,12 +241,20 @@ def test_a_row_of_misses_means_a_restart_and_the_capacity_is_what_it_was_before(
 ) -> None:
     talk = warm_talk()
     lessons = row_of_misses(talk, numbers)
-    assert lessons == [lesson] * (RESTART_MISSES - 1) + [Lesson.RESTARTED]
+    assert lessons == [lesson] * (ROW - 1) + [Lesson.RESTARTED]
     assert talk.believed_blocks == 1_000
     assert [talk.held(prompt(number)) for number in range(20)] == [0] * 20
     while talk.index.maintain():
         pass
     assert talk.index.resident(0) == 0
+
+
+def test_a_known_restart_takes_back_what_a_row_of_misses_had_cut() -> None:
+    talk = warm_talk()
+    assert row_of_misses(talk, (9, 10)) == [Lesson.CUT] * 2
+    assert talk.belief.tokens(0) < 1_000 * TOKENS_PER_BLOCK
+    talk.belief.restarted(0)
+    assert talk.belief.tokens(0) == 1_000 * TOKENS_PER_BLOCK
 
 
 def test_a_capacity_that_was_cut_before_the_row_stays_cut_after_the_restart() -> None:
@@ -268,7 +277,7 @@ def test_a_row_begins_anew_after_a_restart() -> None:
     for number in range(20):
         talk.say(prompt(number))
     lessons = row_of_misses(talk, range(19, 0, -1))
-    assert len(lessons) == RESTART_MISSES + 1, "those of the first restart are failures of late"
+    assert len(lessons) == ROW
     assert lessons[-1] is Lesson.RESTARTED
 
 
@@ -307,7 +316,7 @@ def test_a_short_row_is_enough_again_when_predictions_have_come_true_for_long() 
         talk.say(prompt(19))
     for number in range(200):
         assert talk.say(prompt(number % 20)) is Lesson.NOTHING
-    assert len(row_of_misses(talk, range(19, 0, -1))) == RESTART_MISSES
+    assert len(row_of_misses(talk, range(19, 0, -1))) == ROW
 
 
 def test_misses_while_prefills_wait_neither_count_towards_a_row_nor_end_it() -> None:
@@ -334,7 +343,7 @@ def test_a_prompt_of_which_half_was_there_is_no_miss_of_a_restart() -> None:
 def test_short_prompts_prove_nothing_about_a_restart(blocks: int, tells: bool) -> None:
     talk = warm_talk(blocks=blocks)
     talk.engine.used.clear()
-    lessons = [talk.say(prompt(number, blocks)) for number in range(19, 19 - RESTART_MISSES, -1)]
+    lessons = [talk.say(prompt(number, blocks)) for number in range(19, 19 - ROW, -1)]
     assert Lesson.NOTHING not in lessons
     assert (Lesson.RESTARTED in lessons) is tells
 
@@ -350,7 +359,7 @@ def test_a_hit_between_misses_is_no_restart() -> None:
 
 def test_a_prefix_that_may_still_be_computed_is_no_miss() -> None:
     talk = warm_talk()
-    for _ in range(2 * RESTART_MISSES):
+    for _ in range(2 * ROW):
         talk.engine.used.clear()
         assert talk.say(prompt(19), settled=False) is Lesson.NOTHING
     assert talk.held(prompt(0)) == 20
