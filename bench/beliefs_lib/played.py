@@ -163,12 +163,12 @@ def watched(trace: Trace, config: RunConfig) -> tuple[Records, dict[int, list[fl
 
     simulation = Simulation(trace, config, ended, frozenset())
     routers = simulation.routers
-    lessons = routers[0].balancer.lessons
+    lessons = routers[0].balancer.beliefs.lessons
     try:
         found = simulation.run()
     finally:
         simulation.let_go()
-    return found, dropped, sum(router.balancer.lessons[Lesson.RESTARTED] for router in routers)
+    return found, dropped, sum(router.balancer.beliefs.lessons[Lesson.RESTARTED] for router in routers)
 
 
 def in_order(records: Records) -> list[int]:

@@ -13,6 +13,7 @@ simulator with virtual time, and both run the same code. The map, in the order o
     latency     how long a prefill takes; measured presets
     fleet       the worker table and the work in flight on each worker
     pools       which workers serve a model and may take a request now
+    beliefs     all that is believed of workers: what a prompt meets there, and what answers teach
     balancer    the one object that owns all of this: route, reroute, first_token, finish
     policy      what a policy is; `algorithms` holds those that are built in
     chance      draws that leave no trace, so that `decide` only reads

@@ -13,9 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from warmroute_policies.answers import Answered
 from warmroute_policies.balancer import Balancer
-from warmroute_policies.blocks import PromptBlocks
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
@@ -36,8 +34,10 @@ from warmroute_policies.events import (
     WorkerRemoved,
     WorkerUpdated,
 )
-from warmroute_policies.hits import Hits
-from warmroute_policies.policy import Policy
+from warmroute_policies.ghosts import Ghost
+from warmroute_policies.hits import CREDITED
+from warmroute_policies.index import Match
+from warmroute_policies.policy import Policy, View
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.types import (
     CostShares,
@@ -175,12 +175,11 @@ class RecordedBalancer(Balancer):
         self._write(Ticked(now))
         return super().tick(now)
 
-    def _credit_answer(
-        self, blocks: PromptBlocks, answered: Answered, hits: Hits, limit: int, page: int
-    ) -> Hits:
-        credited = super()._credit_answer(blocks, answered, hits, limit, page)
-        self._continued = credited is not hits
-        return credited
+    def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match, list[Ghost]]:
+        found = super()._view(request, failed)
+        # A replay has no bytes to compare with the former prompt's: the line says what came of it.
+        self._continued = CREDITED in found[0].hits.tokens_at
+        return found
 
 
 def _renamed(request: RoutingRequest) -> RoutingRequest:

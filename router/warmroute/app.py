@@ -194,7 +194,7 @@ def _keep_prices(gateway: Gateway) -> None:
     """Writes what was learned of prices to the operator's file, if there is one."""
     path = gateway.settings.learned_prices_file
     if path is not None and gateway.settings.learn_prices:
-        write_prices(path, gateway.balancer.learned_prices.prices())
+        write_prices(path, gateway.balancer.beliefs.learned_prices.prices())
 
 
 def _raise_file_limit() -> None:

@@ -59,7 +59,7 @@ class RouterCollector(Collector):
             list(metrics.refusals.items()),
             list(metrics.worker_failures.items()),
             list(metrics.worker_restarts.items()),
-            [(lesson.value, count) for lesson, count in gateway.balancer.lessons.items()],
+            [(lesson.value, count) for lesson, count in gateway.balancer.beliefs.lessons.items()],
             [
                 (
                     spec.worker_id,

@@ -339,7 +339,7 @@ def test_a_forgotten_cache_takes_its_prefixes_and_answers_and_leaves_the_rest() 
     assert hits[other] > 0, "another worker's cache is its own"
     assert books(balancer) == before
     assert balancer.fleet.healthy[slot]
-    assert balancer.fleet.kv_capacity_tokens[slot] == balancer.capacity.tokens(slot) == 100_000
+    assert balancer.fleet.kv_capacity_tokens[slot] == balancer.beliefs.capacity.tokens(slot) == 100_000
     assert balancer.statistics().answers == 0
     assert balancer.statistics().sessions == 1
     swept(balancer)
@@ -386,8 +386,8 @@ def test_what_was_in_flight_when_a_cache_was_lost_neither_revives_nor_harms_the_
         held[prompt] = next(row.predicted_hit_tokens for row in rows if row.worker == "a")
     assert held[warm] == held[cold] == 0, "the former cache is gone"
     assert held[both] > 0, "what came after it stays"
-    assert balancer.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 100_000
-    assert sum(balancer.lessons.values()) == 0
+    assert balancer.beliefs.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 100_000
+    assert sum(balancer.beliefs.lessons.values()) == 0
     assert books(balancer) == {"a": (0, 0, 0.0), "b": (0, 0, 0.0)}
 
 
@@ -409,12 +409,12 @@ def test_misses_before_a_known_restart_do_not_count_towards_another() -> None:
             answered(prompt, 0)
 
     learn_all_and_miss(2)
-    assert balancer.lessons[Lesson.LOST] == 2
+    assert balancer.beliefs.lessons[Lesson.LOST] == 2
     balancer.forget_cache("a", 100.0)
     swept(balancer)
     learn_all_and_miss(1)
-    assert balancer.lessons[Lesson.LOST] == 3
-    assert balancer.lessons[Lesson.RESTARTED] == 0
+    assert balancer.beliefs.lessons[Lesson.LOST] == 3
+    assert balancer.beliefs.lessons[Lesson.RESTARTED] == 0
 
 
 def test_a_restart_seen_by_misses_leaves_the_capacity_as_it_was_whatever_is_in_flight() -> None:
@@ -430,10 +430,10 @@ def test_a_restart_seen_by_misses_leaves_the_capacity_as_it_was_whatever_is_in_f
     for number in late:
         balancer.finish(number, Outcome.OK, Usage(5_000, 100, 0), 61.0)
         swept(balancer)
-    assert balancer.lessons[Lesson.LOST] == 2
-    assert balancer.lessons[Lesson.RESTARTED] == 1
-    assert balancer.lessons[Lesson.CUT] == 0
-    assert balancer.capacity.tokens(0) == 1_000_000
+    assert balancer.beliefs.lessons[Lesson.LOST] == 2
+    assert balancer.beliefs.lessons[Lesson.RESTARTED] == 1
+    assert balancer.beliefs.lessons[Lesson.CUT] == 0
+    assert balancer.beliefs.capacity.tokens(0) == 1_000_000
     balancer.index.check_integrity()
 
 
@@ -457,7 +457,7 @@ def test_a_hit_that_was_dispatched_before_the_misses_and_ends_between_them_ends_
         else:
             number, cached = ended[now]
             balancer.finish(number, Outcome.OK, Usage(5_000, 100, cached), now)
-    assert balancer.lessons[Lesson.RESTARTED] == restarts
+    assert balancer.beliefs.lessons[Lesson.RESTARTED] == restarts
 
 
 def test_removing_what_is_not_there_is_refused() -> None:
@@ -560,7 +560,7 @@ def test_a_router_among_several_believes_in_its_share_of_what_workers_declare(re
     believed = [120_000 / replicas, math.inf]
     assert balancer.fleet.kv_capacity_tokens == balancer.fleet.alike_capacity_tokens == believed
     balancer.update_worker(WorkerSpec("a", kv_capacity_tokens=60_000), 2.0)
-    assert balancer.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 60_000 / replicas
+    assert balancer.beliefs.capacity.tokens(0) == balancer.fleet.kv_capacity_tokens[0] == 60_000 / replicas
     assert balancer.fleet.spec(0).kv_capacity_tokens == 60_000, "what was declared is told as it was"
 
 

@@ -241,7 +241,7 @@ def test_a_second_attempt_and_a_failure_teach_nothing() -> None:
         balancer.route(RoutingRequest(1000 + number, "m", PromptBlocks(b"", 0), prompt_tokens=4000), now + 60)
         balancer.first_token(1000 + number, now + 90)
         balancer.finish(1000 + number, Outcome.CLIENT_GONE, None, now + 91)
-    assert balancer.learned_prices.prices() == {}
+    assert balancer.beliefs.learned_prices.prices() == {}
 
 
 def test_without_reported_counts_the_prediction_stands_for_what_was_computed() -> None:
@@ -282,7 +282,7 @@ def test_what_was_learned_and_what_it_began_with_replay_exactly() -> None:
     config = BalancerConfig(default_price=PRESET, learned_prices=began)
     spec = PolicySpec("cache_aware", {}, 3)
     live = RecordedBalancer(make_policy("cache_aware", {}, 3), config, write=lines.append, made_by=spec)
-    assert live.learned_prices.price("default").linear_s == pytest.approx(2 * PRESET.linear_s)
+    assert live.beliefs.learned_prices.price("default").linear_s == pytest.approx(2 * PRESET.linear_s)
     for number, weight in enumerate((1.0, 2.0, 0.7)):
         live.add_worker(WorkerSpec(f"w{number}", weight=weight), 0.0)
     assert live.fleet.linear_s[0] == pytest.approx(2 * PRESET.linear_s)
@@ -295,7 +295,7 @@ def test_what_was_learned_and_what_it_began_with_replay_exactly() -> None:
         n, hit = decision.prompt_tokens, decision.predicted_hit_tokens
         live.first_token(number, now + 5 * PRESET.seconds(n - hit, n))
         live.finish(number, Outcome.OK, Usage(n, 5, hit), now + 1)
-    assert live.learned_prices.price("default").linear_s > 3 * PRESET.linear_s
+    assert live.beliefs.learned_prices.price("default").linear_s > 3 * PRESET.linear_s
     verdicts = list(replay(lines))
     assert len(verdicts) == 600
     assert all(then == again for then, again in verdicts)

@@ -173,7 +173,7 @@ def test_prompts_that_only_the_belief_lost_return_to_where_they_are_and_the_beli
         worker, predicted, hit = fleet.ask(prompt)
         assert (worker, hit) == (home, True), f"prompt {prompt}"
         assert believed or 0.4 * PROMPT_TOKENS < predicted < PROMPT_TOKENS
-    assert fleet.balancer.survivors.share > 0.8
+    assert fleet.balancer.beliefs.survivors.share > 0.8
     for _ in range(2):
         for prompt, home in enumerate(homes):
             assert fleet.ask(prompt)[0] == home
@@ -191,7 +191,7 @@ def test_what_is_lost_in_truth_too_loses_its_credit_and_leaves_the_capacity_alon
     assert first_turns == sorted(first_turns, reverse=True)
     least = 3 * 16
     assert predicted[-1] == [least] * PROMPTS, "a fiftieth of a prompt, in whole pages"
-    assert fleet.balancer.survivors.share * PROMPT_TOKENS < least + 16
+    assert fleet.balancer.beliefs.survivors.share * PROMPT_TOKENS < least + 16
     assert fleet.balancer.fleet.kv_capacity_tokens == [4.0 * PROMPT_TOKENS] * 2
 
 
@@ -203,7 +203,7 @@ def test_a_worker_whose_cache_was_lost_is_no_place_to_look_for_what_it_had() -> 
         cache.clear()
     assert set(homes) == {"a", "b"}
     assert [fleet.ask(prompt)[1:] for prompt in range(PROMPTS)] == [(0, False)] * PROMPTS
-    assert fleet.balancer.survivors.share == 0.5, "nobody was sent anywhere on a credit"
+    assert fleet.balancer.beliefs.survivors.share == 0.5, "nobody was sent anywhere on a credit"
 
 
 def test_a_dry_run_shows_the_credit_and_teaches_nothing() -> None:
@@ -215,7 +215,7 @@ def test_a_dry_run_shows_the_credit_and_teaches_nothing() -> None:
         assert (worker, reason) == (homes[0], "warm")
         expected = {row.worker: row.predicted_hit_tokens for row in rows}
         assert expected == {homes[0]: (PROMPT_TOKENS - 1) // 2 // 16 * 16, ({"a", "b"} - {homes[0]}).pop(): 0}
-    assert fleet.balancer.survivors.share == 0.5
+    assert fleet.balancer.beliefs.survivors.share == 0.5
 
 
 @pytest.mark.parametrize(("found", "rises"), [(0.0, False), (0.4, False), (0.6, True), (0.99, True)])
@@ -225,7 +225,7 @@ def test_a_prompt_found_what_was_lost_when_it_found_more_than_half_of_it(found: 
     balancer, request = fleet.balancer, RoutingRequest(999, "m", fleet.blocks(0), PROMPT_TOKENS)
     assert balancer.route(request, 1_000.0).worker == homes[0]
     balancer.finish(999, Outcome.OK, Usage(PROMPT_TOKENS, 5, int(found * PROMPT_TOKENS)), 1_001.0)
-    assert balancer.survivors.share == pytest.approx(0.525 if rises else 0.475)
+    assert balancer.beliefs.survivors.share == pytest.approx(0.525 if rises else 0.475)
 
 
 def test_a_failed_attempt_teaches_nothing_and_the_next_one_is_credited_anew() -> None:
@@ -239,4 +239,4 @@ def test_a_failed_attempt_teaches_nothing_and_the_next_one_is_credited_anew() ->
     assert again.worker != homes[0]
     assert again.predicted_hit_tokens == 0
     balancer.finish(999, Outcome.OK, Usage(PROMPT_TOKENS, 5, 0), 1_002.0)
-    assert balancer.survivors.share == 0.5
+    assert balancer.beliefs.survivors.share == 0.5

@@ -209,7 +209,7 @@ class Traffic:
         assert 0 <= decision.predicted_hit_tokens <= decision.reusable_tokens <= decision.prompt_tokens
         self.last[decision.request_id] = decision
         spec = self.workers[decision.worker]
-        price = self.balancer.learned_prices.price(spec.worker_class)
+        price = self.balancer.beliefs.learned_prices.price(spec.worker_class)
         missing = decision.prompt_tokens - decision.predicted_hit_tokens
         self.flights[decision.request_id] = Flight(
             model,

@@ -105,7 +105,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
             policy=gateway.metrics.policy,
             model=parsed.model,
             session=session,
-            prompt_tokens=int(blocks.bytes_len / balancer.ratio.bytes_per_token(parsed.model)),
+            prompt_tokens=int(blocks.bytes_len / balancer.beliefs.ratio.bytes_per_token(parsed.model)),
             prompt_blocks=blocks.count,
             predicted_hit_tokens=next((c.predicted_hit_tokens for c in costs if c.worker == worker), 0),
             costs=costs,
