@@ -9,7 +9,7 @@ use. An answer that says how many prompt tokens were cached therefore brackets C
 - Less cached than believed: the first missing block lies D blocks deep in the order of use, so C < D.
   The belief falls towards D, by at most a tenth for one answer. The index gives up what continued
   there; the prompt itself was computed by this very request, and is held now. An engine that is busy
-  has less room for idle prefixes, so only requests that found nobody waiting teach this.
+  has less room for idle prefixes: where others were waiting, only a D far below the belief teaches this.
 - Less cached than believed although the missing block was used just now, as no cache of that size can
   forget: the answer is no measure of the capacity.
 - Answer after answer that lacks most of what was believed: the worker restarted with an empty cache. How
@@ -46,6 +46,10 @@ CUT_FLOOR: Final = 0.9
 # A block that was used within the last eighth of the capacity is not missing for lack of room, even when
 # the belief is several times too large.
 RECENT_SHARE: Final = 1 / 8
+
+# A busy engine has less room for idle prefixes, but hardly less than a third of its cache: what is missing
+# although less was used since says that the belief is too large, whoever waits.
+BUSY_SHARE: Final = 1 / 3
 
 # A row of misses, no hit between, that is less likely than this by chance means a restart: three where
 # predictions hold. One may be a race between two requests of one prefix, two happen when three come together;
@@ -136,9 +140,9 @@ class CapacityBelief:
         """Writes. One answer: what was inserted at dispatch, and how many tokens of it were cached.
 
         `tokens_per_block` is best this prompt's own: its tokens over its blocks. `settled` is false when
-        prefills were waiting on the slot at dispatch. Then a miss says nothing of the capacity: what they
-        compute may have been predicted and was not cached yet, and what runs and what waits had taken the
-        room that idle prefixes have otherwise. What was missing is forgotten all the same. Answers end in
+        prefills were waiting on the slot at dispatch. Then a miss says little of the capacity: what they
+        compute may have been predicted and was not cached yet, and what runs and what waits had taken some
+        of the room of idle prefixes. What was missing is forgotten all the same. Answers end in
         another order than they were dispatched in: a hit from before the first of several misses does not
         speak against a restart.
         """
@@ -155,11 +159,12 @@ class CapacityBelief:
             # Room that was never filled was never believed in.
             believed = min(belief.tokens / tokens_per_block, self._index.resident(slot))
             recent = distance < RECENT_SHARE * believed
-            if not settled:
+            if not settled and (recent or distance > BUSY_SHARE * believed):
                 if not recent:
                     self._index.forget_branches(slot, blocks, actual)
                 return Lesson.NOTHING
-            if held >= RESTART_LEAST_BLOCKS and actual < held / 2 and _failed(belief, dispatched_at):
+            lost_most = held >= RESTART_LEAST_BLOCKS and actual < held / 2
+            if settled and lost_most and _failed(belief, dispatched_at):
                 belief.tokens = belief.tokens_before
                 self._index.set_capacity(slot, belief.tokens / tokens_per_block)
                 self._index.drop_slot(slot)

@@ -231,6 +231,14 @@ def row_of_misses(talk: Talk, numbers: Iterable[int]) -> list[Lesson]:
     return lessons
 
 
+def test_a_busy_engine_that_lost_what_a_third_of_its_cache_would_hold_has_a_smaller_cache() -> None:
+    talk = warm_talk()
+    forgets(talk.engine, prompt(15))
+    assert talk.say(prompt(15), settled=False) is Lesson.CUT
+    forgets(talk.engine, prompt(8))
+    assert talk.say(prompt(8), settled=False) is Lesson.NOTHING
+
+
 @pytest.mark.parametrize(
     ("numbers", "lesson"),
     [((19, 18, 17, 16), Lesson.LOST), ((9, 10, 11, 12), Lesson.CUT)],
