@@ -9,12 +9,11 @@ from ablations_lib.results import Ablations
 from ablations_lib.taken import Taken
 from ablations_lib.verdicts import LEAST, Standing, Verdict, Word, of_learned, of_terms, standings
 from routing_lib.factors import BUSY
-from routing_lib.markdown import code, percent, seconds, table
+from routing_lib.markdown import code, made_with, percent, seconds, table
 from routing_lib.page_verdicts import NAMES
 from routing_lib.plan import OURS
 from routing_lib.statistics import Interval
 from routing_lib.verdicts import UNANSWERED, Metric
-from warmroute_simulator.report import words
 
 _WRITTEN: Final = """\
 <!-- Written by bench/ablations.py from ablations.json; `bench/ablations.py --render` writes it again. -->
@@ -70,15 +69,7 @@ _METHOD: Final = """\
 - Where one side leaves more than {unanswered} more of the requests unanswered than the other it is the worse
   one, whatever the ratio says, as latencies are of answered requests. Such cells are marked †.
 {absent}
-Made with
-
-```
-{command}
-```
-
-on {machine} ({versions}; {compiled}), commit {commit} of {date}, sources {sources}: {runs:,} runs, {cpu} of
-CPU. The same command on the same sources gives the same figures on any machine.
-"""
+{made}"""
 
 
 def page(found: Ablations) -> str:
@@ -192,23 +183,10 @@ def _lead(found: Ablations) -> str:
 
 
 def _method(found: Ablations) -> str:
-    made = found.made
     absent = ""
     if found.absent:
         absent += f"- Left out, since their files were not there: {', '.join(found.absent)}.\n"
     if found.unknown:
         texts = ", ".join(code(term.text) for term in found.unknown)
         absent += f"- Left out, since this version does not have the parameter: {texts}.\n"
-    return _METHOD.format(
-        unanswered=percent(UNANSWERED),
-        absent=absent,
-        command=made.command,
-        machine=made.machine,
-        versions=", ".join(f"{name} {version}" for name, version in made.versions.items()),
-        compiled="compiled" if made.compiled else "not compiled",
-        commit=made.commit[:12],
-        date=made.commit_date,
-        sources=made.sources,
-        runs=made.runs,
-        cpu=words.seconds(made.cpu_s),
-    )
+    return _METHOD.format(unanswered=percent(UNANSWERED), absent=absent, made=made_with(found.made))
