@@ -158,7 +158,7 @@ class CapacityBelief:
                 return Lesson.NOTHING
             # Room that was never filled was never believed in.
             believed = min(belief.tokens / tokens_per_block, self._index.resident(slot))
-            recent = distance < RECENT_SHARE * believed
+            recent = distance <= RECENT_SHARE * believed  # also when nothing is held any more
             if not settled and (recent or distance > BUSY_SHARE * believed):
                 if not recent:
                     self._index.forget_branches(slot, blocks, actual)

@@ -204,6 +204,21 @@ def test_an_engine_that_does_not_report_teaches_nothing_and_zero_is_a_report(
     assert belief.learn(0, again, insertion, cached, TOKENS_PER_BLOCK) is lesson
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_cache_of_which_nothing_is_believed_any_more_keeps_its_capacity(settled: bool) -> None:
+    index = PrefixIndex()
+    belief = CapacityBelief(index)
+    belief.declare(0, 1_000 * TOKENS_PER_BLOCK, TOKENS_PER_BLOCK)
+    blocks = PromptBlocks.from_ids(prompt(0))
+    for _ in range(2):
+        insertion = index.insert(0, blocks, index.match(blocks))
+    index.drop_slot(0)
+    while index.maintain():
+        pass
+    assert belief.learn(0, blocks, insertion, 0, TOKENS_PER_BLOCK, settled) in {Lesson.LOST, Lesson.NOTHING}
+    assert belief.tokens(0) == 1_000 * TOKENS_PER_BLOCK
+
+
 # --- restarts -------------------------------------------------------------------------------------
 
 
