@@ -83,8 +83,9 @@ class CacheAwareConfig:
     """θ: what a second of avoidable prefill costs, in seconds of delay."""
     backlog_price: float = 8.0
     """ω: by how much `miss_price` grows for every second that waits on the least busy worker."""
-    rent_price: float = 8.0
-    """φ: price of room in a cache that is in use, beside one that has room."""
+    rent_price: float = 2.0
+    """φ: price of room in a cache that is in use, beside one that has room. As θ: what is displaced is
+    computed again, like any miss."""
     memory_s: float = 1.0
     """g: delay by a KV cache that requests in flight fill; with the square of the share that they fill."""
     decode_s: float = 0.004

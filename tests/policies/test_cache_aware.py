@@ -54,6 +54,19 @@ def test_the_price_of_every_term_by_hand() -> None:
     assert b.shares_s["miss"] == pytest.approx(3.0 * prefill_s(world, 1, n, n))
 
 
+def test_what_new_material_displaces_is_priced_as_computed_on_the_slowest_worker() -> None:
+    world = world_of("fast", config=CacheAwareConfig(miss_price=3.0, rent_price=5.0))
+    world.add("slow", weight=0.25)
+    world.fleet.crowding[:] = [0.75, 0.25]
+    request = world.request(1, blocks=64)
+    view = world.view(request, {0: 4_096})
+    n = view.prompt_tokens
+    fast, slow = world.policy.explain(request, view, world.now)
+    assert fast.shares_s["miss"] == pytest.approx(3.0 * prefill_s(world, 0, n - 4_096, n))
+    assert fast.shares_s["rent"] == pytest.approx(5.0 * 0.5 * prefill_s(world, 1, n - 4_096, n))
+    assert slow.shares_s["rent"] == 0.0
+
+
 @pytest.mark.parametrize("alike", [True, False], ids=["equal workers", "unequal workers"])
 @pytest.mark.parametrize("seed", range(40))
 def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, alike: bool) -> None:

@@ -2,7 +2,7 @@
 
 Marginal-cost routing: argmin over the eligible workers i of a price in seconds of predicted delay,
 
-    J_i = rtt_i + q_i + (θ + ω·min q + φ·r_i)·W_i(m_i) + g·min(1, K_i / C_i)² + d·B_i
+    J_i = rtt_i + q_i + (θ + ω·min q)·W_i(m_i) + φ·r_i·W_slowest(m_i) + g·min(1, K_i / C_i)² + d·B_i
     W_i(m) = a_i·m + b_i·m·(n − m/2)       prefill time of m missing tokens at the end of a prompt of n
     r_i = crowding_i − min over the eligible workers
 
@@ -11,8 +11,10 @@ Marginal-cost routing: argmin over the eligible workers i of a price in seconds 
     ω     what θ grows by for every second that waits even on the least busy worker. While somebody is idle
           extra work fills a gap; while everybody is behind it delays all who wait. ω·min q is at most 16
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
-          back for (`reuse` says how crowding is measured). Where all caches are alike there is no rent: it
-          brings new material to workers with room, and never moves sessions about among full ones
+          back for (`reuse` says how crowding is measured). These are computed again wherever there is room
+          by then, so they count at the price of the fleet's slowest worker: at their own, fast workers would
+          keep all new material and the slow ones' caches would idle. Where all caches are alike there is no
+          rent: it never moves sessions about among full ones
     g     price of memory: K_i is the KV that requests in flight hold on i and share with nobody, C_i the
           capacity. Who finds no room waits until somebody ends, and that is felt from about half on
     d·B_i decode interference: every request in flight slows the others; also the tie-break
@@ -59,6 +61,8 @@ class CacheAware:
         self._revision = -1
         self._uniform = True
         """All workers have equal prices and no round trip worth counting."""
+        self._slowest_linear_s = 0.0
+        self._slowest_quadratic_s = 0.0
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
@@ -80,15 +84,18 @@ class CacheAware:
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         miss_price = self._miss_price(view, now)
+        if fleet.revision != self._revision:
+            self._follow(fleet)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
             prefill_s = fleet.prefill_seconds(slot, n - hit, n)
+            rent = config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded)
             shares_s = {
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],
                 "miss": miss_price * prefill_s,
-                "rent": config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded) * prefill_s,
+                "rent": rent * self._slowest_s(n - hit, (n * n - hit * hit) / 2),
                 "memory": config.memory_s * fleet.filled[slot] ** 2,
                 "decode": config.decode_s * fleet.inflight[slot],
             }
@@ -101,7 +108,7 @@ class CacheAware:
 
         First every worker is priced as if it held what all of them hold (a common system prompt, or
         nothing), in one comprehension; then those that hold more are given their saving back:
-        W(n) − W(n − h) = a·h + b·h²/2, and the rent of it.
+        W(n) − W(n − h) = a·h + b·h²/2, and the rent of it. Before that `crowding` may stand for r.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
         if fleet.revision != self._revision:
@@ -110,22 +117,22 @@ class CacheAware:
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
         g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
-        theta -= phi * _least_crowded(view)  # so that crowding itself may stand for r below
+        least_crowded = _least_crowded(view)
         if self._uniform:
             if len(depths) == len(view.eligible) > 1:
                 common = min(tokens_at.values())
-            one = view.eligible[0]
-            rent = phi * (linear[one] * (n - common) + quadratic[one] * (n * n - common * common) / 2)
+            rent_s = phi * self._slowest_s(n - common, (n * n - common * common) / 2)
             cost = [
-                (q if (q := ready - now) > least else least) + d * b + g * f * f + rent * r
+                (q if (q := ready - now) > least else least) + d * b + g * f * f + rent_s * r
                 for ready, least, b, f, r in zip(  # noqa: B905
                     fleet.ready_at, fleet.least_queue_s, fleet.inflight, filled, crowding
                 )
             ]
         else:
             area = n * n / 2
+            rent_s = phi * self._slowest_s(n, area)
             cost = [
-                q + d * b + g * f * f + (theta + phi * r) * (n * a + area * c) + rtt
+                q + d * b + g * f * f + theta * (n * a + area * c) + rent_s * r + rtt
                 for q, b, f, r, a, c, rtt in zip(
                     fleet.queue_s(now),
                     fleet.inflight,
@@ -140,9 +147,11 @@ class CacheAware:
         for depth, hit in tokens_at.items():
             if hit == common:
                 continue
+            saved, area = hit - common, (hit * hit - common * common) / 2
+            rent_s = phi * self._slowest_s(saved, area)
             for slot in [slot for slot, held in depths.items() if held == depth]:
-                saved = linear[slot] * (hit - common) + quadratic[slot] * (hit * hit - common * common) / 2
-                cost[slot] -= (theta + phi * crowding[slot]) * saved
+                cost[slot] -= theta * (saved * linear[slot] + area * quadratic[slot])
+                cost[slot] -= rent_s * (crowding[slot] - least_crowded)
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
@@ -152,11 +161,18 @@ class CacheAware:
         backlog = self.config.backlog_price * view.fleet.shortest_queue_s(view.eligible, now)
         return self.config.miss_price + min(_BACKLOG_MAX, backlog)
 
+    def _slowest_s(self, tokens: float, area: float) -> float:
+        """Reads. W on the slowest worker, m·(n − m/2) being the area."""
+        return tokens * self._slowest_linear_s + area * self._slowest_quadratic_s
+
     def _follow(self, fleet: Fleet) -> None:
-        """Prices change when the fleet does; most fleets are of one kind, and price at half the cost."""
+        """Writes. Prices change when the fleet does; most fleets are of one kind, and price at half the
+        cost."""
         present = [slot for slot, _ in fleet.slots()]
         kinds = {(fleet.linear_s[s], fleet.quadratic_s[s], fleet.rtt_s[s]) for s in present}
         self._uniform = len(kinds) <= 1
+        self._slowest_linear_s = max((fleet.linear_s[s] for s in present), default=0.0)
+        self._slowest_quadratic_s = max((fleet.quadratic_s[s] for s in present), default=0.0)
         self._revision = fleet.revision
 
 

@@ -27,7 +27,7 @@ def test_defaults_become_ranges_of_eight_times_less_to_eight_times_more() -> Non
     assert texts(PolicySpec("cache_aware")) == [
         "miss_price=0.25..16:log",
         "backlog_price=1..64:log",
-        "rent_price=1..64:log",
+        "rent_price=0.25..16:log",
         "memory_s=0.125..8:log",
         "decode_s=0.0005..0.032:log",
     ]
