@@ -149,7 +149,7 @@ class Beliefs:
                 self._fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
             if lesson is Lesson.RESTARTED:
                 restarted = True
-                self._lose_cache(slot)
+                self.answers.drop_slot(slot)  # the index knows: `capacity` told it
         if (usage.completion_tokens or 0) >= _ANSWER_TOKENS_MIN:
             total_tokens = prompt_tokens + (usage.completion_tokens or 0)
             self.answers.add(blocks.id_at(blocks.count - 1), Answered(slot, blocks.end(), total_tokens))
