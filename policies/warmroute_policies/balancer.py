@@ -278,6 +278,7 @@ class Balancer:
         for flight in self._in_flight.values():
             if flight.decision.slot == slot and flight.booked:
                 flight.insertion = None
+                flight.settled = False  # nor does its time tell a price: what it missed was predicted there
 
     def tick(self, now: float) -> bool:
         """Writes. Upkeep, to be called about once a second; at most a millisecond of work.

@@ -4,9 +4,10 @@ Beliefs are read in one place, `predict`: how long a prompt is and how much of i
 corrected by three kinds of facts: what a worker declares, what an answer counts, and when its first token
 came. Each belief is a module of its own; here is what a fact means to which of them, and in what order.
 
-Rules kept. What prices and policies go by is written to the fleet's columns at once. An answer teaches only
-beyond what its dispatch knew: what was inserted for it, and whether anybody was waiting then. Nothing here
-knows the requests in flight: a restart is told to the caller.
+Rules kept. What policies go by is written to the fleet's columns: prices and capacities at once, what
+compares workers at the tick. An answer teaches only beyond what its dispatch knew: what was inserted for it,
+and whether anybody was waiting then. Nothing here knows the requests in flight: a restart is told to the
+caller.
 """
 
 from __future__ import annotations

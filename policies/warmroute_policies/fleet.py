@@ -232,11 +232,13 @@ class Fleet:
     def prefill_done(self, slot: int, request_id: int, now: float) -> None:
         """Writes. The request's first token was seen, or it ended without one. Twice is once."""
         prefills = self._prefills.get(slot)
-        work = None if prefills is None else prefills.pop(request_id, None)
-        if prefills is None or work is None:
+        if prefills is None or request_id not in prefills:
             return
+        was_head = next(iter(prefills)) == request_id
+        work = prefills.pop(request_id)
         if prefills:
-            self._head_since[slot] = now
+            if was_head:
+                self._head_since[slot] = now
             self.queued_tokens[slot] -= work[1]
             self.queued_prefill_s[slot] -= work[0]
             self._seen_waiting[slot] -= work[2]
@@ -258,7 +260,7 @@ class Fleet:
             self.prefill_done(slot, request_id, now)
 
     def _fill(self, slot: int) -> None:
-        """Writes. `filled`, after a request came or went."""
+        """Writes. `filled`, after a request came or went or the capacity changed."""
         share = self.active_tokens[slot] / self.alike_capacity_tokens[slot]
         self.filled[slot] = min(1.0, share)
 
@@ -276,6 +278,7 @@ class Fleet:
             known = sorted(self.kv_capacity_tokens[slot] for slot in slots)
             for slot in slots:
                 self.alike_capacity_tokens[slot] = known[len(known) // 2]
+                self._fill(slot)
 
     def queue_s(self, now: float) -> list[float]:
         """Reads. By slot: seconds of prefill before a new request, progress taken off.

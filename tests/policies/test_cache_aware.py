@@ -67,6 +67,36 @@ def test_what_new_material_displaces_is_priced_as_computed_on_the_slowest_worker
     assert slow.shares_s["rent"] == 0.0
 
 
+def test_a_worker_that_may_not_be_chosen_does_not_price_what_the_others_displace() -> None:
+    world = world_of("full", "roomy")
+    world.fleet.crowding[:] = [0.75, 0.25]
+    request = world.request(1, blocks=64)
+    before = world.policy.explain(request, world.view(request), world.now)[0].shares_s["rent"]
+    world.add("ten times slower", weight=0.1)
+    world.mark("ten times slower", healthy=False)
+    assert world.policy.explain(request, world.view(request), world.now)[0].shares_s["rent"] == before > 0
+    world.mark("ten times slower", healthy=True)
+    assert world.policy.explain(request, world.view(request), world.now)[0].shares_s["rent"] > 5 * before
+
+
+def test_a_newcomer_is_not_taken_to_hold_what_everybody_held_before_one_was_drained() -> None:
+    """As many workers hold the system prompt as may be chosen, and they are not the same ones."""
+    world = world_of("drained", "warm", "new")
+    world.mark("drained", healthy=False)
+    request = world.request(1, blocks=80)
+    held = {0: 9_216, 1: 9_216}
+    assert world.decide(request, held).slot == 1
+    world.fleet.book(1, 900, 1_000, 1_000, world.now)
+    assert world.decide(request, held).slot == 1, "a short queue is no reason to compute it all again"
+
+
+def test_in_an_idle_fleet_conversations_behind_one_system_prompt_go_to_each_in_turn() -> None:
+    world = world_of("a", "b", "c")
+    for held in ({}, {0: 2_048, 1: 2_048, 2: 2_048}):
+        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(6)]
+        assert sorted(chosen) == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("alike", [True, False], ids=["equal workers", "unequal workers"])
 @pytest.mark.parametrize("seed", range(40))
 def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, alike: bool) -> None:

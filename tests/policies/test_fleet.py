@@ -64,6 +64,17 @@ def test_the_queue_drains_with_the_head_and_never_below_its_cap() -> None:
     assert fleet.inflight == [2, 0], "they still decode"
 
 
+def test_a_request_that_leaves_from_behind_the_head_takes_nothing_of_its_progress() -> None:
+    fleet = fleet_of(WorkerSpec("a"))
+    for request_id in (1, 2, 3):
+        fleet.book(0, request_id, 20_000, 20_000, 10.0)
+    one = fleet.prefill_seconds(0, 20_000, 20_000)
+    fleet.prefill_done(0, 2, 10.1)
+    assert fleet.queue_s(10.1)[0] == pytest.approx(2 * one - 0.1)
+    fleet.prefill_done(0, 1, 10.3)
+    assert fleet.queue_s(10.3)[0] == pytest.approx(one)
+
+
 def test_queue_seconds_are_the_callers_to_change() -> None:
     fleet = fleet_of(WorkerSpec("a"))
     fleet.queue_s(0.0)[0] = 99.0

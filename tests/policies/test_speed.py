@@ -229,6 +229,18 @@ def test_a_request_that_found_a_prefill_waiting_teaches_nothing() -> None:
     assert balancer.fleet.linear_s == [PRESET.linear_s]
 
 
+def test_requests_whose_cache_was_lost_under_them_teach_no_price() -> None:
+    """They were predicted to find what is gone: all of it computed again would pass for a slow worker."""
+    balancer = balancer_of()
+    for number in range(50):
+        now = number * 100.0
+        balancer.route(RoutingRequest(number, "m", PromptBlocks(b"", 0), prompt_tokens=4000), now)
+        balancer.forget_cache("w", now + 1)
+        balancer.first_token(number, now + 60)
+        balancer.finish(number, Outcome.OK, None, now + 61)
+    assert balancer.fleet.linear_s == [PRESET.linear_s]
+
+
 def test_a_second_attempt_and_a_failure_teach_nothing() -> None:
     balancer = balancer_of()
     balancer.add_worker(WorkerSpec("x"), 0.0)

@@ -12,7 +12,7 @@ Marginal-cost routing: argmin over the eligible workers i of a price in seconds 
           extra work fills a gap; while everybody is behind it delays all who wait. ω·min q is at most 16
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). These are computed again wherever there is room
-          by then, so they count at the price of the fleet's slowest worker: at their own, fast workers would
+          by then, so they count at the price of the slowest eligible worker: at their own, fast workers would
           keep all new material and the slow ones' caches would idle. Where all caches are alike there is no
           rent: it never moves sessions about among full ones
     g     price of memory: K_i is the KV that requests in flight hold on i and share with nobody, C_i the
@@ -29,6 +29,7 @@ lost: they move sessions about among caches that are all full. `bench/routing.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -36,7 +37,6 @@ from mypy_extensions import mypyc_attr
 
 from warmroute_policies.chance import pick_least
 from warmroute_policies.config import CacheAwareConfig
-from warmroute_policies.fleet import Fleet
 from warmroute_policies.policy import Choice, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
 
@@ -59,10 +59,12 @@ class CacheAware:
     def __init__(self, config: CacheAwareConfig | None = None) -> None:
         self.config = config or CacheAwareConfig()
         self._revision = -1
+        self._eligible: Sequence[int] = ()
         self._uniform = True
-        """All workers have equal prices and no round trip worth counting."""
+        """All workers have equal prices and equal round trips."""
         self._slowest_linear_s = 0.0
         self._slowest_quadratic_s = 0.0
+        """Of the eligible workers."""
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
@@ -70,10 +72,15 @@ class CacheAware:
         cost, hits = self._costs(view, now), view.hits
         if not hits.best:  # in an idle fleet each in turn, not always the first
             return Choice(pick_least(cost, request.request_id), _COLD)
-        slot, least = 0, inf
-        for candidate, price in enumerate(cost):  # compiled, a third of what `min` and `index` cost
+        slot = candidate = request.request_id % len(cost)  # among equals the next one, as above
+        least = inf
+        for _ in range(len(cost)):  # compiled, a third of what `min` and `index` cost
+            price = cost[candidate]
             if price < least:
                 slot, least = candidate, price
+            candidate += 1
+            if candidate == len(cost):
+                candidate = 0
         return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
 
     def observe(self, event: PolicyEvent, now: float) -> None:
@@ -82,10 +89,9 @@ class CacheAware:
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         """Reads. The six terms of J for every worker, in seconds; "miss" is (θ + ω·min q)·W."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
+        self._follow(view)
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         miss_price = self._miss_price(view, now)
-        if fleet.revision != self._revision:
-            self._follow(fleet)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
@@ -111,15 +117,14 @@ class CacheAware:
         W(n) − W(n − h) = a·h + b·h²/2, and the rent of it. Before that `crowding` may stand for r.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
-        if fleet.revision != self._revision:
-            self._follow(fleet)
+        self._follow(view)
         theta, phi, d, n = self._miss_price(view, now), config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
         g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
         least_crowded = _least_crowded(view)
         if self._uniform:
-            if len(depths) == len(view.eligible) > 1:
+            if len(depths) >= len(view.eligible) > 1 and _all_hold(depths, view.eligible):
                 common = min(tokens_at.values())
             rent_s = phi * self._slowest_s(n - common, (n * n - common * common) / 2)
             cost = [
@@ -162,18 +167,30 @@ class CacheAware:
         return self.config.miss_price + min(_BACKLOG_MAX, backlog)
 
     def _slowest_s(self, tokens: float, area: float) -> float:
-        """Reads. W on the slowest worker, m·(n − m/2) being the area."""
+        """Reads. W on the slowest eligible worker, m·(n − m/2) being the area."""
         return tokens * self._slowest_linear_s + area * self._slowest_quadratic_s
 
-    def _follow(self, fleet: Fleet) -> None:
-        """Writes. Prices change when the fleet does; most fleets are of one kind, and price at half the
-        cost."""
+    def _follow(self, view: View) -> None:
+        """Writes what is derived from prices, when they or the eligible workers changed. Most fleets are of
+        one kind, and price at half the cost."""
+        fleet = view.fleet
+        if fleet.revision == self._revision and view.eligible is self._eligible:
+            return
         present = [slot for slot, _ in fleet.slots()]
         kinds = {(fleet.linear_s[s], fleet.quadratic_s[s], fleet.rtt_s[s]) for s in present}
         self._uniform = len(kinds) <= 1
-        self._slowest_linear_s = max((fleet.linear_s[s] for s in present), default=0.0)
-        self._slowest_quadratic_s = max((fleet.quadratic_s[s] for s in present), default=0.0)
-        self._revision = fleet.revision
+        slowest = max(view.eligible, key=fleet.linear_s.__getitem__)
+        self._slowest_linear_s = fleet.linear_s[slowest]
+        self._slowest_quadratic_s = fleet.quadratic_s[slowest]
+        self._revision, self._eligible = fleet.revision, view.eligible
+
+
+def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:
+    """Whether each of the slots holds something; workers that may not be chosen hold things too."""
+    for slot in slots:  # noqa: SIM110 - compiled, a generator costs several times as much
+        if slot not in depths:
+            return False
+    return True
 
 
 def _least_crowded(view: View) -> float:

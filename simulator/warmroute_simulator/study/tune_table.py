@@ -30,6 +30,8 @@ def show_tuning(tuning: Tuning, console: Console) -> None:
         )
     if tuning.check is not None:
         console.print()
+        for which, policy in (("given", tuning.policy), ("found", tuning.found)):
+            console.print(f"as {which}: {policy}", soft_wrap=True)  # never broken: it is to be copied
         console.print(_check(tuning, tuning.check))
 
 
@@ -72,8 +74,8 @@ def _fewest(tuning: Tuning, fleet: FleetSize) -> str:
 def _check(tuning: Tuning, check: Check) -> Table:
     text = tuning.objective.text
     table = _table("second half", tuning.objective.label)
-    table.add_row(f"as given: {tuning.policy}", text(check.given))
-    table.add_row(f"as found: {tuning.found}", text(check.found))
+    table.add_row("as given", text(check.given))
+    table.add_row("as found", text(check.found))
     if check.over_seeds is not None:
         table.add_row(f"difference, 95 % over {len(check.seeds)} seeds", _interval(tuning, check.over_seeds))
     table.add_row("difference, 95 % over tenths of it", _interval(tuning, check.over_tenths))
