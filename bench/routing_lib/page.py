@@ -43,7 +43,8 @@ How to read it. TTFT is from a request's arrival at the router to its first toke
 stands beside the best of all other policies, which is picked for that cell and afterwards:
 
 - **better**: its interval lies below that of the best other policy
-- **level**: the intervals overlap, so the seeds cannot tell
+- **level**: the intervals overlap. Seeds differ more than policies do then; the ratio is of the same seeds,
+  and may tell all the same
 - **lost**: its interval lies above
 """
 
@@ -64,8 +65,9 @@ _METHOD: Final = """\
   requests.
 {absent}
 {factors}
-Knees are the largest of {references}, found with one seed. A load of 1 is what workers could do that
-never rest and share one endless cache.
+Knees are the largest of {references}, found with one seed. A load of 1 is an estimate of what workers could
+do that never rest and share one endless cache. A knee may lie above it: limits allow for a queue while a
+trace lasts, and in closed loop a session waits for its answers.
 
 {knees}
 {made}"""
