@@ -35,8 +35,10 @@ from routing_lib.provenance import made
 from routing_lib.results import Quality, decoded, encoded
 from routing_lib.runs import RunFailed
 from routing_lib.store import Store, digest_of_sources
+from routing_lib.summary import placed
 
 ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "docs/quality.json"
 
 
 def main() -> int:
@@ -54,7 +56,7 @@ def main() -> int:
         help="runs at a time; figures do not depend on it")  # fmt: skip
     parser.add_argument("--state", type=Path, default=ROOT / "build/routing/runs.jsonl", metavar="FILE",
         help="runs that are done")  # fmt: skip
-    parser.add_argument("--json", type=Path, default=ROOT / "docs/quality.json", metavar="FILE",
+    parser.add_argument("--json", type=Path, default=PUBLISHED, metavar="FILE",
         help="results; the page is written beside it")  # fmt: skip
     options = parser.parse_args()
     if options.processes < 1 or options.seeds < 2 or options.agent_sessions < 1:
@@ -89,12 +91,15 @@ def main() -> int:
 
 
 def write_page(quality: Quality, results: Path) -> None:
-    """Writes the page and its plots beside the results."""
+    """Writes the page and its plots beside the results; what is published also goes into the README."""
     folder = results.parent / PLOTS
     folder.mkdir(exist_ok=True)
     results.with_suffix(".md").write_text(page(quality), encoding="utf-8")
     for name, picture in pictures(quality).items():
         (folder / name).write_text(picture, encoding="utf-8")
+    if results.resolve() == PUBLISHED:
+        readme = ROOT / "README.md"
+        readme.write_text(placed(readme.read_text(encoding="utf-8"), quality), encoding="utf-8")
 
 
 if __name__ == "__main__":

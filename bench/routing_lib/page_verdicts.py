@@ -53,7 +53,7 @@ def verdict_section(quality: Quality, folder: str) -> str:
         counts=counts(quality),
         clearly=_CLEARLY,
         bar=CLEARLY,
-        lost="\n".join(_lost(metric, _verdicts(quality, metric)) for metric in Metric),
+        lost="\n".join(_lost(metric, verdicts_of(quality, metric)) for metric in Metric),
         folder=folder,
         standings="\n".join(_standings(quality, metric) for metric in Metric),
     )
@@ -63,14 +63,15 @@ def counts(quality: Quality) -> str:
     """Reads. The table of verdicts, also for a terminal."""
     rows = []
     for metric in Metric:
-        verdicts = _verdicts(quality, metric)
+        verdicts = verdicts_of(quality, metric)
         rows.append((f"{NAMES[metric]}, all loads", *_counts(verdicts)))
         busy = [one for one in verdicts if is_busy(quality, one.cell)]
         rows.append((f"{NAMES[metric]}, {percent(BUSY)} of the knee and more", *_counts(busy)))
     return table((OURS, "cells", *Word, _CLEARLY, "mean ratio"), rows)
 
 
-def _verdicts(quality: Quality, metric: Metric) -> list[Verdict]:
+def verdicts_of(quality: Quality, metric: Metric) -> list[Verdict]:
+    """Reads. On every cell, in the study's order."""
     return [verdict(cell, metric, OURS) for cell in quality.cells]
 
 

@@ -13,6 +13,7 @@ from judged import cell, quality, result
 from routing_lib.page import PLOTS, page, pictures
 from routing_lib.plan import OURS
 from routing_lib.results import Quality, decoded
+from routing_lib.summary import BEGIN, END, placed, summary
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -40,6 +41,20 @@ def test_the_plots_in_the_repository_are_those_of_its_results() -> None:
     found = pictures(decoded((DOCS / "quality.json").read_bytes()))
     here = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / PLOTS).iterdir()}
     assert here == found, "run bench/routing.py --render"
+
+
+def test_the_readme_tells_the_results_in_the_repository() -> None:
+    found = decoded((DOCS / "quality.json").read_bytes())
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert readme == placed(readme, found), "run bench/routing.py --render"
+
+
+def test_a_summary_replaces_the_former_one_and_nothing_else() -> None:
+    text = placed(f"before\n{BEGIN}old\n{END}after\n", STUDY)
+    assert text == f"before\n{BEGIN}\n{summary(STUDY)}\n{END}after\n" == placed(text, STUDY)
+    assert "by mean TTFT better in 1, level in 1, lost in 1 cells" in text
+    with pytest.raises(ValueError, match="must have"):
+        placed("no marks", STUDY)
 
 
 def test_the_page_shows_every_plot_and_links_to_nothing_that_is_not_there() -> None:
