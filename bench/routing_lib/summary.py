@@ -30,7 +30,7 @@ WHOSE: Final = {
 """Rules of routers that people run, by the policy that is theirs; what only papers have is on the page."""
 
 _SUMMARY: Final = """\
-{cells} cells of trace × load × KV cache × fleet, {seeds} seeds each, in the simulator, with the rules of other
+{cells} cells of trace × load × KV cache × fleet, {seeds} seeds each, simulated, with the rules of other
 routers as their sources have them. Beside the best of {others} other rules, picked for each cell afterwards:
 by mean TTFT {mean} cells, by p99 {p99}.
 
