@@ -49,7 +49,6 @@ def summary(quality: Quality) -> str:
         cells=len(quality.cells),
         seeds=len(quality.seeds),
         others=len(quality.policies) - 1,
-        ours=OURS,
         mean=_words(quality, Metric.MEAN),
         p99=_words(quality, Metric.P99),
         rules=table((f"TTFT of {code(OURS)} over that of", "mean", "p99"), rows),
