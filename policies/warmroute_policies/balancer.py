@@ -153,16 +153,17 @@ class Balancer:
         """Reads. What the policy may look at: eligible workers and what each holds of the prompt. And what
         the index knows of the prompt, and what of the rest it gave up lately."""
         pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
-        eligible, gate_s = pool.eligible, pool.gate_s
+        eligible, kinds, gate_s = pool.eligible, pool.kinds, pool.gate_s
         if failed:
             tried = {self.fleet.slot_of.get(worker) for worker in failed}
             eligible = tuple(slot for slot in eligible if slot not in tried)
+            kinds = self.fleet.kinds(eligible)
             gate_s = [inf if slot in tried else gate for slot, gate in enumerate(gate_s)]
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
         session = None if request.session is None else self.sessions.get(request.session)
-        return View(self.fleet, eligible, gate_s, hits, prompt_tokens, session), match, lost
+        return View(self.fleet, eligible, kinds, gate_s, hits, prompt_tokens, session), match, lost
 
     def _dispatch(
         self,

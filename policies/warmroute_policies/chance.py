@@ -7,7 +7,7 @@ number however often it is asked about, and a replayed journal draws what the li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -20,13 +20,19 @@ def draw(seed: int, request_id: int) -> int:
     return xxh3_64_intdigest((request_id & _U64).to_bytes(8, "little"), seed & _U64)
 
 
-def pick_least(costs: Sequence[float], ticket: int) -> int:
-    """The slot of the least cost; among equals the ticket (a `draw`) picks, so no slot is favoured.
+def pick_least(costs: list[float], ticket: int) -> int:
+    """The slot of the least cost; among equals the ticket (a `draw`, or a number that counts up) picks, so no
+    slot is favoured.
 
     At least one cost must be finite: price what is not eligible at `inf` and it is never picked.
     """
-    low = min(costs)
-    slot = costs.index(low)
-    for _ in range(ticket % costs.count(low)):
-        slot = costs.index(low, slot + 1)
+    slot, least, equals = 0, inf, 0
+    for candidate, cost in enumerate(costs):  # compiled, a third of what `min`, `index` and `count` cost
+        if cost < least:
+            slot, least, equals = candidate, cost, 1
+        elif cost == least:
+            equals += 1
+    if equals > 1:
+        for _ in range(ticket % equals):
+            slot = costs.index(least, slot + 1)
     return slot

@@ -24,12 +24,13 @@ from warmroute_policies.values import Frozen
 class View:
     """What `decide` may look at for one request. Everything in it is to be read, not written."""
 
-    __slots__ = ("eligible", "fleet", "gate_s", "hits", "prompt_tokens", "session")
+    __slots__ = ("eligible", "fleet", "gate_s", "hits", "kinds", "prompt_tokens", "session")
 
     def __init__(
         self,
         fleet: Fleet,
         eligible: Sequence[int],
+        kinds: Sequence[int],
         gate_s: list[float],
         hits: Hits,
         prompt_tokens: int,
@@ -38,6 +39,8 @@ class View:
         self.fleet = fleet
         self.eligible = eligible
         """Slots that may take the request, ascending, never empty."""
+        self.kinds = kinds
+        """Of these, one of each kind: the others have the price and the round trip of one of them."""
         self.gate_s = gate_s
         """By slot: 0.0 for an eligible slot, `inf` for any other. Added to a column of costs it excludes."""
         self.hits = hits

@@ -20,6 +20,8 @@ class Pool(Frozen, frozen=True, gc=False):
     serving: tuple[int, ...]
     eligible: tuple[int, ...]
     """Those of them that may take a request: healthy and not draining. Ascending."""
+    kinds: tuple[int, ...]
+    """Of these, one of each kind (`Fleet.kinds`)."""
     gate_s: list[float]
     """By slot: 0.0 where eligible, else `inf`."""
     engine_block_tokens: int
@@ -66,4 +68,4 @@ def _pool(fleet: Fleet, slots: set[int]) -> Pool:
     for slot in eligible:
         gate_s[slot] = 0.0
     pages = [fleet.spec(slot).engine_block_tokens for slot in serving]
-    return Pool(serving, eligible, gate_s, min(pages, default=1))
+    return Pool(serving, eligible, fleet.kinds(eligible), gate_s, min(pages, default=1))

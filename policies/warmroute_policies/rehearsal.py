@@ -105,7 +105,8 @@ class World:
             gate_s[slot] = 0.0
         tokens = max(1, request.blocks.bytes_len // 4)
         session = None if request.session is None else self.sessions.get(request.session)
-        return View(self.fleet, eligible, gate_s, Hits.of(hits or {}), tokens, session)
+        kinds = self.fleet.kinds(eligible)
+        return View(self.fleet, eligible, kinds, gate_s, Hits.of(hits or {}), tokens, session)
 
     def decide(self, request: RoutingRequest, hits: dict[int, int] | None = None) -> Choice:
         """Reads. One decision, checked."""

@@ -97,6 +97,16 @@ def test_in_an_idle_fleet_conversations_behind_one_system_prompt_go_to_each_in_t
         assert sorted(chosen) == [0, 0, 1, 1, 2, 2]
 
 
+def test_who_may_not_be_chosen_does_not_send_the_next_one_a_double_share() -> None:
+    """As a worker that is down, or as the workers of another model."""
+    world = world_of("a", "b", "c", "d", "e", "f")
+    for name in ("a", "b", "d"):
+        world.mark(name, healthy=False)
+    for held in ({}, dict.fromkeys(range(6), 2_048)):
+        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(12)]
+        assert sorted(chosen) == [2] * 4 + [4] * 4 + [5] * 4
+
+
 @pytest.mark.parametrize("alike", [True, False], ids=["equal workers", "unequal workers"])
 @pytest.mark.parametrize("seed", range(40))
 def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, alike: bool) -> None:

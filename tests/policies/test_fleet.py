@@ -75,6 +75,21 @@ def test_a_request_that_leaves_from_behind_the_head_takes_nothing_of_its_progres
     assert fleet.queue_s(10.3)[0] == pytest.approx(one)
 
 
+def test_workers_of_one_kind_have_one_price_whatever_prices_become() -> None:
+    fleet = fleet_of(
+        WorkerSpec("a"), WorkerSpec("b", weight=0.5), WorkerSpec("c"), WorkerSpec("d", worker_class="l40s"),
+        WorkerSpec("e", rtt_s=0.01), WorkerSpec("f", weight=0.5),
+    )  # fmt: skip
+    assert fleet.kinds(range(6)) == (0, 1, 3, 4)
+    assert fleet.kinds((2, 5)) == (2, 5)
+    assert fleet.kinds((5, 1)) == (5,)
+    fleet.set_price("l40s", PrefillPrice(9e-4, 0.0))
+    assert (
+        fleet.linear_s[1] == fleet.linear_s[5] != fleet.linear_s[0] == fleet.linear_s[2] == fleet.linear_s[4]
+    )
+    assert fleet.linear_s[3] == 9e-4
+
+
 def test_queue_seconds_are_the_callers_to_change() -> None:
     fleet = fleet_of(WorkerSpec("a"))
     fleet.queue_s(0.0)[0] = 99.0

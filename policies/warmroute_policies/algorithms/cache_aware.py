@@ -30,7 +30,6 @@ lost: they move sessions about among caches that are all full. `bench/routing.py
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -51,36 +50,21 @@ _BACKLOG_MAX: Final = 16.0
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class CacheAware:
-    """State: none but a copy of what follows from the fleet's prices."""
+    """State: none."""
 
     name = "cache_aware"
     learns = False
 
     def __init__(self, config: CacheAwareConfig | None = None) -> None:
         self.config = config or CacheAwareConfig()
-        self._revision = -1
-        self._eligible: Sequence[int] = ()
-        self._uniform = True
-        """All workers have equal prices and equal round trips."""
-        self._slowest_linear_s = 0.0
-        self._slowest_quadratic_s = 0.0
-        """Of the eligible workers."""
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
         the holder is too busy; `cold`: nobody holds any of it."""
         cost, hits = self._costs(view, now), view.hits
-        if not hits.best:  # in an idle fleet each in turn, not always the first
-            return Choice(pick_least(cost, request.request_id), _COLD)
-        slot = candidate = request.request_id % len(cost)  # among equals the next one, as above
-        least = inf
-        for _ in range(len(cost)):  # compiled, a third of what `min` and `index` cost
-            price = cost[candidate]
-            if price < least:
-                slot, least = candidate, price
-            candidate += 1
-            if candidate == len(cost):
-                candidate = 0
+        slot = pick_least(cost, request.request_id)  # in an idle fleet each in turn
+        if not hits.best:
+            return Choice(slot, _COLD)
         return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
 
     def observe(self, event: PolicyEvent, now: float) -> None:
@@ -89,7 +73,7 @@ class CacheAware:
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         """Reads. The six terms of J for every worker, in seconds; "miss" is (θ + ω·min q)·W."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
-        self._follow(view)
+        slowest = _slowest(view)
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         miss_price = self._miss_price(view, now)
         rows = []
@@ -101,7 +85,7 @@ class CacheAware:
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],
                 "miss": miss_price * prefill_s,
-                "rent": rent * self._slowest_s(n - hit, (n * n - hit * hit) / 2),
+                "rent": rent * fleet.prefill_seconds(slowest, n - hit, n),
                 "memory": config.memory_s * fleet.filled[slot] ** 2,
                 "decode": config.decode_s * fleet.inflight[slot],
             }
@@ -117,16 +101,16 @@ class CacheAware:
         W(n) − W(n − h) = a·h + b·h²/2, and the rent of it. Before that `crowding` may stand for r.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
-        self._follow(view)
         theta, phi, d, n = self._miss_price(view, now), config.rent_price, config.decode_s, view.prompt_tokens
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
+        slowest = _slowest(view)
         g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
         least_crowded = _least_crowded(view)
-        if self._uniform:
+        if len(view.kinds) == 1:  # as in most fleets: priced at half the cost
             if len(depths) >= len(view.eligible) > 1 and _all_hold(depths, view.eligible):
                 common = min(tokens_at.values())
-            rent_s = phi * self._slowest_s(n - common, (n * n - common * common) / 2)
+            rent_s = phi * fleet.prefill_seconds(slowest, n - common, n)
             cost = [
                 (q if (q := ready - now) > least else least) + d * b + g * f * f + rent_s * r
                 for ready, least, b, f, r in zip(  # noqa: B905
@@ -135,7 +119,7 @@ class CacheAware:
             ]
         else:
             area = n * n / 2
-            rent_s = phi * self._slowest_s(n, area)
+            rent_s = phi * fleet.prefill_seconds(slowest, n, n)
             cost = [
                 q + d * b + g * f * f + theta * (n * a + area * c) + rent_s * r + rtt
                 for q, b, f, r, a, c, rtt in zip(
@@ -153,7 +137,7 @@ class CacheAware:
             if hit == common:
                 continue
             saved, area = hit - common, (hit * hit - common * common) / 2
-            rent_s = phi * self._slowest_s(saved, area)
+            rent_s = phi * (saved * linear[slowest] + area * quadratic[slowest])
             for slot in [slot for slot, held in depths.items() if held == depth]:
                 cost[slot] -= theta * (saved * linear[slot] + area * quadratic[slot])
                 cost[slot] -= rent_s * (crowding[slot] - least_crowded)
@@ -166,24 +150,6 @@ class CacheAware:
         backlog = self.config.backlog_price * view.fleet.shortest_queue_s(view.eligible, now)
         return self.config.miss_price + min(_BACKLOG_MAX, backlog)
 
-    def _slowest_s(self, tokens: float, area: float) -> float:
-        """Reads. W on the slowest eligible worker, m·(n − m/2) being the area."""
-        return tokens * self._slowest_linear_s + area * self._slowest_quadratic_s
-
-    def _follow(self, view: View) -> None:
-        """Writes what is derived from prices, when they or the eligible workers changed. Most fleets are of
-        one kind, and price at half the cost."""
-        fleet = view.fleet
-        if fleet.revision == self._revision and view.eligible is self._eligible:
-            return
-        present = [slot for slot, _ in fleet.slots()]
-        kinds = {(fleet.linear_s[s], fleet.quadratic_s[s], fleet.rtt_s[s]) for s in present}
-        self._uniform = len(kinds) <= 1
-        slowest = max(view.eligible, key=fleet.linear_s.__getitem__)
-        self._slowest_linear_s = fleet.linear_s[slowest]
-        self._slowest_quadratic_s = fleet.quadratic_s[slowest]
-        self._revision, self._eligible = fleet.revision, view.eligible
-
 
 def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:
     """Whether each of the slots holds something; workers that may not be chosen hold things too."""
@@ -191,6 +157,15 @@ def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:
         if slot not in depths:
             return False
     return True
+
+
+def _slowest(view: View) -> int:
+    """An eligible worker to whom prefill costs most."""
+    linear_s, slowest = view.fleet.linear_s, view.kinds[0]
+    for slot in view.kinds:
+        if linear_s[slot] > linear_s[slowest]:
+            slowest = slot
+    return slowest
 
 
 def _least_crowded(view: View) -> float:

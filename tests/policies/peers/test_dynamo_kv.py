@@ -35,7 +35,7 @@ def prompt(request_id: int, *ids: int, tokens: int | None = None) -> RoutingRequ
 def seen(world: World, request: RoutingRequest, hits: dict[int, int] | None = None) -> View:
     view = world.view(request, hits)
     assert request.prompt_tokens is not None
-    return View(view.fleet, view.eligible, view.gate_s, view.hits, request.prompt_tokens, None)
+    return View(view.fleet, view.eligible, view.kinds, view.gate_s, view.hits, request.prompt_tokens, None)
 
 
 def costs(
