@@ -14,17 +14,26 @@ from xxhash import xxh3_64_intdigest
 
 _U64: Final = (1 << 64) - 1
 
+# 2⁶⁴ by the golden ratio: of all numbers the one whose multiples fill a circle most evenly from the first on.
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+
 
 def draw(seed: int, request_id: int) -> int:
     """64 bits that look random: equal for equal arguments, unrelated for neighbouring ids."""
     return xxh3_64_intdigest((request_id & _U64).to_bytes(8, "little"), seed & _U64)
 
 
-def pick_least(costs: list[float], ticket: int) -> int:
-    """The slot of the least cost; among equals the ticket (a `draw`, or a number that counts up) picks, so no
-    slot is favoured.
+def turn(request_id: int) -> int:
+    """64 bits for ids that count up: among n equals each comes about every n-th time, and so it does if only
+    some of the ids ask, every other one for example."""
+    return request_id * _GOLDEN & _U64
 
-    At least one cost must be finite: price what is not eligible at `inf` and it is never picked.
+
+def pick_least(costs: list[float], ticket: int) -> int:
+    """The slot of the least cost. Among equals the ticket, a `draw` or a `turn`, picks: no slot is favoured.
+
+    `costs` is a list by slot. At least one must be finite: price what is not eligible at `inf` and it is
+    never picked.
     """
     slot, least, equals = 0, inf, 0
     for candidate, cost in enumerate(costs):  # compiled, a third of what `min`, `index` and `count` cost
@@ -33,6 +42,6 @@ def pick_least(costs: list[float], ticket: int) -> int:
         elif cost == least:
             equals += 1
     if equals > 1:
-        for _ in range(ticket % equals):
+        for _ in range(ticket * equals >> 64):
             slot = costs.index(least, slot + 1)
     return slot

@@ -2,7 +2,7 @@
 
 Rules kept. Facts of the dispatch stay as they were, since its answer is judged by what was known then. Three
 things change: whether the request is on a worker's books, when its first token came, and whether what was
-inserted for it still says anything about the worker's cache.
+predicted and inserted for it still says anything about the worker's cache.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Flight:
         self.insertion = insertion
         """What the index found at the insert; None: the prompt has no blocks, or that cache is gone."""
         self.settled = settled
-        """No prefill was waiting on the slot: what was predicted was cached already."""
+        """No prefill was waiting on the slot: what was predicted was cached already. False, too, once that
+        cache is gone."""
         self.beside = beside
         """Requests in flight on the slot at dispatch, without this one."""
         self.expected = expected

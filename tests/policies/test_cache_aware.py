@@ -93,8 +93,9 @@ def test_a_newcomer_is_not_taken_to_hold_what_everybody_held_before_one_was_drai
 def test_in_an_idle_fleet_conversations_behind_one_system_prompt_go_to_each_in_turn() -> None:
     world = world_of("a", "b", "c")
     for held in ({}, {0: 2_048, 1: 2_048, 2: 2_048}):
-        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(6)]
-        assert sorted(chosen) == [0, 0, 1, 1, 2, 2]
+        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(300)]
+        assert all(98 <= chosen.count(slot) <= 102 for slot in range(3))
+        assert all({*chosen[at : at + 5]} == {0, 1, 2} for at in range(295)), "nobody is left out for long"
 
 
 def test_who_may_not_be_chosen_does_not_send_the_next_one_a_double_share() -> None:
@@ -103,8 +104,34 @@ def test_who_may_not_be_chosen_does_not_send_the_next_one_a_double_share() -> No
     for name in ("a", "b", "d"):
         world.mark(name, healthy=False)
     for held in ({}, dict.fromkeys(range(6), 2_048)):
-        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(12)]
-        assert sorted(chosen) == [2] * 4 + [4] * 4 + [5] * 4
+        chosen = [world.decide(world.request(number, blocks=64), held).slot for number in range(300)]
+        assert [round(chosen.count(slot), -1) for slot in range(6)] == [0, 0, 100, 0, 100, 100]
+
+
+def test_a_worker_many_times_slower_does_not_send_prompts_away_from_idle_ones() -> None:
+    world = world_of("a", "b")
+    world.add("ancient", weight=0.05)
+    world.fleet.crowding[:] = [1.0, 1.0, 0.0]
+    request = world.request(1, blocks=640)
+    shares = [row.shares_s["rent"] for row in world.policy.explain(request, world.view(request), world.now)]
+    n = world.view(request).prompt_tokens
+    assert shares == [pytest.approx(2.0 * 4.0 * prefill_s(world, 0, n, n))] * 2 + [0.0]
+    assert world.decide(request).slot in (0, 1)
+
+
+def test_the_slowest_worker_is_the_one_that_takes_longest_for_this_very_prompt() -> None:
+    """Prices cross: long prompts cost most where attention does."""
+    world = world_of("linear", "quadratic")
+    world.fleet.replace(WorkerSpec("http://linear:8000", worker_class="linear"))
+    world.fleet.replace(WorkerSpec("http://quadratic:8000", worker_class="quadratic"))
+    world.fleet.set_price("linear", PrefillPrice(100e-6, 0.0))
+    world.fleet.set_price("quadratic", PrefillPrice(50e-6, 10e-9))
+    world.fleet.crowding[:] = [0.5, 0.0]
+    for blocks, slot in ((8, 0), (240, 1)):
+        request = world.request(1, blocks=blocks)
+        n = world.view(request).prompt_tokens
+        rent_s = world.policy.explain(request, world.view(request), world.now)[0].shares_s["rent"]
+        assert rent_s == pytest.approx(2.0 * 0.5 * prefill_s(world, slot, n, n))
 
 
 @pytest.mark.parametrize("alike", [True, False], ids=["equal workers", "unequal workers"])

@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from warmroute_policies.chance import draw, pick_least
+from warmroute_policies.chance import draw, pick_least, turn
 from warmroute_policies.policy import Choice
 from warmroute_policies.registry import available, make_policy
 from warmroute_policies.rehearsal import World
@@ -50,6 +50,21 @@ def test_ties_of_the_least_are_drawn_and_the_rest_is_never_picked() -> None:
     assert set(counts) == {1, 3, 5}
     assert min(counts.values()) > 850
     assert pick_least([inf, 4.0], 17) == 1
+
+
+@pytest.mark.parametrize("every", range(1, 65))
+@pytest.mark.parametrize("equals", [2, 3, 4, 7, 8])
+def test_turns_go_round_for_ids_that_count_up_by_whatever(equals: int, every: int) -> None:
+    counts = Counter(pick_least([1.0] * equals, turn(i)) for i in range(5, 5 + 3_000 * every, every))
+    assert sum(counts.values()) == 3_000
+    assert all(2_700 <= counts[i] * equals <= 3_300 for i in range(equals)), counts
+
+
+def test_of_a_few_ids_that_follow_each_other_none_goes_where_another_went() -> None:
+    for equals in (2, 3, 4, 8):
+        for first in range(100):
+            counts = Counter(pick_least([1.0] * equals, turn(i)) for i in range(first, first + 3 * equals))
+            assert max(counts.values()) <= 4, (equals, first, counts)
 
 
 # --- random, round_robin --------------------------------------------------------------------------

@@ -12,9 +12,9 @@ Marginal-cost routing: argmin over the eligible workers i of a price in seconds 
           extra work fills a gap; while everybody is behind it delays all who wait. ω·min q is at most 16
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). These are computed again wherever there is room
-          by then, so they count at the price of the slowest eligible worker: at their own, fast workers would
-          keep all new material and the slow ones' caches would idle. Where all caches are alike there is no
-          rent: it never moves sessions about among full ones
+          by then, so they count at the price of the slowest eligible worker, but at most four times that of
+          the fastest: at their own, fast workers would keep all new material and the slow ones' caches would
+          idle. Where all caches are alike there is no rent: it never moves sessions about among full ones
     g     price of memory: K_i is the KV that requests in flight hold on i and share with nobody, C_i the
           capacity. Who finds no room waits until somebody ends, and that is felt from about half on
     d·B_i decode interference: every request in flight slows the others; also the tie-break
@@ -30,11 +30,12 @@ lost: they move sessions about among caches that are all full. `bench/routing.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from warmroute_policies.chance import pick_least
+from warmroute_policies.chance import pick_least, turn
 from warmroute_policies.config import CacheAwareConfig
 from warmroute_policies.policy import Choice, PolicyEvent, View
 from warmroute_policies.types import CostShares, RoutingRequest
@@ -42,6 +43,10 @@ from warmroute_policies.types import CostShares, RoutingRequest
 _WARM: Final = "warm"
 _SPILL: Final = "spill"
 _COLD: Final = "cold"
+
+# Of W_slowest, in times of what the fastest eligible worker takes. Four covers neighbouring generations of
+# GPUs. Without a bound the price that one odd worker sets would send prompts away from idle ones to it.
+_SLOWEST_MAX: Final = 4.0
 
 # Of ω·min q. Without a bound a fleet that is minutes behind would give a hot prefix no second home at any
 # price.
@@ -62,7 +67,7 @@ class CacheAware:
         """Reads. `warm`: the best holder of the prefix; `spill`: a worker that holds less of it, because
         the holder is too busy; `cold`: nobody holds any of it."""
         cost, hits = self._costs(view, now), view.hits
-        slot = pick_least(cost, request.request_id)  # in an idle fleet each in turn
+        slot = pick_least(cost, turn(request.request_id))  # in an idle fleet each in turn
         if not hits.best:
             return Choice(slot, _COLD)
         return Choice(slot, _WARM if hits.tokens(slot) >= hits.best else _SPILL)
@@ -73,14 +78,14 @@ class CacheAware:
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         """Reads. The six terms of J for every worker, in seconds; "miss" is (θ + ω·min q)·W."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
-        slowest = _slowest(view)
+        slowest, phi = self._rent(view)
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
         miss_price = self._miss_price(view, now)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
             prefill_s = fleet.prefill_seconds(slot, n - hit, n)
-            rent = config.rent_price * max(0.0, fleet.crowding[slot] - least_crowded)
+            rent = phi * max(0.0, fleet.crowding[slot] - least_crowded)
             shares_s = {
                 "rtt": fleet.rtt_s[slot],
                 "queue": queue_s[slot],
@@ -93,6 +98,22 @@ class CacheAware:
             rows.append(CostShares(spec.worker_id, view.gate_s[slot] == 0.0, total_s, shares_s, hit))
         return rows
 
+    def _rent(self, view: View) -> tuple[int, float]:
+        """Reads. The eligible worker that takes longest for the whole prompt, and φ, which is lowered where
+        that is more than `_SLOWEST_MAX` times as long as the fastest takes."""
+        slowest, phi, n = view.kinds[0], self.config.rent_price, view.prompt_tokens
+        if len(view.kinds) == 1:
+            return slowest, phi
+        least_s, most_s = inf, 0.0
+        for slot in view.kinds:
+            prefill_s = view.fleet.prefill_seconds(slot, n, n)
+            least_s = min(least_s, prefill_s)
+            if prefill_s > most_s:
+                slowest, most_s = slot, prefill_s
+        if most_s > _SLOWEST_MAX * least_s:
+            phi *= _SLOWEST_MAX * least_s / most_s
+        return slowest, phi
+
     def _costs(self, view: View, now: float) -> list[float]:
         """J by slot, `inf` where the request may not go, less what is equal for all.
 
@@ -101,9 +122,9 @@ class CacheAware:
         W(n) − W(n − h) = a·h + b·h²/2, and the rent of it. Before that `crowding` may stand for r.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
-        theta, phi, d, n = self._miss_price(view, now), config.rent_price, config.decode_s, view.prompt_tokens
+        theta, d, n = self._miss_price(view, now), config.decode_s, view.prompt_tokens
+        slowest, phi = self._rent(view)
         linear, quadratic, crowding = fleet.linear_s, fleet.quadratic_s, fleet.crowding
-        slowest = _slowest(view)
         g, filled = config.memory_s, fleet.filled
         depths, tokens_at, common = hits.depths, hits.tokens_at, 0
         least_crowded = _least_crowded(view)
@@ -157,15 +178,6 @@ def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:
         if slot not in depths:
             return False
     return True
-
-
-def _slowest(view: View) -> int:
-    """An eligible worker to whom prefill costs most."""
-    linear_s, slowest = view.fleet.linear_s, view.kinds[0]
-    for slot in view.kinds:
-        if linear_s[slot] > linear_s[slowest]:
-            slowest = slot
-    return slowest
 
 
 def _least_crowded(view: View) -> float:
