@@ -8,7 +8,8 @@ What is measured. `cache_aware` without one thing beside `cache_aware` whole, on
 its price in the cells of `bench/routing.py`, what it learns under the wrong beliefs of `bench/beliefs.py`.
 `ablations_lib.taken` has what is taken away, `ablations_lib.verdicts` when a thing pays and when it hurts.
 
-What comes of it: docs/ablations.json, and docs/ablations.md, which says how to read it.
+What comes of it: docs/ablations.json, and docs/ablations.md, which says how to read it. Of --quick: the same
+in build/quick.
 
 Every run that is done is a line of `--state`, shared with `bench/routing.py`, or of beliefs.jsonl beside it.
 Ctrl-C loses the runs under way; the same command goes on from there.
@@ -26,6 +27,7 @@ from ablations_lib.page import counts, page
 from ablations_lib.results import Ablations, decoded
 from ablations_lib.study import QUICK_SEEDS, SEEDS, study_of
 from routing_lib.factors import traces, workers_of
+from routing_lib.places import PUBLISHED, results_file
 from routing_lib.results import encoded
 from routing_lib.runs import RunFailed
 from routing_lib.store import digest_of_sources
@@ -46,18 +48,19 @@ def main() -> int:
         help="runs at a time; figures do not depend on it")  # fmt: skip
     parser.add_argument("--state", type=Path, default=ROOT / "build/routing/runs.jsonl", metavar="FILE",
         help="runs that are done")  # fmt: skip
-    parser.add_argument("--json", type=Path, default=ROOT / "docs/ablations.json", metavar="FILE",
-        help="results; the page is written beside it")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE",
+        help="results; the page is written beside it [ablations.json in docs or build/quick]")  # fmt: skip
     options = parser.parse_args()
     seeds = options.seeds if options.seeds is not None else QUICK_SEEDS if options.quick else SEEDS
     if options.processes < 1 or seeds < 2:
         parser.error("--processes must be at least 1, --seeds at least 2")
+    mode = "quick" if options.quick else PUBLISHED
+    results = options.json or results_file(ROOT, "ablations", mode)
     if options.render:
-        write_page(decoded(options.json.read_bytes()), options.json)
+        write_page(decoded(results.read_bytes()), results)
         return 0
     known = traces(options.traces)
     here = {name: factor for name, factor in known.items() if factor.source(workers_of("8")).present}
-    mode = "quick" if options.quick else "published"
     study = study_of(mode, here, seeds, options.state, digest_of_sources())
     try:
         study.play(options.processes)
@@ -69,9 +72,9 @@ def main() -> int:
         return 1
     command = shlex.join(["bench/ablations.py", *sys.argv[1:]])
     found = study.found(ROOT, command, [name for name in known if name not in here])
-    options.json.write_bytes(encoded(found))
-    write_page(found, options.json)
-    print(f"{counts(found)}\n{options.json.with_suffix('.md')} has the rest")
+    results.write_bytes(encoded(found))
+    write_page(found, results)
+    print(f"{counts(found)}\n{results.with_suffix('.md')} has the rest")
     return 0
 
 

@@ -10,7 +10,8 @@ What is done. The search of `simulator tune` looks for parameters on half of the
 seeds. `tuning_lib.workloads` has the halves and their cells, `tuning_lib.costs` what a point costs,
 `tuning_lib.verdicts` when the defaults stand.
 
-What comes of it: docs/tuning.json, and docs/tuning.md, which says how to read it.
+What comes of it: docs/tuning.json, and docs/tuning.md, which says how to read it. Of --quick: the same in
+build/quick.
 
 Runs, those that find knees too, are kept where `bench/routing.py` keeps its own, and none is played twice.
 Ctrl-C loses the runs under way; the same command goes on from there.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from routing_lib.agenda import Agenda
 from routing_lib.factors import AGENT_SESSIONS, traces, workers_of
+from routing_lib.places import PUBLISHED, results_file
 from routing_lib.plan import OURS
 from routing_lib.progress import Progress
 from routing_lib.provenance import made
@@ -63,19 +65,21 @@ def main() -> int:
         help="runs at a time; figures do not depend on it")  # fmt: skip
     parser.add_argument("--state", type=Path, default=ROOT / "build/routing/runs.jsonl", metavar="FILE",
         help="runs that are done")  # fmt: skip
-    parser.add_argument("--json", type=Path, default=ROOT / "docs/tuning.json", metavar="FILE",
-        help="results; the page is written beside it")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE",
+        help="results; the page is written beside it [tuning.json in docs or build/quick]")  # fmt: skip
     options = parser.parse_args()
     usual = LEAST_BUDGET if options.quick else BUDGET
     budget = usual if options.budget is None else options.budget
     if options.processes < 1 or options.agent_sessions < 1 or budget < LEAST_BUDGET:
         parser.error(f"--processes and --agent-sessions must be at least 1, --budget at least {LEAST_BUDGET}")
+    mode = "quick" if options.quick else PUBLISHED
+    results = options.json or results_file(ROOT, "tuning", mode)
     if options.render:
-        write_page(decoded(options.json.read_bytes()), options.json)
+        write_page(decoded(results.read_bytes()), results)
         return 0
     known = traces(options.traces, options.agent_sessions)
     here = {name: factor for name, factor in known.items() if factor.source(workers_of("8")).present}
-    plan = plan_of_tuning("quick" if options.quick else "published", here)
+    plan = plan_of_tuning(mode, here)
     agenda = Agenda(plan, Store(options.state, digest_of_sources()))
     try:
         found = study(agenda, budget, options.processes, [name for name in known if name not in here])
@@ -86,9 +90,9 @@ def main() -> int:
     except RunFailed as error:
         print(f"bench/tuning.py: {error}", file=sys.stderr)
         return 1
-    options.json.write_bytes(encoded(found))
-    write_page(found, options.json)
-    print(f"{sentence(found)}\n{options.json.with_suffix('.md')} has the rest")
+    results.write_bytes(encoded(found))
+    write_page(found, results)
+    print(f"{sentence(found)}\n{results.with_suffix('.md')} has the rest")
     return 0
 
 

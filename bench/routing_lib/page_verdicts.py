@@ -9,7 +9,7 @@ from routing_lib.factors import BUSY
 from routing_lib.markdown import code, full_name, percent, ratio, ratio_interval, table
 from routing_lib.plan import OURS
 from routing_lib.results import CellFound, Quality
-from routing_lib.statistics import geometric_mean
+from routing_lib.statistics import Interval, geometric_mean
 from routing_lib.statistics import ratio_interval as paired
 from routing_lib.verdicts import CLEARLY, Metric, Standing, Verdict, Word, standings, verdict
 
@@ -95,6 +95,14 @@ def _counts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     )
 
 
+def ratios_over(quality: Quality, metric: Metric, policy: str) -> list[Interval]:
+    """Reads. Ours over that policy's on every cell, paired by seed."""
+    return [
+        paired(metric.values(cell.results[OURS]), metric.values(cell.results[policy]))
+        for cell in quality.cells
+    ]
+
+
 def _lost(metric: Metric, verdicts: Sequence[Verdict]) -> str:
     lost = [one for one in verdicts if one.word is Word.LOST]
     if not lost:
@@ -130,10 +138,7 @@ def _standing(one: Standing) -> tuple[str, ...]:
 def _against(quality: Quality, metric: Metric, policy: str) -> tuple[str, str, str]:
     if policy == OURS:
         return "", "", ""
-    ratios = [
-        paired(metric.values(cell.results[OURS]), metric.values(cell.results[policy]))
-        for cell in quality.cells
-    ]
+    ratios = ratios_over(quality, metric, policy)
     return (
         ratio(geometric_mean(found.value for found in ratios)),
         str(sum(found.high < 1 for found in ratios)),

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from routing_lib.markdown import code, ratio, table
-from routing_lib.page_verdicts import verdicts_of
+from routing_lib.page_verdicts import ratios_over, verdicts_of
 from routing_lib.plan import OURS
 from routing_lib.results import Quality
-from routing_lib.statistics import geometric_mean, ratio_interval
+from routing_lib.statistics import geometric_mean
 from routing_lib.verdicts import Metric, Word
 
 BEGIN: Final = "<!-- written by bench/routing.py --render -->\n"
@@ -70,8 +70,5 @@ def _words(quality: Quality, metric: Metric) -> str:
 
 
 def _over(quality: Quality, metric: Metric, policy: str) -> str:
-    ratios = [
-        ratio_interval(metric.values(cell.results[OURS]), metric.values(cell.results[policy])).value
-        for cell in quality.cells
-    ]
-    return f"{ratio(geometric_mean(ratios))}×"
+    ratios = ratios_over(quality, metric, policy)
+    return f"{ratio(geometric_mean(found.value for found in ratios))}×"

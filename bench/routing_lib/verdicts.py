@@ -5,7 +5,7 @@ Of a cell and a metric (mean or p99 of TTFT), with the means over seeds and thei
     best other   the least mean among the other policies
     better       our interval lies below that of the best other
     lost         it lies above
-    level        they overlap: the seeds cannot tell
+    level        they overlap: seeds differ more than the two policies do
 
 The best other is chosen cell by cell and after the fact, so "level" is what a policy gets that is as good
 as the best of many at everything.
