@@ -1,18 +1,18 @@
 """Tasks in, runs out, several at a time; what comes of a task does not depend on how many there are.
 
-A run is handed on as soon as it is done. Processes are spawned and born with SIGINT blocked: it is this
-process that decides what becomes of Ctrl-C.
+A run is handed on as soon as it is done. Processes are spawned and do not hear Ctrl-C: it is this process
+that decides what becomes of it.
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from beliefs_lib.played import Played, Task, played
 from routing_lib.progress import Progress
+from warmroute_simulator.study.deaf import interrupts_held
 
 
 def play(tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Played]]:
@@ -33,11 +33,10 @@ def _here(tasks: Sequence[Task]) -> Iterator[tuple[Task, Played]]:
 
 
 def _elsewhere(tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Played]]:
-    executor = ProcessPoolExecutor(
-        processes, get_context("spawn"), signal.pthread_sigmask, (signal.SIG_BLOCK, {signal.SIGINT})
-    )
+    executor = ProcessPoolExecutor(processes, get_context("spawn"))
     try:
-        futures = {executor.submit(played, task): task for task in tasks}
+        with interrupts_held():
+            futures = {executor.submit(played, task): task for task in tasks}
         for done in as_completed(futures):
             yield futures[done], done.result()
     finally:

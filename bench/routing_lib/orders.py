@@ -10,6 +10,7 @@ from routing_lib.store import Bounds, Key, Run
 from routing_lib.traces import Source
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.events import PolicySpec
+from warmroute_policies.spelling import parse_policy
 from warmroute_simulator.bounds.floor import ttft_floor
 from warmroute_simulator.bounds.prefill import PrefillTime
 from warmroute_simulator.engine.presets import load_preset
@@ -18,7 +19,7 @@ from warmroute_simulator.simulation.arrivals import ArrivalPlan
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.records import Records
-from warmroute_simulator.study.cell import Cell, Setup, parse_policy, run_cell
+from warmroute_simulator.study.cell import Cell, Setup, run_cell
 from warmroute_simulator.study.rate import offered_per_s
 from warmroute_simulator.traces.trace import Trace
 

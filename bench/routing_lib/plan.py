@@ -21,7 +21,7 @@ from routing_lib.knees import REFERENCES
 from warmroute_policies.errors import ConfigError
 from warmroute_policies.plugins import load_policy
 from warmroute_policies.registry import available
-from warmroute_simulator.study.cell import parse_policy
+from warmroute_policies.spelling import parse_policy
 
 OURS: Final = "cache_aware"
 """The policy that verdicts are about."""

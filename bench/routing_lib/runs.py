@@ -4,14 +4,12 @@ Each process holds one trace and is given orders of that trace and seed as long 
 of the trace that has most left: a recording is read once for each process and not once for each run. A run
 is handed on as soon as it is done, so that an interruption loses those under way and no other.
 
-Processes are spawned, not forked, and born with SIGINT blocked: Ctrl-C reaches the whole group, and it is
-this process that decides what becomes of it.
+Processes are spawned, not forked, and do not hear Ctrl-C: it is this process that decides what becomes of it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -24,6 +22,7 @@ from typing import Final
 from routing_lib.orders import Order, played
 from routing_lib.store import Run
 from warmroute_simulator.simulation.collector import rare_collections
+from warmroute_simulator.study.deaf import interrupts_held
 from warmroute_simulator.traces.trace import Trace
 
 _END_WITHIN_S: Final = 5.0
@@ -154,14 +153,11 @@ def serve(pipe: Connection, digest: str) -> None:
 
 def _spawned(digest: str) -> _Process:
     context = multiprocessing.get_context("spawn")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with interrupts_held():
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, digest), daemon=True)
         process.start()
         theirs.close()  # or the pipe would not be seen to close when the process dies
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _Process(process, ours)
 
 

@@ -13,7 +13,7 @@ from routing_lib.results import CellAt, Made, Result, rounded
 from tuning_lib.searched import with_knee
 from tuning_lib.workloads import TUNED_ON, UNSEEN
 from warmroute_policies.parameters import Value
-from warmroute_simulator.study.cell import policy_text
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.study.search import Found
 from warmroute_simulator.study.space import Space
 

@@ -16,7 +16,7 @@ from routing_lib.orders import Order, order_of
 from tuning_lib.costs import cost
 from tuning_lib.playing import Playing
 from tuning_lib.workloads import TUNED_ON, UNSEEN, cells_of
-from warmroute_simulator.study.cell import policy_text
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.study.search import Found, Search, Trial
 from warmroute_simulator.study.space import Space
 

@@ -21,7 +21,7 @@ from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pools
-from warmroute_policies.sessions import Sessions
+from warmroute_policies.sessions import Session, Sessions
 from warmroute_policies.survivors import expected_there
 from warmroute_policies.types import (
     CostShares,
@@ -149,6 +149,10 @@ class Balancer:
         choice = self.policy.decide(request, view, now)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
+    def session(self, name: str) -> Session | None:
+        """Reads. What is remembered of the session that clients call so; later turns change it in place."""
+        return self.sessions.get(name)
+
     def _view(self, request: RoutingRequest, failed: tuple[WorkerId, ...]) -> tuple[View, Match, list[Ghost]]:
         """Reads. What the policy may look at: eligible workers and what each holds of the prompt. And what
         the index knows of the prompt, and what of the rest it gave up lately."""
@@ -190,7 +194,7 @@ class Balancer:
         fleet.hold(slot, request_id, own_tokens)
         worker = fleet.ids[slot]
         if request.session is not None:
-            self.sessions.seen(request.session, worker, prompt_tokens, now)
+            self.sessions.seen(request.session, worker, prompt_tokens, now, again=bool(failed))
         decision = Decision(
             request_id,
             worker,

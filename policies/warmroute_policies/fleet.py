@@ -198,6 +198,10 @@ class Fleet:
         quadratic = self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         return missing_tokens * (self.linear_s[slot] + quadratic)
 
+    def waiting(self, slot: int) -> int:
+        """Reads. Requests in flight there whose prefill is not over."""
+        return len(self._prefills.get(slot, ()))
+
     def book(
         self,
         slot: int,

@@ -263,6 +263,11 @@ class PrefixIndex:
         lane = self._lanes.get(slot)
         return 0 if lane is None else lane.resident
 
+    def room(self, slot: int) -> float:
+        """Reads. Blocks that the slot is believed to have room for; `inf` when unknown."""
+        lane = self._lanes.get(slot)
+        return float("inf") if lane is None else lane.capacity
+
     @property
     def clock(self) -> int:
         """Reads. Grows with every insert; the ticks of trails are readings of it."""

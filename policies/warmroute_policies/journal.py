@@ -39,6 +39,7 @@ from warmroute_policies.hits import CREDITED
 from warmroute_policies.index import Match
 from warmroute_policies.policy import Policy, View
 from warmroute_policies.pseudonym import pseudonym
+from warmroute_policies.sessions import Session
 from warmroute_policies.types import (
     CostShares,
     Decision,
@@ -129,6 +130,10 @@ class RecordedBalancer(Balancer):
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
         """Reads. As the balancer's, no line: sessions are known by their other names here."""
         return super().explain(_renamed(request), now)
+
+    def session(self, name: str) -> Session | None:
+        """Reads. As the balancer's."""
+        return super().session(pseudonym(name))
 
     def first_token(self, request_id: int, now: float) -> None:
         """Writes. As the balancer's, one line."""

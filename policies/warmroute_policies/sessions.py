@@ -7,6 +7,7 @@ silent longest is forgotten first.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 
 from warmroute_policies.types import WorkerId
 from warmroute_policies.values import Record
@@ -40,13 +41,22 @@ class Sessions:
         """Reads."""
         return self._sessions.get(key)
 
-    def seen(self, key: str, worker: WorkerId, prompt_tokens: int, now: float) -> None:
-        """Writes. A turn of the session was sent to the worker."""
+    def recent(self, limit: int) -> list[tuple[str, Session]]:
+        """Reads. The sessions seen last, the latest first."""
+        return list(islice(reversed(self._sessions.items()), limit))
+
+    def seen(
+        self, key: str, worker: WorkerId, prompt_tokens: int, now: float, *, again: bool = False
+    ) -> None:
+        """Writes. A turn of the session was sent to the worker; `again`: the same turn as before, because its
+        worker failed."""
         session = self._sessions.get(key)
         if session is None:
             if len(self._sessions) >= self._limit:
                 self._sessions.popitem(last=False)
             session = self._sessions[key] = Session(worker, now)
+        elif again:
+            session.turns -= 1
         elif session.worker == worker:
             self.turns_stayed += 1
         else:

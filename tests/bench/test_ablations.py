@@ -30,8 +30,8 @@ from routing_lib.traces import made_up
 from routing_lib.verdicts import Metric
 from warmroute_policies.config import BalancerConfig, CacheAwareConfig, parameters
 from warmroute_policies.plugins import load_policy
+from warmroute_policies.spelling import parse_policy
 from warmroute_simulator.report.model import Slo
-from warmroute_simulator.study.cell import parse_policy
 
 DOCS = Path(__file__).parents[2] / "docs"
 KNOWN = traces(Path())

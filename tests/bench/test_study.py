@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_the_runs_that_are_done_and_the_same_command_goes_on(tmp_pa
     command = [sys.executable, str(bench), "--quick", "--traces", str(tmp_path), "--state", str(state)]
     command += ["--json", str(tmp_path / "quality.json"), "--processes", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        eventually(state.exists, "a run is done", patience_s=60)
+        eventually(lambda: state.exists() and b"\n" in state.read_bytes(), "a run is done", patience_s=60)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1

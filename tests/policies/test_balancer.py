@@ -178,6 +178,19 @@ def test_a_second_first_token_changes_nothing() -> None:
 # --- who gets a request ---------------------------------------------------------------------------
 
 
+def test_a_turn_that_is_sent_again_counts_once_and_the_session_is_where_it_went() -> None:
+    balancer = balancer_of("a", "b")
+    first = balancer.route(request(1, session="s"), 0.0).worker
+    balancer.finish(1, Outcome.OK, None, 1.0)
+    failed = balancer.route(request(2, session="s"), 2.0).worker
+    again = balancer.reroute(2, 3.0).worker
+    session, statistics = balancer.session("s"), balancer.statistics()
+    assert session is not None
+    assert (session.worker, session.turns) == (again, 2)
+    assert statistics.session_turns_stayed + statistics.session_turns_moved == 1
+    assert statistics.session_turns_stayed == (failed == first)
+
+
 def test_a_reroute_never_picks_a_worker_that_failed_and_ends_when_all_have() -> None:
     balancer = balancer_of("a", "b", "c")
     tried = [balancer.route(request(1), 0.0).worker]

@@ -69,12 +69,15 @@ class PrefixMatch(Frozen, frozen=True, gc=False):
 
 
 class LlmdIndex:
-    """State: the blocks of every server, and where its engine's cache is declared."""
+    """State: the blocks of every server, and where its engine's cache is declared. And the last answer: a
+    request is looked up when it is decided and when it is booked, with nothing between."""
 
     def __init__(self, config: LlmdIndexConfig) -> None:
         self._config = config
         self._blocks = RecentBlocks()
         self._declared = Declared()
+        self._asked: RoutingRequest | None = None
+        self._answer = PrefixMatch(0, 0, {})
 
     def follow(self, fleet: Fleet) -> None:
         """Writes a reference to what the engines advertise; see `declared`."""
@@ -82,19 +85,25 @@ class LlmdIndex:
 
     def match(self, request: RoutingRequest) -> PrefixMatch:
         """Reads."""
+        if request is self._asked:
+            return self._answer
         n, block = prompt_tokens(request), block_tokens(request)
         indexed = min(n, self._config.match_tokens_max)
         depths = self._blocks.depths(self._ids(request))
-        return PrefixMatch(
+        self._asked = request
+        self._answer = PrefixMatch(
             n, indexed, {slot: min(int(depth * block), indexed) for slot, depth in depths.items()}
         )
+        return self._answer
 
     def add(self, request: RoutingRequest, slot: int) -> None:
         """Writes. The prompt was sent to the slot's server."""
+        self._asked = None
         self._blocks.use(slot, self._ids(request), self.capacity(slot))
 
     def drop(self, slot: int) -> None:
         """Writes. The server is gone."""
+        self._asked = None
         self._blocks.drop(slot)
 
     def capacity(self, slot: int) -> int:

@@ -72,8 +72,8 @@ class LlmdWeighted:
         """Reads."""
         self._index.follow(view.fleet)
         costs = [inf] * len(view.gate_s)
-        for slot, shares in self._shares(request, view).items():
-            costs[slot] = sum(shares.values())
+        for slot, queue, kv, prefix in self._missing(request, view):
+            costs[slot] = queue + kv + prefix
         return Choice(pick_least(costs, draw(self._seed, request.request_id)), _SCORE)
 
     def observe(self, event: PolicyEvent, now: float) -> None:
@@ -98,23 +98,27 @@ class LlmdWeighted:
 
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         """Reads. What each worker lacks of the highest score that there could be, by score."""
-        shares = self._shares(request, view)
+        shares = {
+            slot: {"queue_score": queue, "kv_score": kv, "prefix_score": prefix}
+            for slot, queue, kv, prefix in self._missing(request, view)
+        }
         return rows(view, lambda slot: sum(shares[slot].values()), shares.__getitem__)
 
-    def _shares(self, request: RoutingRequest, view: View) -> dict[int, dict[str, float]]:
-        """By eligible slot: weight times what is missing to a full score."""
+    def _missing(self, request: RoutingRequest, view: View) -> list[tuple[int, float, float, float]]:
+        """Every eligible slot, and weight times what is missing to a full score of queue, KV and prefix."""
         config, match = self.config, self._index.match(request)
-        waiting = {slot: len(self._books.waiting(slot)) for slot in view.eligible}
-        shortest = min(waiting.values())
-        spread = max(waiting.values()) - shortest
-        return {
-            slot: {
-                "queue_score": config.queue_weight * ((count - shortest) / spread if spread else 0.0),
-                "kv_score": config.kv_weight * self._kv_usage(slot, view),
-                "prefix_score": config.prefix_weight * (1.0 - match.hit(slot)),
-            }
-            for slot, count in waiting.items()
-        }
+        waiting = [len(self._books.waiting(slot)) for slot in view.eligible]
+        shortest = min(waiting)
+        spread = max(waiting) - shortest
+        return [
+            (
+                slot,
+                config.queue_weight * ((count - shortest) / spread if spread else 0.0),
+                config.kv_weight * self._kv_usage(slot, view),
+                config.prefix_weight * (1.0 - match.hit(slot)),
+            )
+            for slot, count in zip(view.eligible, waiting, strict=True)
+        ]
 
     def _kv_usage(self, slot: int, view: View) -> float:
         capacity_tokens = view.fleet.spec(slot).kv_capacity_tokens or _KV_CAPACITY_TOKENS

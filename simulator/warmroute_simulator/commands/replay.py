@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from warmroute_policies.spelling import parse_policy
 from warmroute_simulator.commands.fleet import add_fleet_arguments
 from warmroute_simulator.commands.inputs import add_trace_arguments, trace_of
 from warmroute_simulator.commands.outputs import add_output_arguments, write_outputs
 from warmroute_simulator.commands.running import add_run_arguments, setup_of
 from warmroute_simulator.report.curves import slowest_rows
 from warmroute_simulator.report.progress import Progress
-from warmroute_simulator.study.cell import Cell, Run, Setup, parse_policy, run_cell
+from warmroute_simulator.study.cell import Cell, Run, Setup, run_cell
 from warmroute_simulator.traces.trace import Trace
 
 HELP = "play a trace against one policy"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.plugins import load_policy
+from warmroute_policies.spelling import parse_policy
 from warmroute_simulator.commands.inputs import GENERATE, trace_of
 from warmroute_simulator.commands.running import setup_of
-from warmroute_simulator.study.cell import Setup, parse_policy
+from warmroute_simulator.study.cell import Setup
 from warmroute_simulator.traces.trace import Trace
 
 if TYPE_CHECKING:

@@ -169,8 +169,8 @@ def _sizes(arguments: argparse.Namespace) -> range | None:
 
 
 def _config(tuning: Tuning, setup: Setup) -> str:
+    from warmroute_policies.spelling import parse_policy
     from warmroute_simulator.report import words
-    from warmroute_simulator.study.cell import parse_policy
     from warmroute_simulator.study.config_file import config_text
     from warmroute_simulator.study.ranges import typed
     from warmroute_simulator.study.tune_table import told, verdict

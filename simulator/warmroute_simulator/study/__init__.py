@@ -2,6 +2,7 @@
 
     cell            one run: a policy at a load with a seed, from a trace to a report
     task, pool      runs in several processes; results do not depend on how many
+    deaf            processes that Ctrl-C does not reach
     unloaded        the sequence of a fleet on which nobody waits
 
     compare         policies × loads × seeds

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from warmroute_policies.events import PolicySpec
-from warmroute_policies.parameters import Value
-from warmroute_policies.registry import available
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.bounds.hits import HitBounds, hit_bounds
 from warmroute_simulator.bounds.infinite import infinite_hit_tokens
 from warmroute_simulator.bounds.pages import Pages
@@ -57,30 +56,6 @@ class Run:
     report: Report
     records: Records
     explanations: dict[int, Explanation]
-
-
-def parse_policy(text: str) -> PolicySpec:
-    """`NAME` or `NAME:param=value,…`. A name may be `package.module:Class`, then parameters follow a second
-    colon. Raises ValueError that says what was expected."""
-    name, colon, rest = text.partition(":")
-    if colon and name not in available() and "=" not in rest.partition(":")[0]:
-        attribute, _, rest = rest.partition(":")
-        name = f"{name}:{attribute}"
-    params: dict[str, Value] = {}
-    for pair in rest.split(",") if rest else ():
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ValueError(f"policy {text!r}: expected `param=value`, not {pair!r}")
-        params[key.strip()] = value.strip()
-    if not name:
-        raise ValueError(f"policy {text!r}: a name is missing")
-    return PolicySpec(name, params)
-
-
-def policy_text(policy: PolicySpec) -> str:
-    """What `parse_policy` reads."""
-    params = ",".join(f"{key}={value}" for key, value in policy.params.items())
-    return f"{policy.name}:{params}" if params else policy.name
 
 
 def run_cell(

@@ -13,11 +13,12 @@ from typing import Final
 import msgspec
 
 from warmroute_policies.events import PolicySpec
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.report import words
 from warmroute_simulator.report.comparison import Difference, LoadPoint, Summary, numbers
 from warmroute_simulator.report.model import SCHEMA, Report
 from warmroute_simulator.study.across_seeds import differences, summaries
-from warmroute_simulator.study.cell import Cell, Setup, policy_text
+from warmroute_simulator.study.cell import Cell, Setup
 from warmroute_simulator.study.notes import of_several
 from warmroute_simulator.study.pool import Pool
 from warmroute_simulator.study.task import Result, Task

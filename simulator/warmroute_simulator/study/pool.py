@@ -7,25 +7,25 @@ whoever is done first. With one process everything happens in this one.
 Ctrl-C ends the processes, keeps the runs that are done and marks the pool `interrupted`; nothing is started
 after that. A run that fails ends the study with `RunFailed`, which names it.
 
-Processes are spawned, not forked, so that no lock or thread of this one is copied. They are born with SIGINT
-blocked: Ctrl-C reaches the whole group, and it is this process that decides what becomes of it. A process
-whose parent is gone finds its pipe closed at the next sign of progress, and ends.
+Processes are spawned, not forked, so that no lock or thread of this one is copied, and do not hear Ctrl-C
+(`deaf`). A process whose parent is gone finds its pipe closed at the next sign of progress, and ends.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Final
 
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.report.progress import Progress
-from warmroute_simulator.study.cell import policy_text
+from warmroute_simulator.study.deaf import interrupts_held
 from warmroute_simulator.study.task import (
     Advanced,
     Begun,
@@ -162,7 +162,7 @@ class Pool:
 
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
-        with _interrupts_blocked():
+        with interrupts_held():
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, self._source), daemon=True)
             process.start()
@@ -215,13 +215,3 @@ def _death(exit_code: int | None) -> str:
 def _send(worker: _Worker, task: Task) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):  # it died; what is heard from it next says so
         worker.pipe.send(task)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """What is started inside inherits that SIGINT is blocked; one that comes meanwhile is not lost."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 
 from warmroute_policies.events import PolicySpec
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.report.comparison import LoadPoint
 from warmroute_simulator.report.model import SCHEMA, Report
-from warmroute_simulator.study.cell import Cell, Setup, policy_text
+from warmroute_simulator.study.cell import Cell, Setup
 from warmroute_simulator.study.compare import seed_is_idle
 from warmroute_simulator.study.knee import HIGHEST, LOWEST, KneeSearch, load_at
 from warmroute_simulator.study.notes import of_several

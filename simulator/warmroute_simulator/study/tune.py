@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import msgspec
 
 from warmroute_policies.parameters import Value
+from warmroute_policies.spelling import policy_text
 from warmroute_simulator.report.model import SCHEMA, Report
-from warmroute_simulator.study.cell import Cell, Setup, policy_text
+from warmroute_simulator.study.cell import Cell, Setup
 from warmroute_simulator.study.check import FOUND, GIVEN, Check, check_of, verdict_of
 from warmroute_simulator.study.fleet_size import FleetSize
 from warmroute_simulator.study.objective import Costs, Objective

@@ -10,12 +10,13 @@ import pytest
 
 from studied import Counted
 from warmroute_policies.events import PolicySpec
+from warmroute_policies.spelling import parse_policy
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.report.model import Report
 from warmroute_simulator.simulation.arrivals import ArrivalPlan
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.fleet import WorkerPlan
-from warmroute_simulator.study.cell import Cell, Setup, parse_policy
+from warmroute_simulator.study.cell import Cell, Setup
 from warmroute_simulator.study.objective import Objective
 from warmroute_simulator.study.pool import Pool, RunFailed
 from warmroute_simulator.study.task import Part, Result, Task
