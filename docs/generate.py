@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from warmroute.app import build
 from warmroute.config import sglang
@@ -30,7 +30,8 @@ A setting has one name everywhere: `idle_timeout_s` in a file is `--idle-timeout
 file over the defaults; a list from a higher source replaces the lower one. `router config` prints every value
 and where it came from (`--json FILE` for programs; keys are masked).
 
-The file is named by `--config FILE` or `ROUTER_CONFIG` and is YAML (`.yaml`, `.yml`) or TOML (`.toml`):
+The file is named by `--config FILE` or `ROUTER_CONFIG` and is YAML (`.yaml`, `.yml`), TOML (`.toml`) or JSON
+(`.json`):
 
 ```yaml
 host: 0.0.0.0
@@ -105,7 +106,7 @@ sum(rate(router_actual_hit_tokens_total[5m])) / sum(rate(router_prompt_tokens_to
 ```
 
 - What could have been cached, had every request gone to its best holder: the same with
-  `router_reusable_tokens_total`.
+  `router_reusable_tokens_total`. As believed: engines may hold more, and the actual hit rate may be above it.
 - How good the prediction is: `router_predicted_hit_tokens_total` over
   `router_actual_hit_tokens_total`, by worker.
 - Which worker is behind: `router_worker_queued_prefill_seconds`.
@@ -128,7 +129,7 @@ def metrics() -> str:
     rows = []
     for family in RouterCollector(build(Settings())).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = ", ".join(f"`{label}`" for label in cast(Any, family)._labelnames)  # noqa: SLF001
+        labels = ", ".join(f"`{label}`" for label in family.labels)
         rows.append(f"| `{name}` | {family.type} | {labels or '-'} | {family.documentation} |\n")
     return METRICS + "".join(rows) + METRICS_END
 

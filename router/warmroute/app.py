@@ -9,6 +9,8 @@ import logging
 import resource
 import signal
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from time import monotonic
 
 import uvloop
@@ -19,12 +21,19 @@ from warmroute.config import Settings
 from warmroute.config.core import balancer_config
 from warmroute.control.api import control_app
 from warmroute.control.bridge import ControlPlane
+from warmroute.control.health import able_workers
+from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
+from warmroute.handover import HANDSHAKES_S, SHARE_EVERY_S, give_way, is_served, share
 from warmroute.journal import JournalFile
+from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
 from warmroute.prices import read_prices, write_prices
+from warmroute.removal import Removals
 from warmroute.series import Metrics
+from warmroute.shadow import Shadow
+from warmroute.supervisor import READY, STOPPING, tell
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError
@@ -32,6 +41,7 @@ from warmroute_policies.events import PolicySpec
 from warmroute_policies.journal import RecordedBalancer
 from warmroute_policies.plugins import load_policy
 from warmroute_policies.registry import INNER
+from warmroute_policies.spelling import parse_policy
 
 log = logging.getLogger("warmroute")
 
@@ -56,8 +66,8 @@ _STOP_POLL_S = 0.05
 
 
 def run(settings: Settings) -> int:
-    """Serves until a signal. 0: stopped gracefully; 1: the policy or the port could not be had, or a fault
-    of the router's own ended it."""
+    """Serves until a signal. 0: stopped gracefully; 1: the port could not be had, or a fault of the router's
+    own ended it; 2: what the settings ask for cannot be made."""
     stop_logging = set_up_logging(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     keep_large_buffers()
@@ -68,45 +78,93 @@ def run(settings: Settings) -> int:
         stop_logging()
 
 
+def policy_spec(settings: Settings) -> PolicySpec:
+    """What the settings say of the live policy."""
+    name, params = settings.policy, dict(settings.policy_param)
+    if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
+        params = {"inner": name, **{f"{INNER}{key}": value for key, value in params.items()}}
+        name = "session_sticky"
+    return PolicySpec(name, params, settings.seed)
+
+
+def check_policies(settings: Settings) -> None:
+    """Raises ConfigError for a policy that cannot be made, live or shadow."""
+    for spec in (policy_spec(settings), *map(parse_policy, settings.shadow_policy)):
+        load_policy(spec.name, spec.params, settings.seed)
+
+
 def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     """Everything but the sockets. Raises ConfigError when the policy cannot be made or the file of learned
-    prices cannot be read."""
-    name = "session_sticky" if settings.session_sticky else settings.policy
-    params = dict(settings.policy_param)
-    if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
-        params = {"inner": settings.policy, **{f"{INNER}{key}": value for key, value in params.items()}}
+    prices cannot be read, UsageError when workers cannot be looked for as the settings say."""
     path = settings.learned_prices_file
     config = balancer_config(settings, None if path is None else read_prices(path))
-    policy = load_policy(name, params, settings.seed)
+    spec = policy_spec(settings)
+    policy = load_policy(spec.name, spec.params, spec.seed)
     balancer = (
         Balancer(policy, config)
         if journal is None
-        else RecordedBalancer(
-            policy, config, write=journal.write, made_by=PolicySpec(name, params, settings.seed)
-        )
+        else RecordedBalancer(policy, config, write=journal.write, made_by=spec)
     )
     gateway = Gateway(settings, balancer, Metrics(policy.name))
+    gateway.removals = Removals(gateway)
+    gateway.live = Feed(gateway)
     gateway.control = ControlPlane(control_app(gateway))
+    gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
         gateway.add_worker(backend)
+    for text in settings.shadow_policy:
+        shadow = parse_policy(text)
+        gateway.add_shadow(Shadow(text, load_policy(shadow.name, shadow.params, settings.seed), balancer))
     return gateway
+
+
+def start_tracing(gateway: Gateway, stack: contextlib.ExitStack) -> None:
+    """Writes. Traces from now on if the settings say so; the stack's end sends what waits. Raises ConfigError
+    without the libraries."""
+    url = gateway.settings.otel_endpoint
+    if url is None:
+        return
+    try:
+        from warmroute.tracing.export import Export
+        from warmroute.tracing.spans import Tracing
+    except ImportError as error:
+        raise ConfigError(
+            f"otel_endpoint needs OpenTelemetry ({error.name} is missing): pip install 'warmroute[otel]'"
+        ) from None
+    gateway.tracing = tracing = Tracing(gateway.settings, Export(url))
+    stack.callback(tracing.close)
+    gateway.watch(tracing, first=True)  # the access log names the trace
 
 
 async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         try:
-            journal = None
-            if settings.journal is not None:
-                journal = stack.enter_context(JournalFile(settings.journal, settings.journal_max_bytes))
+            journal = (
+                None
+                if settings.journal is None
+                else stack.enter_context(_journal(settings.journal, settings))
+            )
             gateway = build(settings, journal)
-        except (ConfigError, OSError) as error:
+            start_tracing(gateway, stack)
+        except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
-            return 1
+            return 2
         await first_round(gateway)
+        tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
+        if gateway.discovery is not None:
+            tasks.append(loop.create_task(gateway.discovery.run()))
+        stack.callback(_cancel, tasks)
+        if settings.reuse_port and not await _may_take_over(gateway):
+            log.error("cannot take over: no worker can take a request, and another router serves this port")
+            return 1
         try:
             server = await loop.create_server(
-                lambda: ClientConnection(gateway), settings.host, settings.port, backlog=_BACKLOG
+                lambda: ClientConnection(gateway),
+                settings.host,
+                settings.port,
+                backlog=_BACKLOG,
+                reuse_port=settings.reuse_port,
             )
         except OSError as error:
             log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)  # noqa: TRY400
@@ -114,7 +172,8 @@ async def _serve(settings: Settings) -> int:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
+        if settings.reuse_port:
+            tasks.append(loop.create_task(_share_port(gateway, server)))
         for task in tasks:
             task.add_done_callback(lambda _: stopping.set())
         gc.collect()
@@ -129,16 +188,45 @@ async def _serve(settings: Settings) -> int:
                 "compiled": is_compiled(),
             },
         )
+        if not gateway.workers and gateway.discovery is None:
+            log.warning("there are no workers: name them with --backend, --discover-… or POST /workers")
+        tell(READY)
         await stopping.wait()
         broken = [task for task in tasks if task.done()]
         for task in broken:  # without time-outs or health checks the router must not go on
             log.critical("a task of the router ended, so the router stops", exc_info=task.exception())
         await _stop(gateway, server)
-        for task in tasks:
-            task.cancel()
+        _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         _keep_prices(gateway)
     return 1 if broken else 0
+
+
+def _journal(path: Path, settings: Settings) -> JournalFile:
+    """Raises ConfigError."""
+    try:
+        return JournalFile(path, settings.journal_max_bytes)
+    except OSError as error:
+        raise ConfigError(f"journal: {path} cannot be written: {error.strerror}") from None
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+async def _may_take_over(gateway: Gateway) -> bool:
+    """Waits for a worker that can take a request, as long as another router serves the port; whether it came,
+    or nobody else is there. A router that only answers 503 is not to share a port with one that works."""
+    settings = gateway.settings
+    deadline = monotonic() + settings.handover_wait_s
+    while not able_workers(gateway):
+        if not await is_served(settings.host, settings.port):
+            return True
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(_STOP_POLL_S)
+    return True
 
 
 def _url(server: asyncio.Server) -> str:
@@ -148,15 +236,23 @@ def _url(server: asyncio.Server) -> str:
 
 
 async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
-    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`."""
-    deadline = monotonic() + gateway.settings.shutdown_grace_s
+    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`.
+
+    Answers say `connection: close` from now on. A connection that is idle may have a request on its way, so
+    it is left open for `shutdown_idle_s`.
+    """
+    settings, began = gateway.settings, monotonic()
     log.info("stopping", extra={"in_flight": len(gateway.exchanges)})
+    tell(STOPPING)
     gateway.stopping = True
+    gateway.live.stop()
+    if settings.reuse_port and await give_way(server.sockets, gateway.has_client):
+        await asyncio.sleep(HANDSHAKES_S)
     server.close()
-    for client in list(gateway.clients):
-        client.close_if_idle()
-    # Clients that are left are being answered, or have not taken all of their last answer.
-    while gateway.clients and monotonic() < deadline:  # noqa: ASYNC110 -- once in a lifetime
+    while gateway.clients and monotonic() < began + settings.shutdown_grace_s:
+        idle_since = monotonic() - settings.shutdown_idle_s
+        for client in list(gateway.clients) if idle_since >= began else ():
+            client.close_if_idle(idle_since)
         await asyncio.sleep(_STOP_POLL_S)
     for exchange in list(gateway.exchanges.values()):
         exchange.cancel()
@@ -164,6 +260,14 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
         client.transport.abort()
     for worker in gateway.workers.values():
         worker.pool.close_idle()
+
+
+async def _share_port(gateway: Gateway, server: asyncio.Server) -> None:
+    """Undoes, from time to time, what another router on this port told the kernel before it left."""
+    while True:
+        if not gateway.stopping:
+            share(server.sockets)
+        await asyncio.sleep(SHARE_EVERY_S)
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
@@ -182,6 +286,7 @@ async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:
         now = monotonic()
         gateway.metrics.loop_lag_s.observe(max(0.0, now - due))
         gateway.tick(now)
+        gateway.live.tick()
         if journal is not None:
             journal.flush()
         if now >= keep_prices_at:

@@ -1,4 +1,4 @@
-"""The `router` command: `serve` (the default), `demo` and `config`.
+"""The `router` command: `serve` (the default), `top`, `demo` and `config`.
 
 Exit codes: 0 ok, 1 ran and failed, 2 usage. What a subcommand needs is imported when it runs, so that
 `--help` and a usage error are immediate.
@@ -7,14 +7,17 @@ Exit codes: 0 ok, 1 ran and failed, 2 usage. What a subcommand needs is imported
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from warmroute.config.flags import GIVEN, Parser, add_settings
+from warmroute.config.settings import variable_of
 from warmroute.config.sources import Resolved, UsageError, did_you_mean, load
 from warmroute_policies.errors import ConfigError
 
@@ -24,12 +27,14 @@ USAGE: Final = 2
 
 COMMANDS: Final = {
     "serve": "run the router (the default)",
+    "top": "what a running router does, live in this terminal",
     "demo": "four built-in engines, a router and traffic; no GPU",
     "config": "print every setting and where its value came from",
 }
 
 OVERVIEW: Final = """\
 usage: router [serve] --backend URL [--backend URL ...] [options]
+       router top [options]
        router demo [options]
        router config [options]
 
@@ -95,6 +100,8 @@ def _dispatch(words: list[str]) -> int:
         return _serve(words)
     if command == "config":
         return _config(words)
+    if command == "top":
+        return _top(words)
     if command == "demo":
         return _demo(words)
     raise UsageError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}")
@@ -134,7 +141,10 @@ def _config(words: list[str]) -> int:
     resolved = _resolve(options)
     from rich.console import Console
 
+    from warmroute import app
     from warmroute.config import show
+
+    app.check_policies(resolved.settings)
 
     if options.json == "-":
         print(show.as_json(resolved), end="")
@@ -152,6 +162,53 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from None
+
+
+def _top(words: list[str]) -> int:
+    from warmroute.top.options import Options
+
+    defaults = Options()
+    parser = Parser(prog="router top", usage="router top [options]", description=COMMANDS["top"])
+    parser.add_argument(
+        "--url", type=_http_url, default=defaults.url, metavar="URL", help=f"the router's [{defaults.url}]"
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        default=_key_in_environment(),
+        help="an admin key of the router [$ROUTER_ADMIN_API_KEY, else $ROUTER_API_KEY]",
+    )
+    parser.add_argument("--once", action="store_true", help="print one frame and end")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write one snapshot there (- is the terminal) and end"
+    )
+    parser.add_argument(
+        "--interval-s",
+        type=_above_zero,
+        default=defaults.interval_s,
+        metavar="SECONDS",
+        help=f"between two pictures [{defaults.interval_s:g}]",
+    )
+    options = Options(**vars(parser.parse_words(words)))
+    from warmroute.top import live
+
+    return live.run(options)
+
+
+def _key_in_environment() -> str | None:
+    """The first one: a router may have several."""
+    for name in ("admin_api_key", "api_key"):
+        keys = os.environ.get(variable_of(name), "").split()
+        if keys:
+            return keys[0]
+    return None
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"expected a URL that begins with http:// or https://, got {text!r}")
+    return text
 
 
 def _demo(words: list[str]) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
 from warmroute.wire.chunked import BadBody, ChunkedBody
-from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead
+from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead, take_trace_fields
 from warmroute.wire.replies import RouterError, error_reply
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan",
-        "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "transport",
-        "waiting_since",
+        "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "trace_fields",
+        "transport", "waiting_since",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -64,6 +64,8 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         """The client does not read: its answer waits here, and its next request is not begun."""
         self.close_after_reply = False
+        self.trace_fields = b""
+        """Trace fields of the request that is being read or answered; only where the router traces."""
         self.waiting_since = monotonic()
         """When the state last changed: idle, head, body, or answering."""
 
@@ -110,6 +112,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.paused = True
         if self._control is not None:
+            self.waiting_since = monotonic()
             self._control.pause_writing()
         if self.exchange is not None:
             self.exchange.pause()
@@ -141,8 +144,11 @@ class ClientConnection(asyncio.Protocol):
             self._held = data
             return
         self._held = b""
+        head = data[:end]
+        if self._gateway.tracing is not None:
+            head, self.trace_fields = take_trace_fields(head)
         try:
-            plan, length = self._gateway.heads.read(data[:end])
+            plan, length = self._gateway.heads.read(head)
         except BadHead as error:
             self._refuse(RouterError(400, "bad_request", f"not an HTTP/1.1 request: {error}"))
             return
@@ -235,7 +241,7 @@ class ClientConnection(asyncio.Protocol):
         """A whole request."""
         self.close_after_reply = not plan.keep_alive or self._gateway.stopping
         if plan.refusal is not None:
-            self._gateway.metrics.refused(plan.refusal)
+            self._gateway.turned_away(plan.refusal, self, plan)
             self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic)
             self._next()
         elif plan.parse is not None:
@@ -271,18 +277,24 @@ class ClientConnection(asyncio.Protocol):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
-    def close_if_idle(self) -> None:
-        """The router stops: no further request on this connection."""
-        self.close_after_reply = True
-        if self.exchange is None and self._plan is None and not (self._control and self._control.busy):
+    def close_if_idle(self, since: float) -> None:
+        """The router stops: closes a connection that has no request, and had none since that moment. An
+        answer of the control plane that its reader has not taken since then is not waited for."""
+        if self._control is not None and self._control.busy:
+            if self.paused and self.waiting_since <= since:
+                self.transport.abort()
+        elif self.exchange is None and self._plan is None and not self._held and self.waiting_since <= since:
             self.transport.close()
 
     def check_time(self, now: float) -> None:
         """Called about once a second."""
         settings, waited_s = self._gateway.settings, now - self.waiting_since
-        if self.exchange is not None or (self._control is not None and self._control.busy):
+        if self.exchange is not None:
             return
-        if self._refused:
+        if self._control is not None and self._control.busy:
+            if self.paused and waited_s > settings.idle_timeout_s:
+                self.transport.abort()
+        elif self._refused:
             if waited_s > _LINGER_S:
                 self.transport.abort()
         elif self._plan is not None:
@@ -334,7 +346,7 @@ class ClientConnection(asyncio.Protocol):
         self._refused = True
         self.waiting_since = monotonic()
         anthropic = plan is not None and plan.anthropic
-        self._gateway.metrics.refused(error)
+        self._gateway.turned_away(error, self, plan)
         self.reply(error, None if plan is None else plan.request_id, anthropic=anthropic)
         if self.transport.can_write_eof():
             self.transport.write_eof()

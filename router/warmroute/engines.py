@@ -17,13 +17,11 @@ import msgspec
 from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
 from warmroute.config.settings import Settings
+from warmroute.dialects.request import MODEL_CHARS_MAX
 from warmroute_policies.types import WorkerSpec
 
 # A worker's list of models is cut here: a base model with some hundred adapters fits.
 MODELS_MAX = 1000
-
-# Longer than any model's name, short enough for an error message that lists some.
-_NAME_CHARS_MAX = 256
 
 # A cache of a trillion tokens is a wrong number.
 _TOKENS_MAX = 10**12
@@ -73,7 +71,7 @@ def read_models(body: bytes) -> tuple[dict[str, Any], ...]:
     models: dict[str, dict[str, Any]] = {}
     for item in data:
         name = item.get("id") if isinstance(item, dict) else None
-        if isinstance(name, str) and 0 < len(name) <= _NAME_CHARS_MAX and len(models) < MODELS_MAX:
+        if isinstance(name, str) and 0 < len(name) <= MODEL_CHARS_MAX and len(models) < MODELS_MAX:
             models.setdefault(name, item)
     return tuple(models.values())
 

@@ -78,7 +78,7 @@ class Exchange:
     __slots__ = (
         "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
         "first_piece", "gateway", "number", "on_fresh", "parse", "parsed", "pieces", "plan", "quiet_since",
-        "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
+        "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail", "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +108,8 @@ class Exchange:
         self.on_fresh = False
         """The warm connection turned out to be closed: a new one was made."""
         self.rerouted_at = 0.0
+        self.trace_field = b""
+        """Lines of the head for the worker that continue the client's trace; set by who traces."""
         self.reply_head = b""
         """The answer's head, which waits for the first byte behind it."""
         self.status = 0
@@ -132,19 +134,19 @@ class Exchange:
             material, model = parsed.material, parsed.model
             if model in gateway.images.names:
                 material = without_images(material)
-            self.decision = gateway.balancer.route(
-                RoutingRequest(
-                    self.number,
-                    model,
-                    PromptBlocks(material, gateway.salt(model, parsed.cache_salt)) if material else NO_BLOCKS,
-                    None,
-                    parsed.max_tokens,
-                    plan.session or parsed.session,
-                    parsed.priority,
-                    parsed.stream,
-                ),
-                self.began_at,
+            request = RoutingRequest(
+                self.number,
+                model,
+                PromptBlocks(material, gateway.salt(model, parsed.cache_salt)) if material else NO_BLOCKS,
+                None,
+                parsed.max_tokens,
+                plan.session or parsed.session,
+                parsed.priority,
+                parsed.stream,
             )
+            if gateway.observers.watching:
+                gateway.observers.arrived(self, request, self.began_at)
+            self.decision = decision = gateway.route(request, self.began_at)
         except BadRequest as error:
             self._refuse(RouterError(400, "invalid_json", f"the request body is not valid: {error}"))
             return
@@ -158,7 +160,9 @@ class Exchange:
         gateway.exchanges[self.number] = self
         if not self.number & _TIMED_EVERY_MASK:
             gateway.metrics.decision_s.observe(monotonic() - self.began_at)
-        self._send(self.decision)
+        self._send(decision)
+        if gateway.observers.watching:
+            gateway.observers.routed(self, decision, self.began_at)
 
     def _send(self, decision: Decision) -> None:
         """To a warm connection of the chosen worker; else connects, the only thing that awaits."""
@@ -191,8 +195,8 @@ class Exchange:
     def _send_on(self, connection: WorkerConnection, pool: WorkerPool) -> None:
         self.connection = connection
         body = self.body
-        head = b"%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
-            self.plan.forwarded, pool.host_field, len(body), self.request_id,
+        head = b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
+            self.plan.forwarded, pool.host_field, self.trace_field, len(body), self.request_id,
         )  # fmt: skip
         connection.send(self, head, body)
 
@@ -213,7 +217,7 @@ class Exchange:
         decision, connection, plan, line = self.decision, self.connection, self.plan, head.line
         assert decision is not None
         assert connection is not None
-        if head.keep_alive and plan.plain and not head.until_close:
+        if head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping:
             close = b""
         else:
             close, data = self._closing(head, data)
@@ -226,7 +230,8 @@ class Exchange:
         """What the client's side of the connection makes different: its end, and old clients."""
         plan = self.plan
         data = drop_connection_fields(data, chunks_too=plan.http_10)
-        if plan.keep_alive and not plan.http_10 and not head.until_close:
+        stays = plan.keep_alive and not self.gateway.stopping
+        if stays and not plan.http_10 and not head.until_close:
             return b"", data
         self.client.close_after_reply = True
         return b"\r\nconnection: close", data
@@ -248,6 +253,8 @@ class Exchange:
         now = self.first_byte_at = self.quiet_since = monotonic()
         if self.status < 400:
             self.gateway.balancer.first_token(self.number, now)
+            if self.gateway.observers.watching:
+                self.gateway.observers.first_byte(self, now)
             if self.plan.anthropic and self.parsed.stream:
                 self.first_piece = data[:TAIL_BYTES]
         self.body = b""
@@ -342,6 +349,14 @@ class Exchange:
         """Reads. Seconds since the first byte of an answer that is no error; 0.0 before."""
         return now - self.first_byte_at if self.first_byte_at and self.status < 400 else 0.0
 
+    @property
+    def ttft_s(self) -> float | None:
+        """Reads. Seconds from the whole request to the first byte of a stream; None: there was none, it is an
+        error, which may come at once, or the answer came whole."""
+        if not self.first_byte_at or self.status >= 400 or not self.parsed.stream:
+            return None
+        return self.first_byte_at - self.began_at
+
     def pause(self) -> None:
         """The client reads more slowly than the worker writes."""
         if self.connection is not None:
@@ -357,6 +372,8 @@ class Exchange:
         self._let_go()
         if not client_stalls:
             self.gateway.worker_failed(self._worker, "timeout")
+        if not self.pieces:
+            self.status = 504
         self._finish(Outcome.CLIENT_GONE if client_stalls else Outcome.TIMEOUT, None)
         if self.pieces:
             self.client.cut()
@@ -366,6 +383,7 @@ class Exchange:
     def _worker_failed(self, kind: str, why: str) -> None:
         """Before the first byte: another worker, or the end."""
         if not self._another_worker(kind):
+            self.status = 502
             self._finish(Outcome.WORKER_ERROR, None)
             self._reply(RouterError(502, "worker_failed", why))
 
@@ -387,6 +405,8 @@ class Exchange:
         self.on_fresh = False
         self.rerouted_at = monotonic()
         self._send(self.decision)
+        if gateway.observers.watching:
+            gateway.observers.routed(self, self.decision, self.rerouted_at)
         return True
 
     @property
@@ -409,7 +429,10 @@ class Exchange:
         """No worker was asked."""
         self.finished = True
         self.gateway.exchanges.pop(self.number, None)
+        self.status = error.status
         self.gateway.metrics.refused(error)
+        if self.gateway.observers.watching:
+            self.gateway.observers.refused(self, error.code, monotonic())
         self._reply(error)
 
     def _reply(self, error: RouterError) -> None:

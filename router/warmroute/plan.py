@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from warmroute.dialects import Parser, parser_for
+from warmroute.dialects.request import SESSION_CHARS_MAX
 from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
-
-# A session's name longer than this is not a name.
-_SESSION_BYTES_MAX: Final = 256
 
 # Request ids of clients are echoed into headers and logs.
 _REQUEST_ID_BYTES_MAX: Final = 128
@@ -81,7 +79,7 @@ class Planner:
     def _session(self, head: Head) -> str | None:
         for name in self._session_headers:
             value = head.get(name)
-            if value and len(value) <= _SESSION_BYTES_MAX:
+            if value and len(value) <= SESSION_CHARS_MAX:
                 return value.decode("latin-1")
         return None
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from warmroute.hot_prefixes import HotPrefixes
 from warmroute_policies.types import Decision, Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:
@@ -24,38 +25,48 @@ _OTHER_MODEL: Final = "other"
 # Requests that ended after their worker had left are counted together: its own series must not come back.
 _REMOVED_WORKER: Final = "removed"
 
+# Counted from the first scrape on: a series that appears with its first event hides that event from `rate`,
+# and an alert that adds it up finds nothing.
+FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
+_RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
+"""Refusals that are no fault of the client."""
+
 # From a warm short prompt on an idle worker to a queue that nobody should wait in.
 _TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 # Around the 5 to 100 ms between two tokens of today's engines.
 _INTER_TOKEN_BOUNDS_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5)
 _DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 # Parsing and deciding: tens of microseconds, a millisecond when something is wrong.
-_DECISION_BOUNDS_S = (10e-6, 20e-6, 35e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 5e-3)
+DECISION_BOUNDS_S = (10e-6, 20e-6, 35e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 5e-3)
+# An agent's next step comes within seconds, a person's next turn within minutes, if the cache is to be warm.
+_RETURN_BOUNDS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+# From a question to a context that fills a model's window.
+_PROMPT_BOUNDS_TOKENS = (256.0, 1024.0, 4096.0, 16384.0, 32768.0, 65536.0, 131072.0, 262144.0, 1048576.0)
 _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class Histogram:
     """State: a count per bucket, and the sum."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "bound_labels", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.bound_labels = [*(f'le="{bound}"' for bound in bounds), 'le="+Inf"']
+        """The buckets' upper bounds as labels of the page."""
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Writes."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
 
-    def export(self) -> tuple[list[tuple[str, float]], float]:
-        """Reads. Cumulative buckets and the sum, as the client library wants them."""
-        buckets, total = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            total += count
-            buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
-        return buckets, self._sum
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Reads. Upper ends of all buckets but the last, which has none."""
+        return self._bounds
 
 
 class Series:
@@ -63,7 +74,8 @@ class Series:
 
     __slots__ = (
         "actual_hit_tokens", "completion_tokens", "duration_s", "inter_token_s", "outcomes",
-        "predicted_hit_tokens", "prompt_tokens", "reported", "reusable_tokens", "ttft_s",
+        "predicted_hit_tokens", "prefill_s", "prompt_tokens", "reported", "reusable_tokens",
+        "saved_prefill_s", "ttft_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,6 +86,8 @@ class Series:
         self.actual_hit_tokens = 0
         self.completion_tokens = 0
         self.reported = 0
+        self.prefill_s = 0.0
+        self.saved_prefill_s = 0.0
         self.ttft_s = Histogram(_TTFT_BOUNDS_S)
         self.inter_token_s = Histogram(_INTER_TOKEN_BOUNDS_S)
         self.duration_s = Histogram(_DURATION_BOUNDS_S)
@@ -86,14 +100,26 @@ class Metrics:
         self.policy = policy
         self.series: dict[tuple[str, WorkerId], Series] = {}
         self.decisions: defaultdict[str, int] = defaultdict(int)
-        self.decision_s = Histogram(_DECISION_BOUNDS_S)
+        self.decision_s = Histogram(DECISION_BOUNDS_S)
         self.loop_lag_s = Histogram(_LAG_BOUNDS_S)
-        self.retries: dict[str, int] = {}
-        self.refusals: dict[str, int] = {}
+        self.retries = dict.fromkeys(_RETRIED_KINDS, 0)
+        self.refusals = dict.fromkeys(SHORTAGES, 0)
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0
+        self.session_moves: dict[str, int] = {}
+        self.session_return_s = Histogram(_RETURN_BOUNDS_S)
+        self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)
+        self.hot_prefixes = HotPrefixes()
         self._models: set[str] = set()
+
+    def session_turn(self, decision: Decision, before: WorkerId, away_s: float) -> None:
+        """Writes. A turn of a session was routed; `before` is the worker of the turn before, or empty."""
+        self.session_prompt_tokens.observe(decision.prompt_tokens)
+        if before:
+            self.session_return_s.observe(away_s)
+            if before != decision.worker:
+                self.session_moves[decision.reason] = self.session_moves.get(decision.reason, 0) + 1
 
     def finished(
         self, exchange: Exchange, decision: Decision, outcome: Outcome, usage: Usage | None, now: float
@@ -111,22 +137,37 @@ class Metrics:
         self.decisions[decision.reason] += 1
         if not parsed.material and parsed.has_prompt:
             self.without_prefix += 1
-        # A refusal may come at once, and is no token; `first_byte_at` is not set for what came whole.
-        streams = parsed.stream and exchange.first_byte_at and exchange.status < 400
-        if streams:
-            series.ttft_s.observe(exchange.first_byte_at - exchange.began_at)
+        ttft_s = exchange.ttft_s
+        if ttft_s is not None:
+            series.ttft_s.observe(ttft_s)
         if usage is None:
             series.prompt_tokens += decision.prompt_tokens
             return
-        series.prompt_tokens += usage.prompt_tokens or decision.prompt_tokens
+        prompt_tokens = usage.prompt_tokens or decision.prompt_tokens
+        series.prompt_tokens += prompt_tokens
         if usage.cached_tokens is not None:
             series.actual_hit_tokens += usage.cached_tokens
             series.reported += 1
+            self._count_prefill(series, exchange, decision, prompt_tokens, usage.cached_tokens)
         tokens = usage.completion_tokens
         if tokens is not None:
             series.completion_tokens += tokens
-            if streams and tokens > 1:
+            if ttft_s is not None and tokens > 1:
                 series.inter_token_s.observe((now - exchange.first_byte_at) / (tokens - 1))
+
+    def _count_prefill(
+        self, series: Series, exchange: Exchange, decision: Decision, prompt_tokens: int, cached_tokens: int
+    ) -> None:
+        """What the engine computed and what it did not have to, in seconds at the worker's learned price."""
+        gateway, slot = exchange.gateway, decision.slot
+        pool = gateway.pools.get(slot)
+        if pool is None or pool.worker_id != decision.worker:
+            return  # it has left
+        fleet = gateway.balancer.fleet
+        missing = max(0, prompt_tokens - cached_tokens)
+        computed_s = fleet.prefill_seconds(slot, missing, prompt_tokens)
+        series.prefill_s += computed_s
+        series.saved_prefill_s += fleet.prefill_seconds(slot, prompt_tokens, prompt_tokens) - computed_s
 
     def retried(self, kind: str) -> None:
         """Writes. A request was given to another worker."""

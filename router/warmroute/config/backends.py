@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from warmroute.config.kinds import Kind, Positive, split_text
-from warmroute.config.presets import preset_or_file
+from warmroute.config.presets import preset_name, preset_or_file
 
 
 def worker_url(text: str) -> str:
@@ -121,6 +121,14 @@ def no_twins(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
             raise ValueError(f"{backend.url} is listed twice")
         seen.add(backend.url)
     return backends
+
+
+def late_backend(where: str, facts: Backend) -> Backend:
+    """A worker at `host:port` with these facts, to join while the router runs. Raises ValueError where
+    it names a preset that is not built in: files of fitted ones are read at the start."""
+    if facts.preset is not None:
+        preset_name(facts.preset)
+    return facts.model_copy(update={"url": worker_url(f"http://{where}")})
 
 
 def _one_or_many(value: object) -> object:

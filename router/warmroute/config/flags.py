@@ -29,6 +29,7 @@ GIVEN: Final = "given"
 GROUPS: Final = {
     "server": "What clients connect to.",
     "workers": "The engines behind the router.",
+    "discovery": "How workers are found, beside those that are listed (docs/discovery.md).",
     "policy": "How a worker is chosen.",
     "timeouts": "Every phase of a request has an end.",
     "health": "Which workers get requests.",
@@ -140,7 +141,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             flag, action=_Remember, dest=name, nargs=nargs, default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     for flag in sglang.WITHOUT_EFFECT:
-        parser.add_argument(flag, action=_NoEffect, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        none = 0 if flag in sglang.WITHOUT_VALUE else None
+        parser.add_argument(
+            flag, action=_NoEffect, nargs=none, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
 
 
 def _unknown(word: str, known: list[str]) -> str:

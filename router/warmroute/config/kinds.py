@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
+
+from warmroute_policies.spelling import parse_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,24 @@ def pairs_to_mapping(value: object) -> object:
     return mapping
 
 
+def split_policies(value: object) -> object:
+    """Policies written as one text, or several such: names behind commas or blanks. Where there is a `=` it
+    is one policy with parameters, `NAME:param=value,…`."""
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        return value
+    return tuple(name for word in words for name in ([word] if "=" in word else word.split(",")) if name)
+
+
+def spelled_policies(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same texts. Raises ValueError for one that is not spelled as a policy, or stands there twice."""
+    for place, text in enumerate(texts):
+        parse_policy(text)
+        if text in texts[:place]:
+            raise ValueError(f"policy {text} is listed twice")
+    return texts
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -78,9 +98,15 @@ CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N"
 WholeNumber = Annotated[int, Kind("a whole number", "N")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number above 0", "X")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number, at least 0", "X")]
+Share = Annotated[float, Field(ge=0, le=1), Kind("a number from 0 to 1", "X")]
 Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]
 Text = Annotated[str, Field(min_length=1), Kind("text that is not empty", "TEXT")]
+Words = Annotated[tuple[Text, ...], BeforeValidator(split_text), Kind("words", "WORD")]
 UrlPath = Annotated[str, BeforeValidator(_rooted), Kind("a path that begins with `/`", "PATH")]
+HttpUrlOrNone = Annotated[
+    Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None,
+    Kind("a URL that begins with http:// or https://", "URL"),
+]
 Switch = Annotated[bool, Kind("true or false", "")]
 Secrets = Annotated[
     tuple[Annotated[SecretStr, Field(min_length=1)], ...],
@@ -88,6 +114,15 @@ Secrets = Annotated[
     Kind("keys, none of them empty", "KEY"),
 ]
 HeaderNames = Annotated[tuple[HeaderName, ...], BeforeValidator(split_text), Kind("names of headers", "NAME")]
+# Two cost a request half as much again and more (docs/operations.md); more would be a load test.
+_SHADOWS_MAX = 4
+Policies = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(split_policies),
+    AfterValidator(spelled_policies),
+    Field(max_length=_SHADOWS_MAX),
+    Kind(f"at most {_SHADOWS_MAX} policies, none of them twice", "NAME"),
+]
 Parameters = Annotated[
     Mapping[str, bool | int | float | str],
     BeforeValidator(pairs_to_mapping),

@@ -20,19 +20,24 @@ from warmroute.config.kinds import (
     Count,
     CountOrZero,
     HeaderNames,
+    HttpUrlOrNone,
     Kind,
     NotNegative,
     Parameters,
+    Policies,
     Port,
     Positive,
     Seconds,
     Secrets,
+    Share,
     Size,
     Switch,
     Text,
     UrlPath,
     WholeNumber,
+    Words,
 )
+from warmroute.config.names import DnsNames
 from warmroute.config.presets import preset_or_file
 from warmroute_policies.config import BalancerConfig, ResilienceConfig
 from warmroute_policies.latency import DEFAULT_PRESET
@@ -83,6 +88,18 @@ class Settings(BaseSettings):
     host: Text = _setting("server", "127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 interface.")
     port: Port = _setting(
         "server", 30000, "Port to listen on, for requests, administration and metrics alike."
+    )
+    reuse_port: Switch = _setting(
+        "server",
+        False,
+        "Listen beside another router on the same port (SO_REUSEPORT): start the new one, then stop the old "
+        "one, and no connection is lost.",
+    )
+    handover_wait_s: Seconds = _setting(
+        "server",
+        60.0,
+        "With `reuse_port`: how long a router waits for a worker that can take a request before it gives up, "
+        "while another one serves the port.",
     )
     api_key: Secrets = _setting(
         "server", (), "Keys that clients may use (`Authorization: Bearer` or `x-api-key`); none: open to all."
@@ -155,10 +172,78 @@ class Settings(BaseSettings):
         "and SGLang, close it.",
     )
 
+    discover_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "discovery",
+        None,
+        "A file (YAML, TOML or JSON) with a list of workers under `backend`; it is watched, and workers come "
+        "and go as it changes.",
+    )
+    discover_file_interval_s: Seconds = _setting("discovery", 2.0, "Between two looks at `discover_file`.")
+    discover_dns: DnsNames = _setting(
+        "discovery",
+        (),
+        "A DNS name whose addresses are workers: `name:port`, or an SRV name (`_http._tcp.name`); options as "
+        "with a backend (`,weight=2`). Needs the extra `dns`.",
+    )
+    discover_dns_min_interval_s: Seconds = _setting(
+        "discovery", 5.0, "A name is not asked for more often than this, however short its TTL."
+    )
+    discover_dns_max_interval_s: Seconds = _setting(
+        "discovery", 60.0, "A name is asked for at least this often, however long its TTL."
+    )
+    discover_dns_gone_after: Count = _setting(
+        "discovery",
+        3,
+        "Answers in a row that know nothing of a name (NXDOMAIN, no records) before its workers are gone.",
+    )
+    discover_dns_server: Annotated[Text | None, Kind("an address, or address:port", "ADDRESS")] = _setting(
+        "discovery", None, "DNS server to ask, `address` or `address:port`; none: the system's."
+    )
+    discover_kubernetes_service: Annotated[Text | None, Kind("the name of a Service", "NAME")] = _setting(
+        "discovery",
+        None,
+        "A Kubernetes Service whose endpoints are workers (its EndpointSlices are watched). Needs the extra "
+        "`kubernetes`.",
+    )
+    discover_kubernetes_selector: Words = _setting(
+        "discovery",
+        (),
+        "Labels of the pods that are workers, `app=vllm role=decode` (all of them); instead of a Service. "
+        "Needs the extra `kubernetes`.",
+    )
+    discover_kubernetes_namespace: Annotated[Text | None, Kind("the name of a namespace", "NAME")] = _setting(
+        "discovery", None, "Namespace of the Service or pods; none: the router's own."
+    )
+    discover_kubernetes_port: Annotated[Text | None, Kind("a port's name or number", "PORT")] = _setting(
+        "discovery", None, "Name or number of the workers' port; none: the only one that is declared."
+    )
+    discover_kubernetes_kubeconfig: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "discovery",
+        None,
+        "How to reach the cluster; none: as a pod of it, else as `kubectl` does (`KUBECONFIG`).",
+    )
+    discovery_drain_s: Seconds = _setting(
+        "discovery", 180.0, "A worker that vanished is removed when its requests have ended, or after this."
+    )
+    discovery_empty_hold_s: Seconds = _setting(
+        "discovery",
+        30.0,
+        "When a source suddenly knows no worker that is ready, all stay until it has said so for this long.",
+    )
+    discovery_max_workers: Count = _setting(
+        "discovery", 1024, "Workers that discovery adds at most; further ones are left out, and logged."
+    )
+
     policy: Text = _setting(
         "policy", "cache_aware", "Routing policy: a name, or `package.module:Class` for one of your own."
     )
     policy_param: Parameters = _setting("policy", {}, "A parameter of the policy.")
+    shadow_policy: Policies = _setting(
+        "policy",
+        (),
+        "Policies that decide on the same requests without acting, for comparison: `a,b`, or "
+        "`NAME:param=value,…` (repeatable). Each costs a decision per request, and an index of its own.",
+    )
     session_sticky: Switch = _setting(
         "policy",
         False,
@@ -213,6 +298,13 @@ class Settings(BaseSettings):
         "timeouts", 180.0, "Time that streams have to finish after the signal to stop."
     )
 
+    shutdown_idle_s: Seconds = _setting(
+        "timeouts",
+        2.0,
+        "After the signal to stop, a client's idle connection stays open for this long: a request may be on "
+        "its way.",
+    )
+
     health_path: UrlPath = _setting("health", "/health", "Path that a healthy worker answers with 2xx.")
     health_interval_s: Seconds = _setting(
         "health", _RESILIENCE["health_interval_s"], "Between two checks of one worker."
@@ -257,7 +349,25 @@ class Settings(BaseSettings):
     log_format: Annotated[
         Literal["auto", "console", "json"], Kind("one of auto, console, json", "FORMAT")
     ] = _setting("observability", "auto", "Form of the log; auto: console on a terminal, else json.")
-    access_log: Switch = _setting("observability", False, "Write one line per request.")
+    access_log: Switch = _setting(
+        "observability",
+        False,
+        "Write one line per request: what came, where it went and why, how much was cached, how it ended.",
+    )
+    otel_endpoint: HttpUrlOrNone = _setting(
+        "observability",
+        None,
+        "Send a span per request to this OpenTelemetry collector, by OTLP over HTTP; `/v1/traces` is added "
+        "where the URL has no path. Needs `warmroute[otel]`. See docs/tracing.md.",
+    )
+    otel_sample_ratio: Share = _setting(
+        "observability",
+        1.0,
+        "Share of the traces that begin here that is sampled; a client's trace is sampled as it says.",
+    )
+    otel_service_name: Annotated[Text | None, Kind("text that is not empty", "NAME")] = _setting(
+        "observability", None, "Name of the service in traces; none: OTEL_SERVICE_NAME, else `warmroute`."
+    )
     journal: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
         "observability",
         None,

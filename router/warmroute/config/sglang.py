@@ -23,6 +23,9 @@ ALIASES: Final[dict[str, str]] = {
     "--health-success-threshold": "health_rise",
     "--cb-failure-threshold": "eject_after_failures",
     "--cb-timeout-duration-secs": "eject_for_s",
+    "--selector": "discover_kubernetes_selector",
+    "--service-discovery-port": "discover_kubernetes_port",
+    "--service-discovery-namespace": "discover_kubernetes_namespace",
 }
 
 _COST = "cache_aware weighs seconds of predicted delay and needs no thresholds"
@@ -44,10 +47,13 @@ WITHOUT_EFFECT: Final[dict[str, str]] = {
     "--cb-window-duration-secs": "failures in a row are counted, not failures in a window",
     "--worker-startup-timeout-secs": _START,
     "--worker-startup-check-interval": _START,
+    "--service-discovery": "pods are looked for where --selector says which",
 }
 
+WITHOUT_VALUE: Final = frozenset({"--service-discovery"})
+"""Of those without effect, the switches."""
+
 _PD = "prefill and decode on separate workers is not offered"
-_K8S = "Kubernetes discovery is not offered; list workers with --backend or add them at POST /workers"
 _TOKENS = "routing works on bytes and needs no tokenizer"
 _PARSERS = "answers pass unchanged; let the engine parse them"
 _STORE = "answers are not stored"
@@ -70,10 +76,6 @@ UNSUPPORTED: Final[dict[str, str]] = {
             "--bucket-adjust-interval-secs",
         ),
         _PD,
-    ),
-    **dict.fromkeys(
-        ("--service-discovery", "--selector", "--service-discovery-port", "--service-discovery-namespace"),
-        _K8S,
     ),
     **dict.fromkeys(
         (
@@ -138,7 +140,7 @@ UNSUPPORTED: Final[dict[str, str]] = {
     "--disable-health-check": "health checks are always on; see --health-interval-s",
     "--max-idle-secs": "the policy `manual` is not offered; use --session-sticky",
     "--assignment-mode": "the policy `manual` is not offered; use --session-sticky",
-    "--dp-aware": "list each data-parallel rank as a worker of its own",
+    "--dp-aware": "list each data-parallel rank as a worker of its own, or see `warmroute.io/dp-ranks`",
     "--enable-igw": "several models are served without a switch",
     "--log-dir": "the log goes to stderr",
     "--request-id-headers": "the request id is taken from x-request-id",

@@ -9,6 +9,7 @@ must not become a default in silence. Every error names its source, the setting 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,20 +22,24 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     EnvSettingsSource,
+    JsonConfigSettingsSource,
     TomlConfigSettingsSource,
     YamlConfigSettingsSource,
 )
 
-from warmroute.config.backends import Backend
+from warmroute.config.backends import Backend, late_backend
 from warmroute.config.settings import ENV_PREFIX, FIELDS, Settings, is_secret, kind_of, variable_of
 
 # Names the configuration file; a flag's counterpart that is not itself a setting.
 CONFIG_VARIABLE: Final = ENV_PREFIX + "CONFIG"
 
-_FILE_SOURCES: Final[dict[str, type[YamlConfigSettingsSource] | type[TomlConfigSettingsSource]]] = {
+_FileSource = type[YamlConfigSettingsSource] | type[TomlConfigSettingsSource] | type[JsonConfigSettingsSource]
+
+_FILE_SOURCES: Final[dict[str, _FileSource]] = {
     ".yaml": YamlConfigSettingsSource,
     ".yml": YamlConfigSettingsSource,
     ".toml": TomlConfigSettingsSource,
+    ".json": JsonConfigSettingsSource,
 }
 
 
@@ -100,6 +105,33 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
     return Resolved(settings, {n: given[n].origin if n in given else "default" for n in FIELDS})
 
 
+def check_file_name(path: Path) -> None:
+    """Raises UsageError where the name does not say in which form the file is."""
+    if path.suffix.lower() not in _FILE_SOURCES:
+        raise UsageError(f"{path}: expected a file named {', '.join(_FILE_SOURCES)}")
+
+
+def load_backends(path: Path) -> tuple[Backend, ...]:
+    """The workers that a file lists under `backend`, in the form that a configuration file has. Raises
+    UsageError with every problem that was found."""
+    values = dict(_read_file(path))
+    listed = values.pop("backend", None)
+    problems = [f"{path}: unknown key {name!r}: only `backend` is read here" for name in values]
+    if listed is None:
+        problems.append(f"{path}: expected a list under `backend`; no workers at all is `backend: []`")
+    if problems:
+        raise UsageError(*problems)
+    given = {"backend": Given(listed, str(path), ": backend")}
+    try:
+        backends = Settings(backend=listed).backend
+        return tuple(late_backend(backend.url.removeprefix("http://"), backend) for backend in backends)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True)
+        raise UsageError(*dict.fromkeys(_describe(detail, given) for detail in details)) from None
+    except ValueError as error:
+        raise UsageError(f"{path}: backend: {error}") from None
+
+
 def _file_in_environment() -> Path | None:
     named = os.environ.get(CONFIG_VARIABLE)
     return Path(named) if named else None
@@ -120,16 +152,15 @@ def _unknown_variables() -> list[str]:
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
-    source = _FILE_SOURCES.get(path.suffix.lower())
-    if source is None:
-        raise UsageError(f"{path}: expected a file named .yaml, .yml or .toml")
+    check_file_name(path)
+    source = _FILE_SOURCES[path.suffix.lower()]
     try:
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
         values = source(Settings, path).init_kwargs
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError, ValueError):
         # What the library does with a list or a bare word at the top.

@@ -8,8 +8,7 @@ from typing import NoReturn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 
-from warmroute.control import debug, dryrun, errors, health, models, workers
-from warmroute.control.removal import Removals
+from warmroute.control import debug, dryrun, errors, health, live, models, page, workers
 from warmroute.dialects import PARSERS
 from warmroute.gateway import Gateway
 
@@ -34,12 +33,14 @@ def control_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    removals = Removals(gateway)
+    removals = gateway.removals
     app.include_router(health.endpoints(gateway))
     app.include_router(models.endpoints(gateway))
     app.include_router(workers.endpoints(gateway, removals))
     app.include_router(dryrun.endpoints(gateway))
     app.include_router(debug.endpoints(gateway, removals))
+    app.include_router(live.endpoints(gateway))
+    app.include_router(page.endpoints())
     for path in PARSERS:
         app.add_route(path, _post_only, methods=_NOT_POST, include_in_schema=False)
     return app

@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Response
 from warmroute.config.settings import FIELDS
 from warmroute.config.show import plain_value
 from warmroute.control.auth import admin_guard
-from warmroute.control.removal import Removals
 from warmroute.control.views import worker_view
 from warmroute.exchange import Exchange
 from warmroute.gateway import Gateway
+from warmroute.removal import Removals
 
 # The oldest are the interesting ones, and ten thousand would only be a long page.
 _EXCHANGES_MAX = 200
@@ -46,6 +46,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
                 worker_view(gateway, worker_id, removals.due_at(worker_id)).model_dump()
                 for worker_id in gateway.workers
             ],
+            "discovery": None if gateway.discovery is None else gateway.discovery.view(),
             "models": gateway.balancer.models(),
             "memory": msgspec.to_builtins(gateway.balancer.statistics()),
             "client_connections": len(gateway.clients),

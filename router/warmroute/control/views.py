@@ -35,6 +35,8 @@ class WorkerView(BaseModel):
     draining: bool
     leaves_in_s: float | None
     """Removed after this time, or as soon as its requests have ended."""
+    added_by: str
+    """"configuration", "admin", or the kind of discovery: "file", "dns", "kubernetes"."""
     weight: float
     preset: str
     engine: str | None
@@ -76,6 +78,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         healthy=fleet.healthy[slot],
         draining=fleet.draining[slot],
         leaves_in_s=None if leaves_at is None else round(max(0.0, leaves_at - now), 3),
+        added_by=worker.added_by,
         weight=spec.weight,
         preset=spec.worker_class,
         engine=None if cache is None else cache.engine,

@@ -20,9 +20,9 @@ from warmroute.config.presets import preset_name
 from warmroute.control.auth import admin_guard
 from warmroute.control.errors import Refused
 from warmroute.control.health import able_workers
-from warmroute.control.removal import Removals
 from warmroute.control.views import WorkerView, worker_view
 from warmroute.gateway import Gateway
+from warmroute.removal import Removals
 from warmroute.wire.replies import RouterError
 from warmroute_policies.types import WorkerId
 
@@ -122,7 +122,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             raise Refused(
                 RouterError(409, "worker_exists", f"there is a worker {backend.url} already", param="url")
             )
-        worker = gateway.add_worker(backend, trusted=False)
+        worker = gateway.add_worker(backend, trusted=False, added_by="admin")
         log.info("worker added", extra={"worker": backend.url})
         patience_s = gateway.settings.health_timeout_s + _CONTACT_SLACK_S
         try:
@@ -151,6 +151,11 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
         if change.draining is not None:
             if not change.draining:
                 removals.cancel(worker_id)
+            gateway.workers[worker_id].drained_by_hand = change.draining
+            log.info(
+                "worker drains" if change.draining else "worker taken back",
+                extra={"worker": worker_id, "by": "admin"},
+            )
             gateway.drain_worker(worker_id, change.draining)
         return view(worker_id)
 

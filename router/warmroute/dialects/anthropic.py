@@ -13,8 +13,9 @@ from warmroute.dialects.request import (
     Buffer,
     ParsedRequest,
     material,
+    model_of,
     number,
-    text,
+    session_of,
 )
 from warmroute.dialects.turns import Turns
 
@@ -40,9 +41,9 @@ def messages(body: Buffer) -> ParsedRequest:
         raise BadRequest(str(error)) from error
     user = fields.metadata.get("user_id") if isinstance(fields.metadata, dict) else None
     return ParsedRequest(
-        text(fields.model),
+        model_of(fields.model),
         material(fields.tools, fields.system, said),
         fields.stream is True,
         number(fields.max_tokens),
-        text(user) or None,
+        session_of(user),
     )

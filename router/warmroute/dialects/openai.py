@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from warmroute.dialects.request import (
     EMPTY,
+    MODEL_CHARS_MAX,
+    SESSION_CHARS_MAX,
     UNREADABLE,
     Buffer,
     ParsedRequest,
     decode,
     material,
+    model_of,
     number,
+    session_of,
     text,
 )
 from warmroute.dialects.turns import Turns
+
+_Session = Annotated[str, msgspec.Meta(max_length=SESSION_CHARS_MAX)] | None
 
 
 class _Common(msgspec.Struct, gc=False):
@@ -30,11 +36,11 @@ class _Common(msgspec.Struct, gc=False):
 
     def parsed(self, prompt: Buffer, max_tokens: int | None, *, has_prompt: bool = True) -> ParsedRequest:
         return ParsedRequest(
-            text(self.model),
+            model_of(self.model),
             prompt,
             self.stream is True,
             max_tokens,
-            text(self.prompt_cache_key) or text(self.session_id) or text(self.user) or None,
+            session_of(self.prompt_cache_key, self.session_id, self.user),
             text(self.cache_salt),
             number(self.priority) or 0,
             has_prompt,
@@ -49,17 +55,18 @@ class _Chat(_Common, gc=False):
 
 
 class _StrictChat(msgspec.Struct, gc=False):
-    """A chat request as most are: checking types while decoding is four times as fast as afterwards."""
+    """A chat request as most are: checking types while decoding is four times as fast as afterwards. What is
+    not is read again, by `_odd_chat`."""
 
     messages: msgspec.Raw = EMPTY
-    model: str = ""
+    model: Annotated[str, msgspec.Meta(max_length=MODEL_CHARS_MAX)] = ""
     stream: bool | None = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     tools: msgspec.Raw = EMPTY
-    prompt_cache_key: str | None = None
-    session_id: str | None = None
-    user: str | None = None
+    prompt_cache_key: _Session = None
+    session_id: _Session = None
+    user: _Session = None
     cache_salt: str | None = None
     priority: int | None = None
 

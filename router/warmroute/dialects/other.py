@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import UNREADABLE, Buffer, ParsedRequest, text
+from warmroute.dialects.request import UNREADABLE, Buffer, ParsedRequest, model_of
 
 
 class _Other(msgspec.Struct, gc=False):
@@ -18,9 +18,9 @@ _OTHER = msgspec.json.Decoder(_Other)
 
 
 def post(body: Buffer) -> ParsedRequest:
-    """Never refuses: the body need not be JSON."""
+    """The body need not be JSON. Raises BadRequest for a model's name that is none."""
     try:
         fields = _OTHER.decode(body)
     except UNREADABLE:
         return ParsedRequest(has_prompt=False)
-    return ParsedRequest(text(fields.model), stream=fields.stream is True, has_prompt=False)
+    return ParsedRequest(model_of(fields.model), stream=fields.stream is True, has_prompt=False)

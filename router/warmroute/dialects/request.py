@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -12,12 +12,19 @@ Buffer = bytes | memoryview
 """A body, or a part of one. A large body is a view of what the socket gave: 128 KB are not copied."""
 
 
+# Longer than any model's name, short enough for a metric's label and an error message that lists some.
+MODEL_CHARS_MAX: Final = 256
+
+# A session's name that is longer than this is not a name. Clients make them up, and many are remembered.
+SESSION_CHARS_MAX: Final = 256
+
+
 # What decoding raises: text that is not UTF-8 and nesting without end have errors of their own.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BadRequest(Exception):
-    """The body is not a JSON object; the message says where it stops being one."""
+    """The body is not a JSON object, or names no model that there could be; the message says where or why."""
 
 
 class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +56,23 @@ def decode(decoder: msgspec.json.Decoder[T], body: Buffer) -> T:
 def text(value: Any) -> str:
     """A string field's value; empty where it is missing or something else."""
     return value if type(value) is str else ""
+
+
+def model_of(value: Any) -> str:
+    """The model's name; empty where it is missing or something else. Raises BadRequest for an endless one."""
+    name = text(value)
+    if len(name) > MODEL_CHARS_MAX:
+        raise BadRequest(f"the model's name is longer than {MODEL_CHARS_MAX} characters")
+    return name
+
+
+def session_of(*values: Any) -> str | None:
+    """The first of the values that names a session."""
+    for value in values:
+        name = text(value)
+        if name and len(name) <= SESSION_CHARS_MAX:
+            return name
+    return None
 
 
 def number(value: Any) -> int | None:

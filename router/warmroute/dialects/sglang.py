@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from warmroute.dialects.request import EMPTY, Buffer, ParsedRequest, decode, material, number, text
+from warmroute.dialects.request import (
+    EMPTY,
+    Buffer,
+    ParsedRequest,
+    decode,
+    material,
+    model_of,
+    number,
+    session_of,
+)
 
 
 class _Generate(msgspec.Struct, gc=False):
@@ -28,10 +37,10 @@ def generate(body: Buffer) -> ParsedRequest:
     sampling = fields.sampling_params if isinstance(fields.sampling_params, dict) else {}
     session = fields.session_params if isinstance(fields.session_params, dict) else {}
     return ParsedRequest(
-        text(fields.model),
+        model_of(fields.model),
         material(fields.text, fields.input_ids),
         fields.stream is True,
         number(sampling.get("max_new_tokens")),
-        text(session.get("id")) or text(session.get("session_id")) or None,
+        session_of(session.get("id"), session.get("session_id")),
         priority=number(fields.priority) or 0,
     )

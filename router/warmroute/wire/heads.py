@@ -25,6 +25,10 @@ _REMEMBERED_BYTES_MAX: Final = 8192
 
 _LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *([0-9]{1,15})\r\n")
 
+# The fields of W3C Trace Context. A value is of what llhttp lets pass: a line with anything else stays in the
+# head and is refused with it.
+_TRACE: Final = re.compile(rb"\r\n(?i:trace(?:parent|state)):[\t\x20-\x7e\x80-\xff]*(?=\r\n)")
+
 # Describe one connection, not the message (RFC 9110 section 7.6.1), or are written anew for the worker.
 _NOT_FORWARDED: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization",
@@ -82,6 +86,15 @@ def _origin_form(target: bytes) -> bytes:
     if not separator or scheme.lower() not in (b"http", b"https"):
         return target
     return b"/" + rest.partition(b"/")[2]
+
+
+def take_trace_fields(data: bytes) -> tuple[bytes, bytes]:
+    """A head without its trace fields, and these as lines with their ends. They differ in every request: with
+    them in it no head would be one that was read before."""
+    found = _TRACE.findall(data)
+    if not found:
+        return data, b""
+    return _TRACE.sub(b"", data), b"".join(found)[2:] + b"\r\n"
 
 
 class _Collector:

@@ -1,0 +1,16 @@
+"""Every metric of the router: its name, its labels, its meaning. What is counted is `series`.
+
+family      one metric family and the page's text: written by us, see there why
+snapshot    what is taken on the event loop, so that the rest may be done in any thread
+requests    by model and worker
+workers     by worker
+own         the router itself: decisions, connections, memory, sessions, prefixes
+watching    what watches beside it: shadow policies
+finding     the sources that workers are found by
+collector   all of them, in the order of docs/metrics.md
+"""
+
+from warmroute.metrics.collector import RouterCollector
+from warmroute.metrics.family import Family, page
+
+__all__ = ["Family", "RouterCollector", "page"]

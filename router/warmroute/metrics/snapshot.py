@@ -1,0 +1,132 @@
+"""What grows, shrinks or belongs together, taken on the event loop in one go: 0.4 ms for 256 workers.
+
+Counters within the series go on counting while a page is made of them elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from warmroute.series import Histogram, Series
+from warmroute_policies.balancer import Statistics
+from warmroute_policies.resilience import Trust
+from warmroute_policies.types import WorkerId
+
+if TYPE_CHECKING:
+    from warmroute.gateway import Gateway
+
+# As gauges of circuit breakers count: closed, half open, open.
+_BREAKER = {Trust.TRUSTED: 0, Trust.DUE: 1, Trust.PROBING: 1, Trust.EJECTED: 2}
+
+_HOTTEST = 10
+
+
+class WorkerRow(NamedTuple):
+    """One worker. The order is that of `workers.GAUGES`."""
+
+    inflight: int
+    decoding: int
+    queued_prefill_s: float
+    healthy: int
+    breaker: int
+    draining: int
+    capacity_tokens: float
+    crowding: float
+    resident_blocks: int
+    idle_connections: int
+
+
+class ShadowRow(NamedTuple):
+    """One shadow policy."""
+
+    policy: str
+    agreed: int
+    differed: int
+    prompt_tokens: int
+    predicted_hit_tokens: int
+    failures: int
+    decision_s: Histogram
+    workers: list[tuple[WorkerId, int, float]]
+    """Requests that it would have in flight, and the prefill seconds that would wait."""
+
+
+class SourceRow(NamedTuple):
+    """One source of workers."""
+
+    kind: str
+    target: str
+    workers: int
+    syncs: int
+    failures: int
+    last_success_at: float | None
+    """Seconds since 1970."""
+
+
+class Snapshot(NamedTuple):
+    """As of one moment."""
+
+    series: list[tuple[tuple[str, WorkerId], Series]]
+    decisions: list[tuple[str, int]]
+    retries: list[tuple[str, int]]
+    refusals: list[tuple[str, int]]
+    session_moves: list[tuple[str, int]]
+    worker_failures: list[tuple[tuple[WorkerId, str], int]]
+    worker_restarts: list[tuple[WorkerId, int]]
+    lessons: list[tuple[str, int]]
+    workers: list[tuple[WorkerId, WorkerRow]]
+    hot_prefixes: list[float]
+    """Tokens saved, the hottest first."""
+    shadows: list[ShadowRow]
+    sources: list[SourceRow]
+    statistics: Statistics
+    index_max_bytes: float
+    client_connections: int
+    exchanges: int
+    held_bytes: int
+    spans_dropped: int
+
+
+def take_snapshot(gateway: Gateway) -> Snapshot:
+    """Reads. To be called on the event loop."""
+    metrics, balancer = gateway.metrics, gateway.balancer
+    fleet, index = balancer.fleet, balancer.index
+    rows = []
+    for slot, spec in fleet.slots():
+        worker = gateway.workers[spec.worker_id]
+        rows.append(
+            (
+                spec.worker_id,
+                WorkerRow(
+                    fleet.inflight[slot],
+                    fleet.inflight[slot] - fleet.waiting(slot),
+                    fleet.queued_prefill_s[slot],
+                    int(fleet.healthy[slot]),
+                    _BREAKER[worker.ejector.trust],
+                    int(fleet.draining[slot]),
+                    fleet.kv_capacity_tokens[slot],
+                    round(fleet.crowding[slot], 6),
+                    index.resident(slot),
+                    worker.pool.idle(),
+                ),
+            )
+        )
+    return Snapshot(
+        list(metrics.series.items()),
+        list(metrics.decisions.items()),
+        list(metrics.retries.items()),
+        list(metrics.refusals.items()),
+        list(metrics.session_moves.items()),
+        list(metrics.worker_failures.items()),
+        list(metrics.worker_restarts.items()),
+        [(lesson.value, count) for lesson, count in balancer.beliefs.lessons.items()],
+        rows,
+        [prefix.saved_tokens for prefix in metrics.hot_prefixes.top(_HOTTEST)],
+        [shadow.row() for shadow in gateway.shadows],
+        [] if gateway.discovery is None else [feed.row() for feed in gateway.discovery.sources],
+        balancer.statistics(),
+        index.max_bytes,
+        len(gateway.clients),
+        len(gateway.exchanges),
+        gateway.held_bytes,
+        0 if gateway.tracing is None else gateway.tracing.dropped,
+    )
