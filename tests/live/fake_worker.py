@@ -30,7 +30,8 @@ class Call:
 
     worker: FakeWorker
     line: str
-    headers: dict[str, str]
+    fields: list[tuple[str, str]]
+    """As they came, one for each line; names in lower case."""
     body: bytes
     socket: socket.socket
     number_on_connection: int
@@ -38,6 +39,10 @@ class Call:
     """Whether the connection takes another request afterwards."""
     gone: threading.Event = field(default_factory=threading.Event)
     """The router gave this request up."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return dict(self.fields)
 
     @property
     def path(self) -> str:
@@ -129,7 +134,7 @@ USAGE = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": 
 class FakeWorker:
     """State: the listening socket, the script, what has arrived, which connections are open."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script: Script = ok
         self.healthy = True
         self.eager = b""
@@ -141,9 +146,10 @@ class FakeWorker:
         self._may_accept.set()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.host = host
+        self._listener = socket.create_server((host, port), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -179,7 +185,7 @@ class FakeWorker:
         stuffing = []
         with contextlib.suppress(TimeoutError):
             while True:
-                stuffing.append(socket.create_connection(("127.0.0.1", self.port), timeout=0.5))
+                stuffing.append(socket.create_connection((self.host, self.port), timeout=0.5))
         try:
             yield
         finally:
@@ -190,7 +196,7 @@ class FakeWorker:
 
     def listen_again(self) -> None:
         """On the same port."""
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self._listener = socket.create_server((self.host, self.port), backlog=1024)
         thread = threading.Thread(target=self._accept, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -223,8 +229,8 @@ class FakeWorker:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            for number, (line, headers, body) in enumerate(self._requests(connection), 1):
-                call = Call(self, line, headers, body, connection, number)
+            for number, (line, fields, body) in enumerate(self._requests(connection), 1):
+                call = Call(self, line, fields, body, connection, number)
                 if line.startswith("GET "):
                     self._tell(call)
                 else:
@@ -240,7 +246,7 @@ class FakeWorker:
                 self._open.discard(connection)
             connection.close()
 
-    def _requests(self, connection: socket.socket) -> Iterator[tuple[str, dict[str, str], bytes]]:
+    def _requests(self, connection: socket.socket) -> Iterator[tuple[str, list[tuple[str, str]], bytes]]:
         """Requests with a length, as the router writes them, until the connection ends."""
         ahead = b""
         while True:
@@ -251,16 +257,15 @@ class FakeWorker:
                 ahead += data
             head, _, rest = ahead.partition(b"\r\n\r\n")
             line, *lines = head.decode("latin-1").split("\r\n")
-            headers = {
-                name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)
-            }
+            parts = (text.partition(":") for text in lines)
+            fields = [(name.lower(), value.strip()) for name, _, value in parts]
             if self.eager and line.startswith("POST "):
-                call = Call(self, line, headers, b"", connection, 0)
+                call = Call(self, line, fields, b"", connection, 0)
                 self.calls.append(call)
                 call.write(self.eager)
                 self._wait_dead(connection)
                 return
-            length = int(headers.get("content-length", "0"))
+            length = int(dict(fields).get("content-length", "0"))
             pieces, have = [rest], len(rest)
             while have < length:
                 data = connection.recv(1 << 20)
@@ -270,7 +275,7 @@ class FakeWorker:
                 have += len(data)
             whole = b"".join(pieces)
             ahead = whole[length:]
-            yield line, headers, whole[:length]
+            yield line, fields, whole[:length]
 
     def _wait_dead(self, connection: socket.socket) -> None:
         """Until the router closes the connection, without reading what is in it."""

@@ -113,7 +113,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("a: [\n", "r.yaml", "line 2"),
         ("a = \n", "r.toml", "line 1"),
         ("\x00", "r.yml", "special characters"),
-        ("", "r.ini", "expected a file named .yaml, .yml or .toml"),
+        ("", "r.ini", "expected a file named .yaml, .yml, .toml, .json"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, name: str, said: str) -> None:

@@ -239,3 +239,21 @@ def test_only_inference_paths_have_a_parser() -> None:
     assert parser_for("/workers") is None
     assert parser_for("/V1/chat/completions") is None
     assert parser_for("//v1/chat/completions") is None
+
+
+@pytest.mark.parametrize("path", [*PARSERS, "/v1/anything"])
+def test_a_models_name_without_end_is_refused(path: str) -> None:
+    parse = parser_for(path)
+    assert parse is not None
+    with pytest.raises(BadRequest, match="longer than 256"):
+        parse(json.dumps({"model": "m" * 257}).encode())
+    assert parse(json.dumps({"model": "m" * 256, "messages": []}).encode()).model == "m" * 256
+
+
+@pytest.mark.parametrize("field", ["prompt_cache_key", "session_id", "user"])
+def test_a_session_whose_name_is_too_long_is_none(field: str) -> None:
+    body = {"model": "m", "messages": [], field: "s" * 257}
+    parse = parser_for("/v1/chat/completions")
+    assert parse is not None
+    assert parse(json.dumps(body).encode()).session is None
+    assert parse(json.dumps(body | {field: "s" * 256}).encode()).session == "s" * 256

@@ -93,7 +93,7 @@ def test_a_router_whose_file_of_prices_cannot_be_read_does_not_start(tmp_path: P
     file.write_text("nonsense")
     command = [sys.executable, "-m", "warmroute", "serve", "--port", "0", "--learned-prices-file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot start" in done.stderr
     assert "is no file of learned prices" in done.stderr
     assert file.read_text() == "nonsense"

@@ -46,7 +46,7 @@ def refuses(front: Front) -> bool:
 
 
 def test_a_stop_lets_a_stream_finish_and_takes_no_new_connection(start_front: StartFront) -> None:
-    front = start_front()
+    front = start_front("--shutdown-idle-s", "0.3")
     slow = Slow()
     front.script(slow)
     with front.connect() as stream, front.connect() as idle, front.connect() as half:
@@ -63,9 +63,11 @@ def test_a_stop_lets_a_stream_finish_and_takes_no_new_connection(start_front: St
         assert half.at_end()
         slow.may_end.set()
         assert stream.answer().body == b"data: 1\n\ndata: 2\n\n"
-        assert stream.at_end(), "a request behind it is not begun any more"
+        behind = stream.answer()
+        assert behind.headers["connection"] == "close", "the last one on this connection"
+        assert stream.at_end()
     assert front.router.wait() == 0
-    assert len(front.calls) == 1
+    assert len(front.calls) == 2
     assert "stopping" in front.router.messages()
 
 
