@@ -1,0 +1,253 @@
+"""The router's own process: the loop, decisions, memory, and what is bounded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from boards import frame
+from boards.panels import (
+    BLUE,
+    DARK_BLUE,
+    GREEN,
+    LIGHT_BLUE,
+    RED,
+    YELLOW,
+    Column,
+    Line,
+    graph,
+    quantiles,
+    rows,
+    single,
+)
+from boards.promql import quantile, rate, series, total
+
+_CPU: Final = f"rate({series('process_cpu_seconds_total')}[$__rate_interval])"
+_MEMORY: Final = series("process_resident_memory_bytes")
+_RETRIED: Final = f"{rate('router_retries_total')} / {rate('router_requests_total')}"
+
+
+def _mean(histogram: str) -> str:
+    return f"{rate(f'{histogram}_sum')} / {rate(f'{histogram}_count')}"
+
+
+BOARD: Final = frame.Board(
+    name="router",
+    title="warmroute / Router",
+    description="The routers' own processes: the loop, decisions, memory, and what is bounded.",
+    variables=(),
+    head=(
+        single(
+            "Routers up",
+            'sum(up{job=~"$job",instance=~"$instance"})',
+            "Routers that Prometheus reaches.",
+            decimals=0,
+            steps=((None, RED), (1, GREEN)),
+        ),
+        single(
+            "Loop lag p99",
+            quantile(0.99, "router_loop_lag_seconds"),
+            "How late the event loop ran a timer. Every request waits this long at every step: above 25 ms "
+            "something blocks the loop or the core is full.",
+            unit="s",
+            steps=((None, GREEN), (0.01, YELLOW), (0.05, RED)),
+        ),
+        single(
+            "Decision p99",
+            quantile(0.99, "router_decision_seconds"),
+            "Parsing, identifying and routing a request. Tens of microseconds; a millisecond is odd.",
+            unit="s",
+            steps=((None, GREEN), (0.001, YELLOW), (0.005, RED)),
+        ),
+        single(
+            "CPU of the busiest",
+            f"max({_CPU})",
+            "Of one core: a router has one loop. Above 80 % latencies grow; run a further router.",
+            unit="percentunit",
+            steps=((None, GREEN), (0.6, YELLOW), (0.8, RED)),
+        ),
+        single("Memory of the largest", f"max({_MEMORY})", "Resident memory.", unit="bytes"),
+        single(
+            "Held bodies",
+            total("router_held_body_bytes"),
+            "Large request bodies in memory. At max_buffered_bytes further ones are refused (buffers_full).",
+            unit="bytes",
+        ),
+        single(
+            "Retried",
+            _RETRIED,
+            "Requests given to another worker, over all. Above 5 % a worker is unwell.",
+            unit="percentunit",
+            steps=((None, GREEN), (0.01, YELLOW), (0.05, RED)),
+        ),
+        single(
+            "Log lines dropped/s",
+            rate("router_log_lines_dropped_total"),
+            "Lines that came faster than they could be written. 0 is good.",
+            unit="ops",
+            steps=((None, GREEN), (0.001, RED)),
+        ),
+    ),
+    sections=(
+        (
+            "Event loop",
+            (
+                graph(
+                    "Loop lag",
+                    quantiles("router_loop_lag_seconds", shares=(0.5, 0.99)),
+                    "How late the event loop ran a timer. A milliseconds' floor under load is usual; peaks "
+                    "are single long callbacks.",
+                    unit="s",
+                    limit=((None, "transparent"), (0.05, RED)),
+                ),
+                graph(
+                    "Decision time",
+                    [
+                        Line(quantile(0.5, "router_decision_seconds"), "p50", LIGHT_BLUE),
+                        Line(quantile(0.99, "router_decision_seconds"), "p99", DARK_BLUE),
+                        Line(_mean("router_decision_seconds"), "mean", BLUE, dashed=True),
+                    ],
+                    "Parsing, identifying and routing; one request in 16 is timed. It grows with the prompt "
+                    "and the number of workers.",
+                    unit="s",
+                ),
+                graph(
+                    "CPU",
+                    [Line(_CPU, "{{instance}}")],
+                    "Share of one core. The loop cannot have more than one.",
+                    unit="percentunit",
+                    limit=((None, "transparent"), (0.8, RED)),
+                ),
+            ),
+        ),
+        (
+            "Memory",
+            (
+                graph(
+                    "Memory",
+                    [Line(_MEMORY, "{{instance}}")],
+                    "Resident memory: the index, sessions, bodies. It levels off when the index is full; "
+                    "what grows for ever is a fault, please report it.",
+                    unit="bytes",
+                ),
+                graph(
+                    "Index",
+                    [
+                        Line(total("router_index_bytes", by="instance"), "{{instance}}"),
+                        Line(
+                            total("router_index_max_bytes", by="instance"),
+                            "{{instance}} at most",
+                            dashed=True,
+                        ),
+                    ],
+                    "Memory of the prefix index, and index_max_bytes.",
+                    unit="bytes",
+                ),
+                graph(
+                    "Held bodies",
+                    [Line(total("router_held_body_bytes", by="instance"), "{{instance}}")],
+                    "Large request bodies that are being read or may have to be sent again.",
+                    unit="bytes",
+                ),
+            ),
+        ),
+        (
+            "Connections and requests",
+            (
+                graph(
+                    "Client connections",
+                    [Line(total("router_client_connections", by="instance"), "{{instance}}")],
+                    "Open connections of clients, at most max_connections.",
+                ),
+                graph(
+                    "In flight",
+                    [Line(total("router_inflight_requests", by="instance"), "{{instance}}")],
+                    "Requests inside each router. Routers that differ much: what stands before them is "
+                    "uneven.",
+                ),
+                graph(
+                    "Open files",
+                    [
+                        Line(total("process_open_fds", by="instance"), "{{instance}}"),
+                        Line(total("process_max_fds", by="instance"), "{{instance}} at most", dashed=True),
+                    ],
+                    "Two for each request in progress, one for each idle connection. At the limit nothing is "
+                    "accepted any more.",
+                ),
+            ),
+        ),
+        (
+            "Retries, refusals, log",
+            (
+                graph(
+                    "Retries by kind",
+                    [Line(rate("router_retries_total", by="kind"), "{{kind}}")],
+                    "Requests given to another worker, by what had failed on the one before. They are "
+                    "bounded over the whole router by the retry budget.",
+                    unit="reqps",
+                ),
+                graph(
+                    "Refusals by code",
+                    [Line(rate("router_refusals_total", by="code"), "{{code}}")],
+                    "Requests answered without a worker. docs/operations.md explains each code.",
+                    unit="reqps",
+                ),
+                graph(
+                    "Log lines dropped",
+                    [Line(rate("router_log_lines_dropped_total", by="instance"), "{{instance}}")],
+                    "Whoever reads the log is too slow: the router drops lines and never waits.",
+                    unit="ops",
+                ),
+            ),
+        ),
+        (
+            "Discovery and traces",
+            (
+                graph(
+                    "Workers found",
+                    [Line(total("router_discovery_workers", by="kind, target"), "{{kind}} {{target}}")],
+                    "Workers that each source names and that are not leaving, summed over routers. Empty "
+                    "where nothing is discovered.",
+                ),
+                graph(
+                    "Discovery failures",
+                    [Line(rate("router_discovery_failures_total", by="kind, target"), "{{kind}} {{target}}")],
+                    "Times that a source could not be asked or was not understood. Its workers stay "
+                    "meanwhile.",
+                    unit="ops",
+                ),
+                graph(
+                    "Spans dropped",
+                    [Line(rate("router_trace_spans_dropped_total", by="instance"), "{{instance}}")],
+                    "Spans that did not reach the collector. Requests do not wait for it.",
+                    unit="ops",
+                ),
+            ),
+        ),
+        (
+            "Process",
+            (
+                rows(
+                    "Version",
+                    "instance",
+                    [Column("up", f"max by (instance, version, policy, compiled) ({series('router_info')})")],
+                    "Which version runs where, with which policy, and whether its hot modules are compiled. "
+                    "Not compiled: a third of the speed; there was no C compiler.",
+                    width=12,
+                ),
+                graph(
+                    "Uptime",
+                    [
+                        Line(
+                            f"time() - {total('process_start_time_seconds', by='instance')}",
+                            "{{instance}}",
+                        )
+                    ],
+                    "A saw tooth is a crash loop. After a restart the router believes that all caches are "
+                    "empty.",
+                    unit="s",
+                    width=12,
+                ),
+            ),
+        ),
+    ),
+)
