@@ -10,8 +10,10 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
+LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-header --no-annotate --quiet
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted lint format typecheck docs dashboards bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +43,7 @@ demo: $(READY) ## Four built-in engines, a router and traffic; no GPU. ARGS="--o
 	$(BIN)/router demo $(ARGS)
 
 test: $(READY) ## The test suite. ARGS="-k name" narrows it
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the sources as they are, not compiled
 	rm -rf build/interpreted
@@ -68,6 +70,9 @@ docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python bench/routing.py --render
 	$(BIN)/python bench/ablations.py --render
 	$(BIN)/python bench/tuning.py --render
+
+dashboards: $(INSTALLED) ## Write grafana/dashboards/*.json again
+	$(BIN)/python grafana/generate.py
 
 bench: $(READY) ## Cost of one routing decision, and memory of the prefix index
 	$(BIN)/python bench/decision.py $(ARGS)
@@ -101,10 +106,14 @@ load: $(READY) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 us
 presubmit: ## What continuous integration runs
 	.ci/run
 
-lock: ## Resolve requirements.lock again (needs uv on PATH, or UV=/path/to/uv)
-	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --extra simulator --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
-		--quiet --output-file requirements.lock
+lock: ## Resolve requirements.lock and deploy/requirements-image.lock again (needs uv on PATH, or UV=/path/to/uv)
+	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --extra simulator \
+		--extra otel --extra dns --extra kubernetes $(LOCK_OPTIONS) --upgrade \
+		--output-file requirements.lock
+	$(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+		$${UV:-uv} pip compile pyproject.toml - --extra otel --extra dns --extra kubernetes $(LOCK_OPTIONS) \
+		--constraint requirements.lock --output-file deploy/requirements-image.lock
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
