@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+from live.fetched import put_in_place
+
 ROOT: Final = Path(__file__).parents[2]
 LOCK: Final = Path(__file__).with_name("tools.lock")
 
@@ -30,11 +32,11 @@ def fetched(name: str) -> Path:
     if not program.exists():
         place.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-            problem = _fetch(Path(folder))
+            new = Path(folder) / "tools"
+            problem = _fetch(new)
             if problem:
                 pytest.skip(f"{name} of {LOCK.name} cannot be had here: {problem}")
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(folder, place)
+            put_in_place(new, place)
     return program
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from live.fetched import put_in_place
 from live.polling import PATIENCE_S, eventually
 from warmroute.demo.processes import free_port
 
@@ -45,8 +46,7 @@ def _fetched(name: str) -> str | None:
             _quietly("dpkg", "-x", str(package), str(new), cwd=folder)
         except (subprocess.SubprocessError, ValueError):
             return None
-        if not _CACHE.exists():  # another run may have been faster
-            new.rename(_CACHE)
+        put_in_place(new, _CACHE)
     return shutil.which(name, path=_CACHE / "usr" / "bin")
 
 
