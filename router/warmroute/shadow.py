@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("warmroute")
 
+# Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
+_RESTARTED: Final = Lesson.RESTARTED
+
 # As for the live router's own decisions: one in 16 is timed.
 _TIMED_EVERY_MASK: Final = 15
 
@@ -59,7 +62,7 @@ class Shadow:
         """Arrived, and not yet routed by the live policy."""
         self._routed: set[int] = set()
         self._broken = False
-        self._restarts = live.beliefs.lessons[Lesson.RESTARTED]
+        self._restarts = live.beliefs.lessons[_RESTARTED]
         """Restarts that answers have shown so far."""
         self.agreed = 0
         self.decisions = 0
@@ -110,12 +113,12 @@ class Shadow:
         if exchange.number in self._routed:
             self._routed.discard(exchange.number)
             if usage is not None:
-                usage = msgspec.structs.replace(usage, cached_tokens=None)
+                usage = Usage(usage.prompt_tokens, usage.completion_tokens, None)
             try:
                 self._balancer.finish(exchange.number, outcome, usage, now)
             except Exception:  # noqa: BLE001 -- as above
                 self._broke()
-        restarts = self._live.beliefs.lessons[Lesson.RESTARTED]
+        restarts = self._live.beliefs.lessons[_RESTARTED]
         if restarts != self._restarts:
             self._restarts = restarts
             if exchange.decision is not None:

@@ -34,6 +34,7 @@ class ConsistentHash:
     """State: the ring."""
 
     name = "consistent_hash"
+    learns = False
 
     def __init__(self, config: ConsistentHashConfig | None = None, seed: int = 0) -> None:
         self.config = config or ConsistentHashConfig()

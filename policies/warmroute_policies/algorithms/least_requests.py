@@ -20,6 +20,7 @@ class LeastRequests:
     """Stateless: the fleet's books say all."""
 
     name = "least_requests"
+    learns = False
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed

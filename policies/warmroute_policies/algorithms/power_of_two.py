@@ -22,6 +22,7 @@ class PowerOfTwo:
     """Stateless: the draw is a function of the seed and the request's id."""
 
     name = "power_of_two"
+    learns = False
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed

@@ -28,6 +28,7 @@ class PrefixHash:
     """State: the ring."""
 
     name = "prefix_hash"
+    learns = False
 
     def __init__(self, config: PrefixHashConfig | None = None, seed: int = 0) -> None:
         self.config = config or PrefixHashConfig()

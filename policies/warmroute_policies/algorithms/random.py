@@ -21,6 +21,7 @@ class Random:
     """Stateless: the draw is a function of the seed and the request's id."""
 
     name = "random"
+    learns = False
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed

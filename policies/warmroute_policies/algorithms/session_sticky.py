@@ -31,6 +31,7 @@ class SessionSticky:
         self.config = config or SessionStickyConfig()
         self.inner: Policy = LeastRequests(seed) if inner is None else inner
         self.spreads: bool = getattr(self.inner, "spreads", True)
+        self.learns: bool = getattr(self.inner, "learns", True)
 
     def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
         """Reads. The reason is `sticky`, or that of the rule inside."""
