@@ -20,7 +20,7 @@ const TOTALS = [
   ["In flight", "now", (t) => format.count(t.in_flight), (t) => `${format.count(t.connections)} connections`],
   ["Prompt tokens", "per second", (t) => format.compact(t.prompt_tokens_per_s)],
   ["Hit rate", "actual", (t) => format.percent(t.actual_hit_rate), (t) => `predicted ${format.percent(t.predicted_hit_rate)}`],
-  ["Reusable", "at the best holder", (t) => format.percent(t.reusable_rate), () => "as believed; engines may hold more"],
+  ["Reusable", "at the best holder", (t) => format.percent(t.reusable_rate), () => "engines may hold more"],
   ["TTFT", "p50", (t) => format.seconds(t.ttft_p50_s), (t) => `p99 ${format.seconds(t.ttft_p99_s)}`],
   ["Prefill saved", "seconds per second", (t) => format.rate(t.prefill_saved_s_per_s)],
 ];
