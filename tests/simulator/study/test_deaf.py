@@ -44,17 +44,19 @@ if __name__ == "__main__":
 
 def test_one_that_another_thread_takes_is_raised_at_the_end(tmp_path: Path) -> None:
     script = """
-import os, signal, threading
+import signal, socket, threading
 from warmroute_simulator.study.deaf import interrupts_held
 up, stop = threading.Event(), threading.Event()
 other = threading.Thread(target=lambda: (up.set(), stop.wait()))
 other.start()
 up.wait()
+came, writer = socket.socketpair()
+writer.setblocking(False)
+signal.set_wakeup_fd(writer.fileno())
 try:
     with interrupts_held():
         signal.pthread_kill(other.ident, signal.SIGINT)
-        for _ in range(100_000):
-            pass
+        came.recv(1)  # it was taken, and Python's handler runs before the next line
         print("whole")
 except KeyboardInterrupt:
     print("interrupted")
