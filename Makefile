@@ -51,7 +51,7 @@ test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the so
 	cp -r policies router simulator build/interpreted
 	find build/interpreted -name '*.so' -delete
 	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
-		$(BIN)/python -m pytest $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
+		$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
 
 lint: $(INSTALLED) ## ruff: formatting and lint rules
 	$(BIN)/ruff format --check .
