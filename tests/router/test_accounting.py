@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -265,6 +266,33 @@ def test_answers_that_correct_a_workers_believed_cache_are_counted(start_front: 
         assert front.ask(body).status == 200
     assert front.counted("router_capacity_lessons_total") > 0
     assert front.counted("router_capacity_lessons_total", lesson="nothing") == 0
+
+
+def test_a_thousand_models_and_sessions_that_clients_made_up_leave_a_bounded_page(
+    start_front: StartFront,
+) -> None:
+    front = start_front()
+
+    def ask(numbers: range) -> list[str]:
+        """Labels of every series, after these requests."""
+        with front.connect() as connection:
+            for number in numbers:
+                names = {"model": f"made-up-{number}", "user": f"somebody-{number}"}
+                connection.send(request("POST", CHAT_PATH, message(random.Random(number)) | names))
+                assert connection.answer().status == 200
+        front.wait_idle()
+        page = httpx.get(f"{front.router.url}/metrics", trust_env=False).text
+        return [line.rpartition(" ")[0] for line in page.splitlines() if not line.startswith("#")]
+
+    some = ask(range(200))
+    all_of_them = ask(range(200, 1000))
+    assert sorted(all_of_them) == sorted(some), "once the bound is reached no series is new"
+    models = {name for line in all_of_them for name in re.findall(r'[{,]model="([^"]*)"', line)}
+    assert len(models) == 101
+    assert "other" in models
+    assert not any("somebody" in line for line in all_of_them), "a session is no label"
+    assert front.counted("router_requests_total") == 1000, "what has no series of its own is counted too"
+    assert front.counted("router_requests_total", model="other") == 900
 
 
 def test_a_page_of_metrics_is_made_while_workers_and_models_come_and_go(start_front: StartFront) -> None:
