@@ -3,8 +3,7 @@ believed cached when their requests were routed.
 
 A prefix is named by the id of its last block, at four lengths (`_LENGTHS_BLOCKS`), so the longer ones are
 branches of the shorter ones and their tokens are counted in both. What is counted is halved every ten
-minutes.
-The table is bounded: when it is full, the half that saved least is forgotten.
+minutes. The table is bounded: when it is full, the half that saved least is forgotten.
 """
 
 from __future__ import annotations

@@ -49,10 +49,11 @@ _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 class Histogram:
     """State: a count per bucket, and the sum."""
 
-    __slots__ = ("_bounds", "bound_labels", "counts", "sum")
+    __slots__ = ("bound_labels", "bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
+        """Upper ends of all buckets but the last, which has none."""
         self.bound_labels = [*(f'le="{bound}"' for bound in bounds), 'le="+Inf"']
         """The buckets' upper bounds as labels of the page."""
         self.counts = [0] * (len(bounds) + 1)
@@ -60,13 +61,8 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Writes."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
-
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """Reads. Upper ends of all buckets but the last, which has none."""
-        return self._bounds
 
 
 class Series:

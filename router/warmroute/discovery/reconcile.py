@@ -31,7 +31,6 @@ log = logging.getLogger("warmroute.discovery")
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_LONGEST_S: Final = 60.0
 
-
 # A worker costs 20 µs to add to a small fleet and 0.5 ms to one of a thousand; requests go on in between.
 _ADDED_AT_ONCE: Final = 8
 _NEXT_S: Final = 0.01
