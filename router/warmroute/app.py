@@ -111,7 +111,7 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     gateway.control = ControlPlane(control_app(gateway))
     gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
-        gateway.add_worker(backend)
+        gateway.workers.add(backend)
     for text in settings.shadow_policy:
         shadow = parse_policy(text)
         gateway.add_shadow(Shadow(text, load_policy(shadow.name, shadow.params, settings.seed), balancer))

@@ -168,7 +168,7 @@ class Exchange:
         """To a warm connection of the chosen worker; else connects, the only thing that awaits."""
         pool = self.gateway.pools[decision.slot]
         if pool.probe:
-            self.gateway.probe_sent(pool.worker_id, self.number)
+            self.gateway.workers.probe_sent(pool.worker_id, self.number)
         connection = pool.take()
         if connection is None:
             self._connect_to(pool)
@@ -289,7 +289,7 @@ class Exchange:
             self._finish(Outcome.CLIENT_ERROR, None)
         else:
             if status not in _RETRIED_STATUS:  # else it was blamed when a retry was considered
-                self.gateway.worker_failed(self._worker, "status")
+                self.gateway.workers.failed(self._worker, "status")
             self._finish(Outcome.WORKER_ERROR, None)
         self.client.exchange_done()
 
@@ -307,7 +307,7 @@ class Exchange:
         self.connection = None
         if self.pieces:
             # The client has a part of the answer; only a cut tells it that the rest is missing.
-            self.gateway.worker_failed(self._worker, "broken")
+            self.gateway.workers.failed(self._worker, "broken")
             self._finish(Outcome.WORKER_ERROR, None)
             self.client.cut()
         elif was_stale:
@@ -371,7 +371,7 @@ class Exchange:
         client_stalls = self.pieces > 0 and self.client.paused
         self._let_go()
         if not client_stalls:
-            self.gateway.worker_failed(self._worker, "timeout")
+            self.gateway.workers.failed(self._worker, "timeout")
         if not self.pieces:
             self.status = 504
         self._finish(Outcome.CLIENT_GONE if client_stalls else Outcome.TIMEOUT, None)
@@ -391,7 +391,7 @@ class Exchange:
         """Blames the worker; then sends the request to another one, within the budget for retries."""
         gateway = self.gateway
         assert self.decision is not None
-        gateway.worker_failed(self._worker, kind)
+        gateway.workers.failed(self._worker, kind)
         if self.decision.attempt >= gateway.settings.retries:
             return False
         if not gateway.retry_budget.take(monotonic(), gateway.requests):

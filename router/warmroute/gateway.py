@@ -1,11 +1,10 @@
-"""What all connections of one router share: the balancer, the workers' pools, who is trusted, the limits.
+"""What all connections of one router share: the balancer, the workers, who watches, the limits.
 
 Nothing here awaits. The application around it (`app`) owns the sockets, the timers and the tasks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from time import monotonic
@@ -13,20 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from warmroute.access_log import AccessLog
 from warmroute.config import Settings
-from warmroute.config.backends import Backend
-from warmroute.config.core import worker_spec
 from warmroute.dialects.images import ImageModels
-from warmroute.engines import Learned, learned_spec
 from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
 from warmroute.wire.heads import HeadCache
-from warmroute.worker import WorkerPool
+from warmroute.workers import Workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
-from warmroute_policies.resilience import Checks, Ejector, RetryBudget, Trust
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
+from warmroute_policies.resilience import RetryBudget
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
 
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
@@ -52,33 +48,9 @@ _SALTS_MAX: Final = 4096
 _SALT_CHARS_MAX: Final = 256
 
 
-class Worker:
-    """What the live router knows of a worker beside the balancer's books."""
-
-    def __init__(
-        self, backend: Backend, pool: WorkerPool, ejector: Ejector, checks: Checks, added_by: str
-    ) -> None:
-        self.backend = backend
-        """As the operator gave it."""
-        self.added_by = added_by
-        """Who decides whether it stays: "configuration" and "admin" are people, else a kind of discovery."""
-        self.drained_by_hand = False
-        """Only a person takes it back into service."""
-        self.learned = Learned()
-        """As it described itself."""
-        self.pool = pool
-        self.ejector = ejector
-        self.checks = checks
-        self.checks_passed = True
-        """What the active checks say."""
-        self.probe = 0
-        """Number of the request that was sent last to find out whether the worker is well again."""
-        self.contacted = asyncio.Event()
-        """Set once the first check has an answer, good or bad."""
-
-
 class Gateway:
-    """State: workers, open connections and exchanges, held request bytes; counters in `metrics`."""
+    """State: workers (in `workers`), open connections and exchanges, held request bytes; counters in
+    `metrics`."""
 
     def __init__(
         self,
@@ -103,22 +75,19 @@ class Gateway:
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.observers = Observers()
         """Who is told of every request."""
-        self.shadows: tuple[Shadow, ...] = ()
+        self.shadows: list[Shadow] = []
         """Observers that decide what another policy would have done."""
         self.tracing: Tracing | None = None
         """One of the observers, for whom clients take the trace fields out of heads."""
-        self.workers: dict[WorkerId, Worker] = {}
-        self.pools: dict[int, WorkerPool] = {}
-        """By slot, for the request path."""
-        self.workers_changed = asyncio.Event()
-        """Set whenever a worker comes or goes; whoever waits for it clears it."""
         self.clients: set[ClientConnection] = set()
         self.exchanges: dict[int, Exchange] = {}
         """Those that were routed and are not finished, by number."""
+        self.workers = Workers(settings, balancer, metrics, self.exchanges, self.shadows)
+        self.pools = self.workers.pools
+        """By slot, for the request path."""
+        self._suspects = self.workers.suspects
         self.images = ImageModels()
         self.stopping = False
-        self._suspects: set[WorkerId] = set()
-        """Workers that failed since they last answered."""
         self._access_log = AccessLog() if settings.access_log else None
         if self._access_log is not None:
             self.watch(self._access_log)
@@ -178,7 +147,7 @@ class Gateway:
         decision = exchange.decision
         assert decision is not None
         if self._suspects:
-            self._judge(decision.worker, exchange.number, outcome)
+            self.workers.judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:
             self.observers.finished(exchange, outcome, usage, now)
@@ -209,139 +178,15 @@ class Gateway:
 
     def add_shadow(self, shadow: Shadow) -> None:
         """Writes. From now on it decides beside the policy."""
-        self.shadows = (*self.shadows, shadow)
+        self.shadows.append(shadow)
         for worker_id in self.workers:
             shadow.follow(worker_id, monotonic())
         self.watch(shadow)
 
-    # --- workers --------------------------------------------------------------------------------
-
-    def add_worker(
-        self, backend: Backend, *, trusted: bool = True, added_by: str = "configuration"
-    ) -> Worker:
-        """Writes. A worker joins. Where it is not trusted it gets requests once a check has passed; before
-        that nothing says which models it serves. Raises ValueError when it is present."""
-        settings = self.settings
-        spec = worker_spec(backend, settings)
-        self.balancer.add_worker(spec, monotonic())
-        slot = self.balancer.fleet.slot_of[spec.worker_id]
-        worker = self.workers[spec.worker_id] = Worker(
-            backend,
-            WorkerPool(spec.worker_id, settings.idle_connections_per_worker),
-            Ejector(settings.eject_after_failures, settings.eject_for_s),
-            Checks(settings.health_rise, settings.health_fall),
-            added_by,
-        )
-        self.pools[slot] = worker.pool
-        if not trusted:
-            worker.checks_passed = False
-            self._update_health(spec.worker_id, worker)
-        self._fleet_changed(spec.worker_id)
-        self.workers_changed.set()
-        return worker
-
-    def describe_worker(self, worker_id: WorkerId, backend: Backend, learned: Learned) -> None:
-        """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
-        worker = self.workers[worker_id]
-        worker.backend, worker.learned = backend, learned
-        spec = learned_spec(backend, learned, self.settings)
-        if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
-            self.balancer.update_worker(spec, monotonic())
-            self._fleet_changed(worker_id)
-
-    def worker_restarted(self, worker_id: WorkerId) -> None:
-        """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
-        self.balancer.forget_cache(worker_id, monotonic())
-        for shadow in self.shadows:
-            shadow.cache_lost(worker_id, monotonic())
-        self.metrics.worker_restarted(worker_id)
-        log.warning("worker restarted", extra={"worker": worker_id})
-
-    def drain_worker(self, worker_id: WorkerId, draining: bool) -> None:
-        """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
-        self.balancer.drain_worker(worker_id, draining, monotonic())
-        self._fleet_changed(worker_id)
-
-    def remove_worker(self, worker_id: WorkerId) -> None:
-        """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
-        del self.pools[self.balancer.fleet.slot_of[worker_id]]
-        self.balancer.remove_worker(worker_id, monotonic())
-        self.workers.pop(worker_id).pool.retire()
-        self._suspects.discard(worker_id)
-        self.metrics.forget_worker(worker_id)
-        self._fleet_changed(worker_id)
-        self.workers_changed.set()
-
-    def worker_failed(self, worker_id: WorkerId, kind: str) -> None:
-        """Writes. A request failed by the worker's fault."""
-        worker = self.workers.get(worker_id)
-        if worker is not None:
-            self.metrics.worker_failed(worker_id, kind)
-            worker.pool.probe = False
-            self._suspects.add(worker_id)
-            before = worker.ejector.trust
-            worker.ejector.failed(monotonic())
-            if worker.ejector.trust is Trust.EJECTED and before is not Trust.EJECTED:
-                log.warning("worker ejected", extra={"worker": worker_id, "kind": kind})
-            self._update_health(worker_id, worker)
-
-    def probe_sent(self, worker_id: WorkerId, number: int) -> None:
-        """Writes. The one request that finds out whether an ejected worker is well again is on its way."""
-        worker = self.workers[worker_id]
-        worker.pool.probe = False
-        worker.probe = number
-        worker.ejector.trust = Trust.PROBING
-        self._update_health(worker_id, worker)
-
-    def _judge(self, worker_id: WorkerId, number: int, outcome: Outcome) -> None:
-        """A request ended while some worker is under suspicion; if it is this one, it may be cleared.
-        A refusal of the client's request is an answer too."""
-        worker = self.workers.get(worker_id)
-        if worker is None or worker_id not in self._suspects:
-            return
-        if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
-            self._clear(worker_id, worker)
-        elif worker.ejector.trust is Trust.PROBING and worker.probe == number:
-            self._probe_next(worker)  # the client left before the worker could show itself
-            self._update_health(worker_id, worker)
-
-    def _clear(self, worker_id: WorkerId, worker: Worker) -> None:
-        if not worker.ejector.accepts:
-            log.info("worker trusted again", extra={"worker": worker_id})
-        worker.ejector.succeeded()
-        worker.pool.probe = False
-        self._suspects.discard(worker_id)
-        self._update_health(worker_id, worker)
-
-    def _probe_next(self, worker: Worker) -> None:
-        worker.ejector.trust = Trust.DUE
-        worker.pool.probe = True
-
-    def worker_checked(self, worker_id: WorkerId, passes: bool, why: str | None = None) -> None:
-        """Writes. What the active checks say by now, and what the last failed one found."""
-        worker = self.workers.get(worker_id)
-        if worker is not None and worker.checks_passed is not passes:
-            worker.checks_passed = passes
-            log.log(
-                logging.INFO if passes else logging.WARNING,
-                "worker healthy" if passes else "worker unhealthy",
-                extra={"worker": worker_id} if passes else {"worker": worker_id, "why": why},
-            )
-            self._update_health(worker_id, worker)
-
-    def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
-        healthy = worker.checks_passed and worker.ejector.accepts
-        self.balancer.set_health(worker_id, healthy, monotonic())
-        self._fleet_changed(worker_id)
-
-    def _fleet_changed(self, worker_id: WorkerId) -> None:
-        for shadow in self.shadows:
-            shadow.follow(worker_id, monotonic())
-
     # --- time -------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Writes. Once a second: time-outs, idle connections, probes, what is counted lately."""
+        """Writes. Once a second: time-outs, workers, what is counted lately."""
         self.metrics.hot_prefixes.age(now)
         for shadow in self.shadows:
             shadow.tick(now)
@@ -349,12 +194,4 @@ class Gateway:
             exchange.check_time(now)
         for client in list(self.clients):
             client.check_time(now)
-        for worker_id, worker in self.workers.items():
-            worker.pool.close_older_than(now - self.settings.upstream_keepalive_s)
-            if worker.ejector.probe_due(now):
-                self._probe_next(worker)
-                self._update_health(worker_id, worker)
-            elif worker.ejector.trust is Trust.PROBING:
-                probe = self.exchanges.get(worker.probe)
-                if probe is not None and probe.streams_since(now) > self.settings.eject_for_s:
-                    self._clear(worker_id, worker)  # a long answer is not waited for to its end
+        self.workers.tick(now)

@@ -25,7 +25,8 @@ from warmroute import engines
 from warmroute.engines import KvCache
 
 if TYPE_CHECKING:
-    from warmroute.gateway import Gateway, Worker
+    from warmroute.gateway import Gateway
+    from warmroute.workers import Worker
 
 log = logging.getLogger("warmroute.watch")
 
@@ -60,13 +61,13 @@ async def watch_workers(gateway: Gateway) -> None:
     async with _client(gateway) as client, asyncio.TaskGroup() as group:
         loops: dict[Worker, asyncio.Task[None]] = {}
         while True:
-            gateway.workers_changed.clear()
+            gateway.workers.changed.clear()
             present = set(gateway.workers.values())
             for worker in loops.keys() - present:
                 loops.pop(worker).cancel()
             for worker in present - loops.keys():
                 loops[worker] = group.create_task(_Watch(gateway, worker, client).run())
-            await gateway.workers_changed.wait()
+            await gateway.workers.changed.wait()
 
 
 def _client(gateway: Gateway) -> httpx.AsyncClient:
@@ -120,7 +121,7 @@ class _Watch:
         if well and why is None and (not was_well or monotonic() >= self._discovery_due_at):
             await self._discover(deadline)
         if gateway.workers.get(self._worker_id) is worker:
-            gateway.worker_checked(self._worker_id, well, why)
+            gateway.workers.checked(self._worker_id, well, why)
         worker.contacted.set()
 
     async def _ask(self, path: str, deadline: float) -> bytes:
@@ -160,10 +161,10 @@ class _Watch:
             learned = msgspec.structs.replace(learned, started_at_s=self._started_at_s)
         if learned != worker.learned:
             worker.learned = learned
-            gateway.describe_worker(self._worker_id, worker.backend, learned)
+            gateway.workers.describe(self._worker_id, worker.backend, learned)
             log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
         if restarted:
-            gateway.worker_restarted(self._worker_id)
+            gateway.workers.restarted(self._worker_id)
         self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
 
     async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:

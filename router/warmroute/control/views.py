@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from warmroute.gateway import Gateway, Worker
+from warmroute.gateway import Gateway
+from warmroute.workers import Worker
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 

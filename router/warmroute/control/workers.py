@@ -122,7 +122,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             raise Refused(
                 RouterError(409, "worker_exists", f"there is a worker {backend.url} already", param="url")
             )
-        worker = gateway.add_worker(backend, trusted=False, added_by="admin")
+        worker = gateway.workers.add(backend, trusted=False, added_by="admin")
         log.info("worker added", extra={"worker": backend.url})
         patience_s = gateway.settings.health_timeout_s + _CONTACT_SLACK_S
         try:
@@ -147,7 +147,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
         if change.weight is not None:
             known = gateway.workers[worker_id]
             backend = known.backend.model_copy(update={"weight": change.weight})
-            gateway.describe_worker(worker_id, backend, known.learned)
+            gateway.workers.describe(worker_id, backend, known.learned)
         if change.draining is not None:
             if not change.draining:
                 removals.cancel(worker_id)
@@ -156,7 +156,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
                 "worker drains" if change.draining else "worker taken back",
                 extra={"worker": worker_id, "by": "admin"},
             )
-            gateway.drain_worker(worker_id, change.draining)
+            gateway.workers.drain(worker_id, change.draining)
         return view(worker_id)
 
     @router.delete("/workers/{worker:path}", responses={202: {"description": "Draining, removed later"}})

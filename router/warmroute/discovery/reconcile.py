@@ -22,7 +22,8 @@ from warmroute.config.backends import Backend
 from warmroute.discovery.backoff import Backoff
 from warmroute.discovery.feed import Feed
 from warmroute.discovery.found import Sight, Source
-from warmroute.gateway import Gateway, Worker
+from warmroute.gateway import Gateway
+from warmroute.workers import Worker
 from warmroute_policies.types import WorkerId
 
 log = logging.getLogger("warmroute.discovery")
@@ -188,7 +189,7 @@ class Discovery:
         """Writes. Adds some now; if some are left it looks again soon."""
         room = max(0, self._workers_max - len(self._owned))
         for backend, kind in new[: min(room, _ADDED_AT_ONCE)]:
-            worker = self._gateway.add_worker(backend, trusted=False, added_by=kind)
+            worker = self._gateway.workers.add(backend, trusted=False, added_by=kind)
             self._owned[backend.url] = _Owned(worker, backend)
             self._done["added"] += 1
         if self._next is not None:
@@ -211,7 +212,7 @@ class Discovery:
         gateway, done = self._gateway, ""
         if backend is not owned.backend and backend != owned.backend:  # the same one costs no comparison
             owned.backend = backend
-            gateway.describe_worker(worker_id, backend, owned.worker.learned)
+            gateway.workers.describe(worker_id, backend, owned.worker.learned)
             done = "changed"
         paused = sight is Sight.PAUSED
         if owned.leaves_at is not None:
@@ -219,12 +220,12 @@ class Discovery:
             gateway.removals.cancel(worker_id)  # it still drains
             owned.paused, done = True, "paused"
         elif paused and not owned.paused:
-            gateway.drain_worker(worker_id, True)
+            gateway.workers.drain(worker_id, True)
             owned.paused, done = True, "paused"
         if owned.paused and not paused:
             owned.paused, done = False, "taken_back"
             if not owned.worker.drained_by_hand:
-                gateway.drain_worker(worker_id, False)
+                gateway.workers.drain(worker_id, False)
         return done
 
     def _tell(self, left_out: int) -> None:
