@@ -26,6 +26,7 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
     Line,
     Refusal,
     Rerouted,
@@ -43,7 +44,7 @@ from warmroute_policies.types import (
 )
 
 Verdict = Decision | Refusal
-"""What came of a `route` or a `reroute`."""
+"""What came of a `route`, a `reroute` or a `hedge`."""
 
 
 class JournalError(ValueError):
@@ -102,7 +103,7 @@ def replay(
     make: MakePolicy = make_policy,
     torn_line: Callable[[int], object] = lambda number: None,
 ) -> Iterator[tuple[Verdict, Verdict]]:
-    """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
+    """For every `route`, `reroute` and `hedge`: what was decided then, and what the same inputs decide now.
 
     `make` finds the policy; pass `plugins.load_policy` for one that is not built in. `torn_line` as for
     `read`. Raises JournalError, and ConfigError when the policy cannot be made.
@@ -149,6 +150,13 @@ def _apply(
         case Rerouted():
             blocks[event.request_id].continued = event.continued
             return _recorded(event), _verdict(lambda: balancer.reroute(event.request_id, event.now))
+        case Hedged():
+            known = blocks[event.request_id]
+            known.continued = event.continued
+            replayed = _verdict(lambda: balancer.hedge(event.request_id, event.hedge_id, event.now))
+            if not isinstance(replayed, Refusal):
+                blocks[event.hedge_id] = known
+            return _recorded(event), replayed
         case FirstToken():
             balancer.first_token(event.request_id, event.now)
         case Finished():
@@ -182,7 +190,7 @@ def _blocks_of(event: Routed) -> _RecordedBlocks:
     return blocks
 
 
-def _recorded(event: Routed | Rerouted) -> Verdict:
+def _recorded(event: Routed | Rerouted | Hedged) -> Verdict:
     verdict = event.refusal if event.decision is None else event.decision
     if verdict is None:
         raise ValueError("neither `decision` nor `refusal` is given")
