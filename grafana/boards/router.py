@@ -200,6 +200,34 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Second chances",
+            (
+                graph(
+                    "Hedges by result",
+                    [
+                        Line(rate("router_hedges_total", by="result"), "{{result}}"),
+                        Line(rate("router_hedges_started_total"), "started", dashed=True),
+                        Line(rate("router_hedges_refused_total", by="reason"), "no: {{reason}}", dashed=True),
+                    ],
+                    "Streams sent to a second worker because their first byte was late (hedge_after_p). Many "
+                    "won: some worker is slow. Many lost: the share is too low. Refused by the budget: the "
+                    "whole fleet is slow, and hedges would not help.",
+                    unit="reqps",
+                    width=12,
+                ),
+                graph(
+                    "Retry budget",
+                    [
+                        Line(total("router_retry_budget", by="instance"), "{{instance}} retries left"),
+                        Line(rate("router_retries_refused_total"), "refused/s", dashed=True),
+                    ],
+                    "Retries that each router may make now. At 0 failures reach clients as they are: several "
+                    "workers fail, and asking the others for all of it would break them too.",
+                    width=12,
+                ),
+            ),
+        ),
+        (
             "Discovery and traces",
             (
                 graph(

@@ -11,6 +11,8 @@ from math import inf
 from operator import index
 from typing import Final
 
+import msgspec
+
 from warmroute_policies.beliefs import LEAST_BLOCKS, Beliefs
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
@@ -103,6 +105,30 @@ class Balancer:
         flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, lost, failed, now)
         return flight.decision
 
+    def hedge(self, request_id: int, hedge_id: int, now: float) -> Decision:
+        """Writes. The request's first byte is late: books it once more, as a flight of its own called
+        `hedge_id`, on a worker that it is not on and has not failed on. Each of the two meets its own
+        `finish`; the session stays where it was unless the hedge's answer is the one that is taken.
+
+        Raises NoWorkers; then nothing is booked and no `finish` of the hedge may follow. Raises KeyError when
+        the request is not in flight, ValueError when the hedge is.
+        """
+        flights = self._in_flight
+        if hedge_id in flights:
+            raise ValueError(f"request {hedge_id} is already in flight")
+        first = flights[request_id]
+        tried = first.failed
+        if first.decision.worker not in tried:  # else the last attempt found nobody
+            tried = (*tried, first.decision.worker)
+        request = msgspec.structs.replace(first.request, request_id=hedge_id)
+        try:
+            view, match, lost = self._view(request, tried)
+        except UnknownModel as error:  # known when the request came: its workers were removed since
+            raise NoWorkers(error.model, 0) from None
+        flight = flights[hedge_id] = self._dispatch(request, view, match, lost, tried, now, hedge=True)
+        first.failed = (*first.failed, flight.decision.worker)
+        return flight.decision
+
     def first_token(self, request_id: int, now: float) -> None:
         """Writes. The first byte of the answer came: the prefill is done. Twice is once."""
         flight = self._in_flight[request_id]
@@ -123,6 +149,8 @@ class Balancer:
                     self._cache_lost(flight.decision.slot)
                 if self.config.learn_prices:
                     self.beliefs.learn_price(flight, usage)
+                if flight.hedge and flight.request.session is not None:
+                    self._session_seen(flight.request.session, flight.decision, now, again=True)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
         if self._policy_learns:
@@ -177,6 +205,8 @@ class Balancer:
         lost: list[Ghost],
         failed: tuple[WorkerId, ...],
         now: float,
+        *,
+        hedge: bool = False,
     ) -> Flight:
         """Writes. Decides and books."""
         choice = self.policy.decide(request, view, now)
@@ -192,12 +222,9 @@ class Balancer:
             own_tokens -= insertion.shared * prompt_tokens // blocks.count
             self.beliefs.reuse.learn(insertion, match.depth, lost, now)
         fleet.hold(slot, request_id, own_tokens)
-        worker = fleet.ids[slot]
-        if request.session is not None:
-            self.sessions.seen(request.session, worker, prompt_tokens, now, again=bool(failed))
         decision = Decision(
             request_id,
-            worker,
+            fleet.ids[slot],
             slot,
             choice.reason,
             prompt_tokens,
@@ -205,12 +232,21 @@ class Balancer:
             hits.best,
             len(failed),
         )
+        if request.session is not None and not hedge:
+            self._session_seen(request.session, decision, now, again=bool(failed))
         if self._policy_learns:
             self.policy.observe(Dispatched(request, slot, hit_tokens), now)
         expected = 0
         if expected_there(hits, slot):
             expected = min(self.index.haunted(lost)[1], blocks.count)
-        return Flight(request, decision, now, insertion, settled, beside, expected, failed)
+        flight = Flight(request, decision, now, insertion, settled, beside, expected, failed)
+        if hedge:
+            flight.hedge = True
+        return flight
+
+    def _session_seen(self, session: str, decision: Decision, now: float, *, again: bool) -> None:
+        """Writes. A turn of the session was sent to the decision's worker."""
+        self.sessions.seen(session, decision.worker, decision.prompt_tokens, now, again=again)
 
     def _unbook(self, flight: Flight, now: float) -> None:
         """Writes. Takes a booked request off its worker's books."""

@@ -6,7 +6,7 @@ replay can compare. `VERSION` changes whenever an old line would be read differe
 
     header        made by which policy, parameters, seed and configuration
     add, update, remove, drain, health, forget, tick        the fleet
-    route, reroute, first_token, finish             a request's way
+    route, reroute, hedge, first_token, finish      a request's way
 """
 
 from __future__ import annotations
@@ -133,6 +133,17 @@ class Rerouted(Event, frozen=True, tag="reroute"):
     continued: bool = False
 
 
+class Hedged(Event, frozen=True, tag="hedge"):
+    """`hedge`"""
+
+    request_id: int
+    hedge_id: int
+    now: float
+    decision: Decision | None = None
+    refusal: Refusal | None = None
+    continued: bool = False
+
+
 class FirstToken(Event, frozen=True, tag="first_token"):
     """`first_token`"""
 
@@ -160,6 +171,7 @@ Line = (
     | Ticked
     | Routed
     | Rerouted
+    | Hedged
     | FirstToken
     | Finished
 )

@@ -24,6 +24,7 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
     PolicySpec,
     Refusal,
     Rerouted,
@@ -125,6 +126,18 @@ class RecordedBalancer(Balancer):
             self._write(Rerouted(request_id, now, refusal=refusal, continued=self._continued))
             raise
         self._write(Rerouted(request_id, now, decision=decision, continued=self._continued))
+        return decision
+
+    def hedge(self, request_id: int, hedge_id: int, now: float) -> Decision:
+        """Writes. As the balancer's, one line."""
+        self._continued = False
+        try:
+            decision = super().hedge(request_id, hedge_id, now)
+        except RoutingError as error:
+            refusal = Refusal(type(error).__name__)
+            self._write(Hedged(request_id, hedge_id, now, refusal=refusal, continued=self._continued))
+            raise
+        self._write(Hedged(request_id, hedge_id, now, decision=decision, continued=self._continued))
         return decision
 
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:

@@ -26,6 +26,7 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
     Line,
     Refusal,
     Rerouted,
@@ -43,7 +44,7 @@ from warmroute_policies.types import (
 )
 
 Verdict = Decision | Refusal
-"""What came of a `route` or a `reroute`."""
+"""What came of a `route`, a `reroute` or a `hedge`."""
 
 
 class JournalError(ValueError):
@@ -66,8 +67,11 @@ class _RecordedBlocks(PromptBlocks):
         return self.continued
 
 
-def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped.
+def read(
+    lines: Iterable[bytes], torn_line: Callable[[int], object] = lambda number: None
+) -> Iterator[tuple[int, Line]]:
+    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped,
+    and `torn_line` is told its number, so that a person can be.
 
     Raises JournalError for any other line that cannot be read; it names the field.
     """
@@ -88,17 +92,23 @@ def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
         if number == 1:
             _check_version(number, line)
         yield number, cast("Line", event)
+    if torn is not None:
+        torn_line(torn[0])
     if number == 0:
         raise JournalError(0, "it is empty; it should begin with a header")
 
 
-def replay(lines: Iterable[bytes], make: MakePolicy = make_policy) -> Iterator[tuple[Verdict, Verdict]]:
-    """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
+def replay(
+    lines: Iterable[bytes],
+    make: MakePolicy = make_policy,
+    torn_line: Callable[[int], object] = lambda number: None,
+) -> Iterator[tuple[Verdict, Verdict]]:
+    """For every `route`, `reroute` and `hedge`: what was decided then, and what the same inputs decide now.
 
-    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. Raises JournalError,
-    and ConfigError when the policy cannot be made.
+    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. `torn_line` as for
+    `read`. Raises JournalError, and ConfigError when the policy cannot be made.
     """
-    events = read(lines)
+    events = read(lines, torn_line)
     _, header = next(events)
     if not isinstance(header, Header):
         raise JournalError(1, "it should be a header")
@@ -140,6 +150,13 @@ def _apply(
         case Rerouted():
             blocks[event.request_id].continued = event.continued
             return _recorded(event), _verdict(lambda: balancer.reroute(event.request_id, event.now))
+        case Hedged():
+            known = blocks[event.request_id]
+            known.continued = event.continued
+            replayed = _verdict(lambda: balancer.hedge(event.request_id, event.hedge_id, event.now))
+            if not isinstance(replayed, Refusal):
+                blocks[event.hedge_id] = known
+            return _recorded(event), replayed
         case FirstToken():
             balancer.first_token(event.request_id, event.now)
         case Finished():
@@ -173,7 +190,7 @@ def _blocks_of(event: Routed) -> _RecordedBlocks:
     return blocks
 
 
-def _recorded(event: Routed | Rerouted) -> Verdict:
+def _recorded(event: Routed | Rerouted | Hedged) -> Verdict:
     verdict = event.refusal if event.decision is None else event.decision
     if verdict is None:
         raise ValueError("neither `decision` nor `refusal` is given")

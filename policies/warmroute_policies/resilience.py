@@ -108,13 +108,14 @@ _SAVED_S = 10.0
 class RetryBudget:
     """State: tokens, and up to when and up to which request they were counted.
 
-    A retry takes one; each second adds `min_per_s`, each request `ratio`.
+    A retry takes one; each second adds `min_per_s`, each request `ratio`. At most `saved` wait to be taken,
+    or the floor's of ten seconds where that is more.
     """
 
-    def __init__(self, ratio: float, min_per_s: float) -> None:
+    def __init__(self, ratio: float, min_per_s: float, saved: float = 1.0) -> None:
         self._ratio = ratio
         self._min_per_s = min_per_s
-        self._limit = max(1.0, min_per_s * _SAVED_S)
+        self._limit = max(saved, min_per_s * _SAVED_S)
         self._tokens = self._limit
         self._filled_at = 0.0
         self._requests = 0

@@ -8,6 +8,9 @@
     splice    the answer's bytes are handed on as they come
     finish    once, on every path: the books, the metrics, the log
 
+Where hedging is on, a second leg may run beside this one before the first byte, and take its place
+(`hedging`).
+
 The callbacks are called by the worker's connection (`take_head`, `take_piece`, `answer_ended`,
 `answer_broke`, `declines`) and by the client's (`client_gone`).
 """
@@ -25,7 +28,7 @@ from warmroute.dialects.images import without_images
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
 from warmroute.wire.replies import RouterError
-from warmroute.worker import WorkerConnection, WorkerPool
+from warmroute.worker import Receiver, WorkerConnection, WorkerPool
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.errors import RoutingError, UnknownModel
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
@@ -33,6 +36,7 @@ from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, W
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
     from warmroute.gateway import Gateway
+    from warmroute.hedging import Hedge
     from warmroute.plan import Plan
 
 log: Final = logging.getLogger("warmroute")
@@ -72,13 +76,14 @@ _WORDS: Final = _Words()
 
 
 @final
-class Exchange:
+class Exchange(Receiver):
     """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
     __slots__ = (
         "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "gateway", "number", "on_fresh", "parse", "parsed", "pieces", "plan", "quiet_since",
-        "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail", "trace_field",
+        "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "parse", "parsed", "pieces",
+        "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
+        "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +105,10 @@ class Exchange:
         """Kept until the client has a part of an answer: another worker may have to be asked."""
         self.began_at = began_at
         self.number = number
+        self.flight = number
+        """What the balancer books it as: its number, unless its hedge goes on without it."""
+        self.hedge: Hedge | None = None
+        """A second leg, running or to be; only until there is a first byte."""
         self.request_id = request_id
         self.parsed = _NOT_PARSED
         self.decision: Decision | None = None
@@ -161,6 +170,8 @@ class Exchange:
         if not self.number & _TIMED_EVERY_MASK:
             gateway.metrics.decision_s.observe(monotonic() - self.began_at)
         self._send(decision)
+        if gateway.hedging is not None and parsed.stream and plan.repeatable:
+            self.hedge = gateway.hedging.watch(self, decision)
         if gateway.observers.watching:
             gateway.observers.routed(self, decision, self.began_at)
 
@@ -171,11 +182,12 @@ class Exchange:
             self.gateway.workers.probe_sent(pool.worker_id, self.number)
         connection = pool.take()
         if connection is None:
-            self._connect_to(pool)
+            self.connect_to(pool)
         else:
             self._send_on(connection, pool)
 
-    def _connect_to(self, pool: WorkerPool) -> None:
+    def connect_to(self, pool: WorkerPool) -> None:
+        """Writes. Sends the request on a new connection."""
         self.connecting = asyncio.get_running_loop().create_task(self._connect(pool))
 
     async def _connect(self, pool: WorkerPool) -> None:
@@ -194,11 +206,13 @@ class Exchange:
 
     def _send_on(self, connection: WorkerConnection, pool: WorkerPool) -> None:
         self.connection = connection
-        body = self.body
-        head = b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
-            self.plan.forwarded, pool.host_field, self.trace_field, len(body), self.request_id,
+        connection.send(self, self.head_for(pool), self.body)
+
+    def head_for(self, pool: WorkerPool) -> bytes:
+        """Reads. The request's head, for a worker."""
+        return b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
+            self.plan.forwarded, pool.host_field, self.trace_field, len(self.body), self.request_id,
         )  # fmt: skip
-        connection.send(self, head, body)
 
     # --- back: called by the worker's connection ------------------------------------------------
 
@@ -251,8 +265,10 @@ class Exchange:
     def _take_first_piece(self, data: bytes) -> None:
         """From here on there is no way back: the client sees this answer."""
         now = self.first_byte_at = self.quiet_since = monotonic()
+        if self.hedge is not None:
+            self.hedge.first_answered(self.status, now)
         if self.status < 400:
-            self.gateway.balancer.first_token(self.number, now)
+            self.gateway.balancer.first_token(self.flight, now)
             if self.gateway.observers.watching:
                 self.gateway.observers.first_byte(self, now)
             if self.plan.anthropic and self.parsed.stream:
@@ -265,6 +281,8 @@ class Exchange:
         """Head and body at once, as a plain answer comes; the body begins at `end`."""
         self.pieces = 1
         self.status = head.status
+        if self.hedge is not None:
+            self.hedge.first_answered(head.status, monotonic())
         if not self.plan.plain:
             data = self._reply_of(head, data[:end]) + data[end:]
         else:
@@ -313,7 +331,7 @@ class Exchange:
         elif was_stale:
             # An idle connection that the worker had just closed: nobody failed, and nothing was computed.
             self.on_fresh = True
-            self._connect_to(connection.pool)
+            self.connect_to(connection.pool)
         else:
             self._worker_failed("broken", why)
 
@@ -323,12 +341,12 @@ class Exchange:
         """The client closed its connection: the worker stops computing at once."""
         if self.decision is None:
             return  # a policy raised: nothing is booked
-        self._let_go()
+        self.let_go()
         self._finish(Outcome.CLIENT_GONE, None)
 
     def cancel(self) -> None:
         """The router stops and its patience is over."""
-        self._let_go()
+        self.let_go()
         self._finish(Outcome.CANCELLED, None)
         self.client.cut()
 
@@ -369,7 +387,7 @@ class Exchange:
 
     def _timed_out(self, why: str) -> None:
         client_stalls = self.pieces > 0 and self.client.paused
-        self._let_go()
+        self.let_go()
         if not client_stalls:
             self.gateway.workers.failed(self._worker, "timeout")
         if not self.pieces:
@@ -392,16 +410,19 @@ class Exchange:
         gateway = self.gateway
         assert self.decision is not None
         gateway.workers.failed(self._worker, kind)
+        if self.hedge is not None and self.hedge.first_failed():
+            return True
         if self.decision.attempt >= gateway.settings.retries:
             return False
         if not gateway.retry_budget.take(monotonic(), gateway.requests):
+            gateway.metrics.retries_refused += 1
             return False
         try:
-            self.decision = gateway.balancer.reroute(self.number, monotonic())
+            self.decision = gateway.balancer.reroute(self.flight, monotonic())
         except RoutingError:
             return False
         gateway.metrics.retried(kind)
-        self._let_go()
+        self.let_go()
         self.on_fresh = False
         self.rerouted_at = monotonic()
         self._send(self.decision)
@@ -409,13 +430,21 @@ class Exchange:
             gateway.observers.routed(self, self.decision, self.rerouted_at)
         return True
 
+    def go_on_with(self, flight: int, decision: Decision) -> None:
+        """Writes. The hedge takes this leg's place."""
+        self.flight, self.decision = flight, decision
+        self.on_fresh = True  # its connection has had the time to turn out closed
+        self.rerouted_at = monotonic()
+        if self.gateway.observers.watching:
+            self.gateway.observers.routed(self, decision, self.rerouted_at)
+
     @property
     def _worker(self) -> WorkerId:
         assert self.decision is not None
         return self.decision.worker
 
-    def _let_go(self) -> None:
-        """Gives up the worker's connection, made or being made."""
+    def let_go(self) -> None:
+        """Writes. Gives up the worker's connection, made or being made."""
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None
@@ -446,9 +475,11 @@ class Exchange:
             return
         self.finished = True
         now = monotonic()
-        gateway, number = self.gateway, self.number
-        del gateway.exchanges[number]
-        gateway.balancer.finish(number, outcome, usage, now)
+        gateway = self.gateway
+        if self.hedge is not None:
+            self.hedge.give_up()
+        del gateway.exchanges[self.number]
+        gateway.balancer.finish(self.flight, outcome, usage, now)
         gateway.finished(self, outcome, usage, now)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from warmroute.access_log import AccessLog
 from warmroute.config import Settings
 from warmroute.dialects.images import ImageModels
+from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
 from warmroute.plan import Plan, Planner
@@ -73,6 +74,11 @@ class Gateway:
         self.planner = Planner(keys, settings.session_header)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
+        self.hedging: Hedging | None = None
+        """Sends late requests to a second worker; None: off."""
+        if settings.hedge_after_p is not None:
+            ratio = settings.hedge_budget_ratio
+            self.hedging = Hedging(self, settings.hedge_after_p, settings.hedge_min_s, ratio)
         self.observers = Observers()
         """Who is told of every request."""
         self.shadows: list[Shadow] = []

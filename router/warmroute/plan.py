@@ -17,6 +17,9 @@ from warmroute.wire.replies import RouterError
 # Request ids of clients are echoed into headers and logs.
 _REQUEST_ID_BYTES_MAX: Final = 128
 
+# Workers keep these answers (`store`, which is on unless the body says otherwise, and `background`).
+_KEPT: Final = frozenset(("/v1/responses",))
+
 
 @final
 class Plan:
@@ -24,7 +27,7 @@ class Plan:
 
     __slots__ = (
         "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "parse",
-        "plain", "refusal", "request_id", "session",
+        "plain", "refusal", "repeatable", "request_id", "session",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +52,8 @@ class Plan:
         """HTTP/1.1, and the connection stays: nothing to change in an answer."""
         self.chunked = head.chunked
         self.expects_continue = head.expects_continue
+        self.repeatable = head.path not in _KEPT
+        """A worker that computes the answer a second time leaves nothing behind."""
         self.anthropic = head.path == "/v1/messages"
 
 

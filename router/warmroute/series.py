@@ -29,6 +29,8 @@ _REMOVED_WORKER: Final = "removed"
 # and an alert that adds it up finds nothing.
 FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
 _RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
+HEDGE_REFUSALS: Final = ("budget", "no_worker")
 SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
 """Refusals that are no fault of the client."""
 
@@ -99,6 +101,10 @@ class Metrics:
         self.decision_s = Histogram(DECISION_BOUNDS_S)
         self.loop_lag_s = Histogram(_LAG_BOUNDS_S)
         self.retries = dict.fromkeys(_RETRIED_KINDS, 0)
+        self.retries_refused = 0
+        self.hedges_started = 0
+        self.hedges = dict.fromkeys(HEDGE_ENDS, 0)
+        self.hedges_refused = dict.fromkeys(HEDGE_REFUSALS, 0)
         self.refusals = dict.fromkeys(SHORTAGES, 0)
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
@@ -168,6 +174,18 @@ class Metrics:
     def retried(self, kind: str) -> None:
         """Writes. A request was given to another worker."""
         self.retries[kind] = self.retries.get(kind, 0) + 1
+
+    def hedge_started(self) -> None:
+        """Writes. A request was sent to a second worker as well."""
+        self.hedges_started += 1
+
+    def hedge_ended(self, how: str) -> None:
+        """Writes. A second leg was over, one of `HEDGE_ENDS`."""
+        self.hedges[how] += 1
+
+    def hedge_refused(self, why: str) -> None:
+        """Writes. A request was late and not hedged, for one of `HEDGE_REFUSALS`."""
+        self.hedges_refused[why] += 1
 
     def refused(self, error: RouterError) -> None:
         """Writes. A request was answered without asking a worker."""

@@ -18,10 +18,46 @@ from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, Unt
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
-    from warmroute.exchange import Exchange
+    from warmroute.plan import Plan
 
 # Below, joining head and body costs less than a second buffer in the write.
 _JOINED_BYTES_MAX: Final = 16 * 1024
+
+
+class Receiver:
+    """Whom a worker's answer is for: an exchange, or the second leg of one that is hedged.
+
+    One of `declines` (then the connection is closed), `take_whole`, or `take_head`, any `take_piece`, and
+    then `answer_ended`; `answer_broke` instead of whatever is still to come.
+    """
+
+    __slots__ = ("plan",)
+
+    plan: Plan
+
+    def declines(self, status: int) -> bool:
+        """Writes. Whether an error of this status is dropped, because somebody else may answer."""
+        raise NotImplementedError
+
+    def take_head(self, head: AnswerHead, data: bytes) -> None:
+        """Writes. The answer's head, with its bytes."""
+        raise NotImplementedError
+
+    def take_piece(self, data: bytes) -> None:
+        """Writes. A piece of the answer's body, never empty."""
+        raise NotImplementedError
+
+    def take_whole(self, head: AnswerHead, data: bytes, end: int) -> None:
+        """Writes. Head and body at once; the body begins at `end`."""
+        raise NotImplementedError
+
+    def answer_ended(self) -> None:
+        """Writes. The answer is complete."""
+        raise NotImplementedError
+
+    def answer_broke(self, why: str) -> None:
+        """Writes. The connection ended inside the answer, or its bytes are no answer."""
+        raise NotImplementedError
 
 
 class WorkerConnection(asyncio.Protocol):
@@ -34,7 +70,7 @@ class WorkerConnection(asyncio.Protocol):
     def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        self.exchange: Exchange | None = None
+        self.exchange: Receiver | None = None
         self.used = False
         """It carried an exchange before this one: the worker may have closed it while it was idle."""
         self.idle_since = 0.0
@@ -75,7 +111,7 @@ class WorkerConnection(asyncio.Protocol):
 
     # --- one exchange ---------------------------------------------------------------------------
 
-    def send(self, exchange: Exchange, head: bytes, body: Buffer) -> None:
+    def send(self, exchange: Receiver, head: bytes, body: Buffer) -> None:
         """Writes. Starts an exchange on this idle connection."""
         self.exchange = exchange
         self._head = None
@@ -96,7 +132,7 @@ class WorkerConnection(asyncio.Protocol):
         self.pool.forget(self)
         self.transport.abort()
 
-    def _take_head(self, exchange: Exchange, data: bytes) -> None:
+    def _take_head(self, exchange: Receiver, data: bytes) -> None:
         if self._held:
             data = self._held + data
             self._held = b""
@@ -126,7 +162,7 @@ class WorkerConnection(asyncio.Protocol):
         exchange.take_head(head, data[:end])
         self._take_body(exchange, body, data[end:])
 
-    def _pass_interim(self, exchange: Exchange, head: AnswerHead, data: bytes) -> None:
+    def _pass_interim(self, exchange: Receiver, head: AnswerHead, data: bytes) -> None:
         """Drops interim answers (1xx): what clients may ask of them, the router does itself."""
         self.used = False  # whatever happens from here on: the worker had the request
         try:
@@ -145,7 +181,7 @@ class WorkerConnection(asyncio.Protocol):
         else:
             self._take_head(exchange, data)
 
-    def _take_body(self, exchange: Exchange, body: Body, data: bytes) -> None:
+    def _take_body(self, exchange: Receiver, body: Body, data: bytes) -> None:
         try:
             used = body.feed(data)
         except BadAnswer as error:

@@ -1,8 +1,8 @@
 """Random traffic through a balancer, and a naive count of what must be on its books.
 
 One seed is one course of events: conversations that grow, prompts that share a head, requests without a
-prompt, answers with and without usage, failures before the first byte, workers that come, go, drain, fall
-ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
+prompt, answers with and without usage, failures before the first byte, hedges, workers that come, go, drain,
+fall ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
 nothing of columns.
 """
 
@@ -71,6 +71,7 @@ class Traffic:
             + [self.finish] * 8
             + [self.reroute] * 3
             + [self.tick, self.health, self.drain]
+            + [self.hedge] * 2
         )
         for _ in range(count):
             self.now += self.chance.expovariate(20.0)
@@ -124,6 +125,21 @@ class Traffic:
             return
         assert decision.worker not in failed
         self._booked(flight.model, decision, failed)
+
+    def hedge(self) -> None:
+        request_id = self._any(lambda flight: flight.prefilling)
+        if request_id is None or request_id < 0 or -request_id in self.flights:
+            return
+        flight = self.flights[request_id]
+        tried = flight.failed | {self.last[request_id].worker}
+        try:
+            decision = self.balancer.hedge(request_id, -request_id, self.now)
+        except NoWorkers:
+            assert not self.eligible(flight.model, tried)
+            return
+        assert decision.request_id == -request_id
+        self._booked(flight.model, decision, tried)
+        flight.failed = flight.failed | {decision.worker}
 
     def first_token(self) -> None:
         request_id = self._any(lambda flight: flight.worker is not None)

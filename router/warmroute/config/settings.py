@@ -341,6 +341,22 @@ class Settings(BaseSettings):
         "Retries per second that are allowed however few requests there are.",
     )
 
+    hedge_after_p: Annotated[float | None, Field(ge=0.5, lt=1), Kind("a number from 0.5 to below 1", "X")] = (
+        _setting(
+            "retries",
+            None,
+            "Send a stream to a second worker too when its first byte takes longer than this share of recent "
+            "ones did (0.95: all but a twentieth), by model and size of prefill; the first to answer wins. "
+            "None: off.",
+        )
+    )
+    hedge_min_s: Seconds = _setting(
+        "retries", _RESILIENCE["hedge_min_s"], "No stream is hedged before it has waited for this long."
+    )
+    hedge_budget_ratio: Share = _setting(
+        "retries", _RESILIENCE["hedge_budget_ratio"], "Hedges allowed per request, over the whole router."
+    )
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(_level),

@@ -27,6 +27,19 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _counter(
         "retries", "Requests given to another worker, by what had failed.", "kind", snapshot.retries
     )
+    left = "Retries that may be made now; each request and each second adds to it."
+    yield _one("gauge", "retry_budget", left, snapshot.retries_left)
+    refused = "Failures that were not retried because the retry budget was spent."
+    yield _one("counter", "retries_refused", refused, metrics.retries_refused)
+    started = "Requests sent to a second worker as well, because their first byte was late."
+    yield _one("counter", "hedges_started", started, metrics.hedges_started)
+    ends = (
+        "Second legs that are over. won: answered first; lost: the first leg did; rescued: went on when the "
+        "first leg failed; failed: by their worker's fault; given_up: with their request."
+    )
+    yield _counter("hedges", ends, "result", snapshot.hedges)
+    not_hedged = "Late requests that were not hedged: the budget was spent, or no other worker was there."
+    yield _counter("hedges_refused", not_hedged, "reason", snapshot.hedges_refused)
     yield _counter(
         "refusals", "Requests answered without asking a worker, by error code.", "code", snapshot.refusals
     )

@@ -5,6 +5,7 @@ Counters within the series go on counting while a page is made of them elsewhere
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from warmroute.series import Histogram, Series
@@ -68,6 +69,9 @@ class Snapshot(NamedTuple):
     series: list[tuple[tuple[str, WorkerId], Series]]
     decisions: list[tuple[str, int]]
     retries: list[tuple[str, int]]
+    retries_left: float
+    hedges: list[tuple[str, int]]
+    hedges_refused: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
@@ -114,6 +118,9 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(metrics.series.items()),
         list(metrics.decisions.items()),
         list(metrics.retries.items()),
+        gateway.retry_budget.fill(monotonic(), gateway.requests),
+        list(metrics.hedges.items()),
+        list(metrics.hedges_refused.items()),
         list(metrics.refusals.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),

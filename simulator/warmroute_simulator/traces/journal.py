@@ -28,7 +28,7 @@ from math import ceil
 from typing import Final, final
 
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
-from warmroute_policies.events import Finished, FirstToken, Rerouted, Routed
+from warmroute_policies.events import Finished, FirstToken, Hedged, Rerouted, Routed
 from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
@@ -117,13 +117,16 @@ class _Reader:
                         self._routed(event)
                     case Rerouted() if event.request_id in self._flights:
                         self._rerouted(event)
+                    case Hedged() if event.decision is not None and event.request_id in self._flights:
+                        flight = self._flights[event.hedge_id] = self._flights[event.request_id]
+                        flight.legs[event.hedge_id] = event.decision
                     case FirstToken() if event.request_id in self._flights:
                         self._first_token(event)
                     case Finished() if event.request_id in self._flights:
                         self._finished(event)
             except BAD_LINE as error:
                 source.reject(number, text, error)
-        for flight in self._flights.values():
+        for flight in set(self._flights.values()):
             source.count("requests had not ended")
             self._set_output(flight, None)
         return self._trace()
@@ -180,7 +183,7 @@ class _Reader:
         flight = self._flights[event.request_id]
         if event.decision is None:
             return
-        flight.decision = event.decision
+        flight.legs[event.request_id] = event.decision
         self._workers[flight.row] = sys.intern(event.decision.worker)
         if event.continued:
             self._look_back(flight.row, told=True)
@@ -199,7 +202,10 @@ class _Reader:
             if count is not None and not 0 <= count <= MOST_TOKENS:
                 raise Malformed(f"usage.{field}", f"0 to {MOST_TOKENS} tokens", count)
         flight = self._flights.pop(event.request_id)
+        if not flight.ends(event.request_id):
+            return  # its hedge goes on, or it does without its hedge
         row = flight.row
+        self._workers[row] = sys.intern(flight.decision.worker)
         if event.outcome is Outcome.CLIENT_ERROR:
             self._source.count("requests were refused by their worker and are left out")
             self._left_out.add(row)
