@@ -28,7 +28,7 @@ from warmroute_policies.policy import (
 )
 from warmroute_policies.registry import available, make_policy
 from warmroute_policies.replay import replay
-from warmroute_policies.types import CostShares, Outcome, RoutingRequest, WorkerSpec
+from warmroute_policies.types import Outcome, RoutingRequest, WorkerSpec
 
 SPECS = [
     *(PolicySpec(name) for name in available()),
@@ -109,7 +109,8 @@ def test_every_policy_takes_over_from_every_other_and_no_request_is_lost(seed: i
 @given(seed=st.integers(0, 2**32 - 1), switches=st.lists(st.integers(0, 60), min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
 def test_who_takes_over_is_told_a_story_without_gaps(seed: int, switches: list[int]) -> None:
-    traffic = Traffic(Balancer(Listens()), seed)
+    heir = Listens()
+    traffic = Traffic(Balancer(heir), seed)
     for steps in switches:
         for _ in traffic.steps(steps):
             pass
@@ -225,7 +226,7 @@ def test_the_rows_for_people_are_the_new_rules_own() -> None:
     balancer.set_policy(make_policy("cache_aware"), PolicySpec("cache_aware"), 1.0)
     _, reason, rows = balancer.explain(_request(1), 2.0)
     assert reason == "cold"
-    assert all(isinstance(row, CostShares) and "miss" in row.shares_s for row in rows)
+    assert all("miss" in row.shares_s for row in rows)
 
 
 def test_sessions_are_known_to_a_rule_that_was_not_there_when_they_began() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from warmroute.series import Histogram, Series
+from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
@@ -66,7 +66,11 @@ class Snapshot(NamedTuple):
     """As of one moment."""
 
     series: list[tuple[tuple[str, WorkerId], Series]]
-    decisions: list[tuple[str, int]]
+    policy: str
+    decisions: list[tuple[str, str, int]]
+    """By policy and reason."""
+    former_outcomes: list[tuple[str, OutcomeKey, int]]
+    """What stands in `series` too and was counted under policies that are in charge no more."""
     retries: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
@@ -112,7 +116,15 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         )
     return Snapshot(
         list(metrics.series.items()),
-        list(metrics.decisions.items()),
+        metrics.policy,
+        [
+            *(
+                (metrics.policy, *row)
+                for row in metrics.decisions_by_policy.of(metrics.policy, metrics.decisions)
+            ),
+            *metrics.decisions_by_policy.others(metrics.policy),
+        ],
+        list(metrics.outcomes_by_policy.others(metrics.policy)),
         list(metrics.retries.items()),
         list(metrics.refusals.items()),
         list(metrics.session_moves.items()),
