@@ -16,6 +16,7 @@ import msgspec
 from warmroute_policies.beliefs import LEAST_BLOCKS, Beliefs
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers, UnknownModel
+from warmroute_policies.events import PolicySpec
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.flights import Flight
 from warmroute_policies.ghosts import Ghost
@@ -24,6 +25,7 @@ from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pools
 from warmroute_policies.sessions import Session, Sessions
+from warmroute_policies.succession import take_over
 from warmroute_policies.survivors import expected_there
 from warmroute_policies.types import (
     CostShares,
@@ -68,6 +70,8 @@ class Balancer:
         self._pools = Pools(self.fleet)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)
+        self._untold: set[int] = set()
+        """Requests in flight of which the policy was not told, so that it is not told of their end either."""
 
     # --- a request's way ----------------------------------------------------------------------
 
@@ -103,6 +107,7 @@ class Balancer:
             raise NoWorkers(error.model, 0) from None
         failed = flight.failed
         flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, lost, failed, now)
+        self._untold.discard(request_id)
         return flight.decision
 
     def hedge(self, request_id: int, hedge_id: int, now: float) -> Decision:
@@ -153,8 +158,10 @@ class Balancer:
                     self._session_seen(flight.request.session, flight.decision, now, again=True)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
-        if self._policy_learns:
+        if self._policy_learns and request_id not in self._untold:
             self._tell_policy(flight, outcome, usage, now)
+        elif self._untold:
+            self._untold.discard(request_id)
 
     def _tell_policy(self, flight: Flight, outcome: Outcome, usage: Usage | None, now: float) -> None:
         """Writes. The policy learns how the request went."""
@@ -170,6 +177,19 @@ class Balancer:
             ),
             now,
         )
+
+    def set_policy(self, policy: Policy, made_by: PolicySpec, now: float) -> None:
+        """Writes. Another rule decides from now on; books, index, beliefs and sessions stay as they are.
+
+        It is told of the fleet and of the requests in flight first. What it raises then leaves the former
+        rule in charge. `made_by` makes the same rule again; it is for whoever records.
+        """
+        learns = bool(getattr(policy, "learns", True))
+        take_over(policy, self.fleet, self._in_flight.values() if learns else (), now)
+        self.policy, self._policy_learns = policy, learns
+        self._untold = {
+            request_id for request_id, flight in self._in_flight.items() if learns and not flight.booked
+        }
 
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
         """Reads. Where the request would go and the price of every worker; nothing is booked."""

@@ -6,6 +6,7 @@ replay can compare. `VERSION` changes whenever an old line would be read differe
 
     header        made by which policy, parameters, seed and configuration
     add, update, remove, drain, health, forget, tick        the fleet
+    policy        another rule decides from here on
     route, reroute, hedge, first_token, finish      a request's way
 """
 
@@ -95,6 +96,13 @@ class Ticked(Event, frozen=True, tag="tick"):
     now: float
 
 
+class PolicySet(Event, frozen=True, tag="policy"):
+    """`set_policy`"""
+
+    policy: PolicySpec
+    now: float
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """No decision: the name of the RoutingError that was raised."""
 
@@ -169,6 +177,7 @@ Line = (
     | HealthSet
     | CacheForgotten
     | Ticked
+    | PolicySet
     | Routed
     | Rerouted
     | Hedged

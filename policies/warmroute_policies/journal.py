@@ -25,6 +25,7 @@ from warmroute_policies.events import (
     Header,
     HealthSet,
     Hedged,
+    PolicySet,
     PolicySpec,
     Refusal,
     Rerouted,
@@ -157,6 +158,11 @@ class RecordedBalancer(Balancer):
         """Writes. As the balancer's, one line."""
         super().finish(request_id, outcome, usage, now)
         self._write(Finished(request_id, outcome, now, usage))
+
+    def set_policy(self, policy: Policy, made_by: PolicySpec, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().set_policy(policy, made_by, now)
+        self._write(PolicySet(made_by, now))
 
     def add_worker(self, spec: WorkerSpec, now: float) -> None:
         """Writes. As the balancer's, one line."""

@@ -28,6 +28,7 @@ from warmroute_policies.events import (
     HealthSet,
     Hedged,
     Line,
+    PolicySet,
     Refusal,
     Rerouted,
     Routed,
@@ -117,7 +118,7 @@ def replay(
     blocks: dict[int, _RecordedBlocks] = {}
     for number, event in events:
         try:
-            verdicts = _apply(balancer, blocks, event)
+            verdicts = _apply(balancer, blocks, event, make)
         except KeyError as error:
             raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
         except ValueError as error:
@@ -127,7 +128,7 @@ def replay(
 
 
 def _apply(
-    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line
+    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line, make: MakePolicy
 ) -> tuple[Verdict, Verdict] | None:
     """Writes. One line, as it happened."""
     match event:
@@ -176,6 +177,9 @@ def _apply(
             balancer.forget_cache(event.worker_id, event.now)
         case Ticked():
             balancer.tick(event.now)
+        case PolicySet():
+            spec = event.policy
+            balancer.set_policy(make(spec.name, spec.params, spec.seed), spec, event.now)
         case Header():
             raise ValueError("a second header; each run of a router is a journal of its own")
     return None

@@ -35,6 +35,10 @@ class Ejector:
         self._until = 0.0
         self.trust = Trust.TRUSTED
 
+    def reconfigure(self, failures: int, eject_for_s: float) -> None:
+        """Writes. Other limits for what comes; an ejection under way ends when it was to end."""
+        self._failures_max, self._eject_for_s = failures, eject_for_s
+
     def failed(self, now: float) -> None:
         """Writes. A request failed by the worker's fault. Once it is ejected, those that were already on
         their way tell nothing new: an engine that dies with a hundred streams has failed once."""
@@ -88,6 +92,10 @@ class Checks:
         self.why: str | None = None
         """What the last check found wrong; None when it was good."""
         self.last_at: float | None = None
+
+    def reconfigure(self, rise: int, fall: int) -> None:
+        """Writes. Other limits, from the next check on."""
+        self._rise, self._fall = rise, fall
 
     def seen(self, why: str | None, now: float) -> bool:
         """Writes. A check ended, `why` says what failed; returns the verdict."""

@@ -19,7 +19,9 @@ from warmroute.client import ClientConnection
 from warmroute.compiled import is_compiled
 from warmroute.config import Settings
 from warmroute.config.core import balancer_config
+from warmroute.config.policies import policy_spec
 from warmroute.control.api import control_app
+from warmroute.control.auth import warn_if_open
 from warmroute.control.bridge import ControlPlane
 from warmroute.control.health import able_workers
 from warmroute.discovery.start import discovery_of
@@ -30,6 +32,7 @@ from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
 from warmroute.prices import read_prices, write_prices
+from warmroute.reload import ReadSettings, Reloader
 from warmroute.removal import Removals
 from warmroute.series import Metrics
 from warmroute.shadow import Shadow
@@ -37,10 +40,8 @@ from warmroute.supervisor import READY, STOPPING, tell
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError
-from warmroute_policies.events import PolicySpec
 from warmroute_policies.journal import RecordedBalancer
 from warmroute_policies.plugins import load_policy
-from warmroute_policies.registry import INNER
 from warmroute_policies.spelling import parse_policy
 
 log = logging.getLogger("warmroute")
@@ -65,35 +66,25 @@ _SWITCH_INTERVAL_S = 0.0005
 _STOP_POLL_S = 0.05
 
 
-def run(settings: Settings) -> int:
-    """Serves until a signal. 0: stopped gracefully; 1: the port could not be had, or a fault of the router's
-    own ended it; 2: what the settings ask for cannot be made."""
+def run(settings: Settings, read_again: ReadSettings | None = None) -> int:
+    """Serves until a signal. `read_again` reads the settings anew, for a reload; None: they cannot be.
+
+    0: stopped gracefully; 1: the port could not be had, or a fault of the router's own ended it; 2: what the
+    settings ask for cannot be made.
+    """
     stop_logging = set_up_logging(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     keep_large_buffers()
     _raise_file_limit()
     try:
-        return uvloop.run(_serve(settings))
+        return uvloop.run(_serve(settings, read_again))
     finally:
         stop_logging()
 
 
-def policy_spec(settings: Settings) -> PolicySpec:
-    """What the settings say of the live policy."""
-    name, params = settings.policy, dict(settings.policy_param)
-    if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
-        params = {"inner": name, **{f"{INNER}{key}": value for key, value in params.items()}}
-        name = "session_sticky"
-    return PolicySpec(name, params, settings.seed)
-
-
-def check_policies(settings: Settings) -> None:
-    """Raises ConfigError for a policy that cannot be made, live or shadow."""
-    for spec in (policy_spec(settings), *map(parse_policy, settings.shadow_policy)):
-        load_policy(spec.name, spec.params, settings.seed)
-
-
-def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
+def build(
+    settings: Settings, journal: JournalFile | None = None, read_again: ReadSettings | None = None
+) -> Gateway:
     """Everything but the sockets. Raises ConfigError when the policy cannot be made or the file of learned
     prices cannot be read, UsageError when workers cannot be looked for as the settings say."""
     path = settings.learned_prices_file
@@ -108,6 +99,7 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     gateway = Gateway(settings, balancer, Metrics(policy.name))
     gateway.removals = Removals(gateway)
     gateway.live = Feed(gateway)
+    gateway.reloader = Reloader(gateway, read_again)
     gateway.control = ControlPlane(control_app(gateway))
     gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
@@ -136,7 +128,7 @@ def start_tracing(gateway: Gateway, stack: contextlib.ExitStack) -> None:
     gateway.watch(tracing, first=True)  # the access log names the trace
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         try:
@@ -145,7 +137,7 @@ async def _serve(settings: Settings) -> int:
                 if settings.journal is None
                 else stack.enter_context(_journal(settings.journal, settings))
             )
-            gateway = build(settings, journal)
+            gateway = build(settings, journal, read_again)
             start_tracing(gateway, stack)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
@@ -172,6 +164,7 @@ async def _serve(settings: Settings) -> int:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         if settings.reuse_port:
             tasks.append(loop.create_task(_share_port(gateway, server)))
         for task in tasks:
@@ -188,6 +181,7 @@ async def _serve(settings: Settings) -> int:
                 "compiled": is_compiled(),
             },
         )
+        warn_if_open(gateway.settings)
         if not gateway.workers and gateway.discovery is None:
             log.warning("there are no workers: name them with --backend, --discover-… or POST /workers")
         tell(READY)

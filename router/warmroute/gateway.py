@@ -22,6 +22,8 @@ from warmroute.wire.heads import HeadCache
 from warmroute.workers import Workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.policy import Policy
 from warmroute_policies.resilience import RetryBudget
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from warmroute.discovery.reconcile import Discovery
     from warmroute.exchange import Exchange
     from warmroute.live.feed import Feed
+    from warmroute.reload import Reloader
     from warmroute.removal import Removals
     from warmroute.shadow import Shadow
     from warmroute.tracing.spans import Tracing
@@ -68,10 +71,11 @@ class Gateway:
         """Workers on their way out; set by the application."""
         self.discovery: Discovery | None = None
         """Finds workers; None: those that people name are all there are."""
+        self.reloader: Reloader
+        """Changes settings and policy while the router runs; set by the application."""
         self.live: Feed
         """What is shown to people who watch; set by the application."""
-        keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.planner = _planner(settings)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.hedging: Hedging | None = None
@@ -105,6 +109,30 @@ class Gateway:
         """Inference requests so far; the last one's number."""
         self.request_id_prefix = b"req-" + secrets.token_hex(6).encode()
         """Begins the ids of requests whose clients gave none; unique over restarts."""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Writes. Other settings from now on. Most are read where they are used; what was made of the former
+        ones is made anew here, for requests under way too."""
+        before, self.settings = self.settings, settings
+        self.planner = _planner(settings)
+        self.heads = HeadCache(self.planner.plan)
+        ratio, min_per_s = settings.retry_budget_ratio, settings.retry_budget_min_per_s
+        if (ratio, min_per_s) != (before.retry_budget_ratio, before.retry_budget_min_per_s):
+            self.retry_budget = RetryBudget(ratio, min_per_s)
+        self.small_body_bytes = min(_SMALL_BODY_BYTES, settings.max_body_bytes)
+        if settings.access_log and self._access_log is None:
+            self._access_log = AccessLog()
+            self.watch(self._access_log)
+        elif not settings.access_log and self._access_log is not None:
+            self.unwatch(self._access_log)
+            self._access_log = None
+        self.workers.reconfigure(settings)
+
+    def set_policy(self, policy: Policy, made_by: PolicySpec) -> None:
+        """Writes. Another policy decides from now on; what is known of caches, sessions and requests on their
+        way stays. Raises whatever the policy raises; then the former one goes on."""
+        self.balancer.set_policy(policy, made_by, monotonic())
+        self.metrics.policy_set(policy.name)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -201,3 +229,7 @@ class Gateway:
         for client in list(self.clients):
             client.check_time(now)
         self.workers.tick(now)
+
+
+def _planner(settings: Settings) -> Planner:
+    return Planner([key.get_secret_value() for key in settings.api_key], settings.session_header)

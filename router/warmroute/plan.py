@@ -94,10 +94,16 @@ def has_key(keys: Sequence[bytes], authorization: bytes | None, x_api_key: bytes
 
     Every key is compared, and each comparison takes the same time, wherever the first difference is.
     """
-    presented = []
-    if authorization is not None and authorization[:7].lower() == b"bearer ":
-        presented.append(authorization[7:].strip())
-    if x_api_key is not None:
-        presented.append(x_api_key)
-    matches = [hmac.compare_digest(key, token) for key in keys for token in presented]
+    tokens = presented(authorization, x_api_key)
+    matches = [hmac.compare_digest(key, token) for key in keys for token in tokens]
     return any(matches)
+
+
+def presented(authorization: bytes | None, x_api_key: bytes | None) -> list[bytes]:
+    """The keys that a request shows."""
+    tokens = []
+    if authorization is not None and authorization[:7].lower() == b"bearer ":
+        tokens.append(authorization[7:].strip())
+    if x_api_key is not None:
+        tokens.append(x_api_key)
+    return tokens

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from time import monotonic
 
+from warmroute import audit
 from warmroute.gateway import Gateway
 from warmroute_policies.types import WorkerId
 
@@ -60,3 +61,4 @@ class Removals:
             await asyncio.sleep(_POLL_S)
         del self._leaving[worker_id]  # not cancelled: this task is it
         self.remove_now(worker_id)
+        audit.tell("remove_worker", worker_id, audit.ROUTER)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from warmroute.hot_prefixes import HotPrefixes
+from warmroute.tenures import Tenures
 from warmroute_policies.types import Decision, Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ _RETURN_BOUNDS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0
 # From a question to a context that fills a model's window.
 _PROMPT_BOUNDS_TOKENS = (256.0, 1024.0, 4096.0, 16384.0, 32768.0, 65536.0, 131072.0, 262144.0, 1048576.0)
 _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+OutcomeKey = tuple[str, WorkerId, Outcome]
+"""Model, worker, and how a request ended."""
 
 
 class Histogram:
@@ -113,7 +118,23 @@ class Metrics:
         self.session_return_s = Histogram(_RETURN_BOUNDS_S)
         self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)
         self.hot_prefixes = HotPrefixes()
+        self.decisions_by_policy: Tenures[str] = Tenures()
+        self.outcomes_by_policy: Tenures[OutcomeKey] = Tenures()
         self._models: set[str] = set()
+
+    def policy_set(self, policy: str) -> None:
+        """Writes. Another policy decides from now on."""
+        self.decisions_by_policy.end(self.policy, self.decisions)
+        self.outcomes_by_policy.end(self.policy, self.outcomes())
+        self.policy = policy
+
+    def outcomes(self) -> dict[OutcomeKey, int]:
+        """Reads. How requests ended, by model, worker and outcome."""
+        return {
+            (*labels, outcome): count
+            for labels, series in self.series.items()
+            for outcome, count in series.outcomes.items()
+        }
 
     def session_turn(self, decision: Decision, before: WorkerId, away_s: float) -> None:
         """Writes. A turn of a session was routed; `before` is the worker of the turn before, or empty."""
@@ -203,6 +224,7 @@ class Metrics:
         """Writes. The worker left: its series would only grow in number."""
         for key in [key for key in self.series if key[1] == worker]:
             del self.series[key]
+        self.outcomes_by_policy.forget(lambda key: key[1] == worker)
         for failure in [key for key in self.worker_failures if key[0] == worker]:
             del self.worker_failures[failure]
         self.worker_restarts.pop(worker, None)

@@ -97,14 +97,13 @@ class _Watch:
 
     async def run(self) -> None:
         """Writes. Asks until it is cancelled."""
-        interval_s = self._gateway.settings.health_interval_s
         if self._worker.contacted.is_set():
             self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
             # Many workers, met in one moment, are not asked in one moment ever after.
-            await asyncio.sleep(interval_s * random.random())
+            await asyncio.sleep(self._gateway.settings.health_interval_s * random.random())
         while True:
             await self.round()
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(self._gateway.settings.health_interval_s)
 
     async def round(self) -> None:
         """Writes. One check, and discovery when it is due."""

@@ -223,7 +223,8 @@ class WorkerPool:
         self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
         self.probe = False
         """The next request is a probe: no other may follow before it has ended."""
-        self._idle_max = idle_max
+        self.idle_max = idle_max
+        """Idle connections that are kept."""
         self._idle: dict[WorkerConnection, None] = {}
         self.heads = answers.AnswerHeads()
 
@@ -236,7 +237,7 @@ class WorkerPool:
     def give_back(self, connection: WorkerConnection) -> None:
         """Writes. An idle connection; closed when there are enough."""
         transport = connection.transport
-        if len(self._idle) >= self._idle_max or transport.is_closing() or transport.get_write_buffer_size():
+        if len(self._idle) >= self.idle_max or transport.is_closing() or transport.get_write_buffer_size():
             connection.close()  # the worker may have answered before it had read the request
             return
         connection.idle_since = monotonic()
@@ -270,7 +271,7 @@ class WorkerPool:
 
     def retire(self) -> None:
         """Writes. The worker is gone: what still carries an answer is closed after it."""
-        self._idle_max = 0
+        self.idle_max = 0
         self.probe = False
         self.close_idle()
 

@@ -133,6 +133,15 @@ class Workers:
         self.changed.set()
         return worker
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Writes. Other settings from now on, for those that are there too."""
+        self._settings = settings
+        for worker_id, worker in self._workers.items():
+            worker.pool.idle_max = settings.idle_connections_per_worker
+            worker.ejector.reconfigure(settings.eject_after_failures, settings.eject_for_s)
+            worker.checks.reconfigure(settings.health_rise, settings.health_fall)
+            self.describe(worker_id, worker.backend, worker.learned)
+
     def describe(self, worker_id: WorkerId, backend: Backend, learned: Learned) -> None:
         """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
         worker = self._workers[worker_id]
@@ -142,11 +151,15 @@ class Workers:
             self._balancer.update_worker(spec, monotonic())
             self._tell_shadows(worker_id)
 
-    def restarted(self, worker_id: WorkerId) -> None:
-        """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
+    def cache_flushed(self, worker_id: WorkerId) -> None:
+        """Writes. Nothing is cached there: it was told to empty its cache, and did. Raises KeyError."""
         self._balancer.forget_cache(worker_id, monotonic())
         for shadow in self._shadows:
             shadow.cache_lost(worker_id, monotonic())
+
+    def restarted(self, worker_id: WorkerId) -> None:
+        """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
+        self.cache_flushed(worker_id)
         self._metrics.worker_restarted(worker_id)
         log.warning("worker restarted", extra={"worker": worker_id})
 

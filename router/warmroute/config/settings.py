@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from warmroute.config.allowed import WorkerPatterns
 from warmroute.config.backends import Backends
 from warmroute.config.kinds import (
     Count,
@@ -105,7 +106,16 @@ class Settings(BaseSettings):
         "server", (), "Keys that clients may use (`Authorization: Bearer` or `x-api-key`); none: open to all."
     )
     admin_api_key: Secrets = _setting(
-        "server", (), "Keys for the endpoints that change or show the router's state; none: those of clients."
+        "server",
+        (),
+        "Keys for the endpoints that change or show the router's state. None: where clients need keys, those "
+        "show the state and nothing opens what changes it; where they need none, all is open.",
+    )
+    engine_call_timeout_s: Seconds = _setting(
+        "server",
+        10.0,
+        "For one call of the router's own to one worker on behalf of an operator: `/flush_cache`, "
+        "`/engine_metrics`, `/get_server_info` and the like.",
     )
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."
@@ -129,6 +139,13 @@ class Settings(BaseSettings):
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
         "`kv_capacity_tokens=N`, `preset=NAME` (latency preset). More can be added while the router runs.",
+    )
+    worker_allow: WorkerPatterns = _setting(
+        "workers",
+        (),
+        "Which workers the admin API and discovery may add: names with `*` (`*.llm.svc`), addresses and "
+        "networks (`10.0.0.0/8`). None: any, but the admin API adds no link-local address (169.254.0.0/16, "
+        "where clouds keep their metadata). What `backend` lists needs no leave.",
     )
     model_discovery: Switch = _setting(
         "workers", True, "Ask workers that name no model for theirs, at /v1/models."
@@ -369,6 +386,12 @@ class Settings(BaseSettings):
         "observability",
         False,
         "Write one line per request: what came, where it went and why, how much was cached, how it ended.",
+    )
+    audit_log: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "observability",
+        None,
+        "Append a line of JSON here for every change of the router's state: what, by whom, from where, and "
+        "how it ended. A file that was rotated away is made anew.",
     )
     otel_endpoint: HttpUrlOrNone = _setting(
         "observability",

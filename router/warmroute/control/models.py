@@ -17,7 +17,7 @@ from warmroute_policies.errors import NoWorkers, UnknownModel
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/v1/models."""
-    router = APIRouter(tags=["models"], dependencies=[Depends(client_guard(gateway.settings))])
+    router = APIRouter(tags=["models"], dependencies=[Depends(client_guard(gateway))])
     started_at = int(time())
 
     @router.get("/v1/models")

@@ -60,6 +60,14 @@ class WorkerView(BaseModel):
     failures: dict[str, int]
     """Requests that failed by the worker's fault, by kind."""
     last_check: CheckView | None
+    is_healthy: bool
+    """The same as `healthy`; this and what follows has the names of sglang-router and vllm-router."""
+    model_id: str
+    """The first of its models; `unknown` where it serves any."""
+    load: int
+    """The same as `inflight_requests`."""
+    worker_type: Literal["regular"] = "regular"
+    connection_mode: Literal["HTTP"] = "HTTP"
 
 
 def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) -> WorkerView:
@@ -100,6 +108,9 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
             if failed == worker_id
         },
         last_check=_last_check(worker, now),
+        is_healthy=fleet.healthy[slot],
+        model_id=spec.models[0] if spec.models else "unknown",
+        load=fleet.inflight[slot],
     )
 
 

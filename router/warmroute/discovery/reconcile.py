@@ -58,8 +58,6 @@ class Discovery:
     def __init__(self, gateway: Gateway, sources: Sequence[Source]) -> None:
         settings = gateway.settings
         self._gateway = gateway
-        self._drain_s = settings.discovery_drain_s
-        self._workers_max = settings.discovery_max_workers
         self.sources = tuple(
             Feed(source, settings.discovery_empty_hold_s, self._reconcile) for source in sources
         )
@@ -187,7 +185,7 @@ class Discovery:
 
     def _add(self, new: list[tuple[Backend, str]]) -> None:
         """Writes. Adds some now; if some are left it looks again soon."""
-        room = max(0, self._workers_max - len(self._owned))
+        room = max(0, self._gateway.settings.discovery_max_workers - len(self._owned))
         for backend, kind in new[: min(room, _ADDED_AT_ONCE)]:
             worker = self._gateway.workers.add(backend, trusted=False, added_by=kind)
             self._owned[backend.url] = _Owned(worker, backend)
@@ -204,7 +202,7 @@ class Discovery:
             self._tell(left_out)
 
     def _remove(self, worker_id: WorkerId, owned: _Owned) -> None:
-        self._gateway.removals.begin(worker_id, self._drain_s)
+        self._gateway.removals.begin(worker_id, self._gateway.settings.discovery_drain_s)
         owned.leaves_at = self._gateway.removals.due_at(worker_id)
 
     def _adjust(self, worker_id: WorkerId, owned: _Owned, backend: Backend, sight: Sight) -> str:
@@ -234,7 +232,10 @@ class Discovery:
         if left_out and left_out != self._left_out:
             log.warning(
                 "discovery finds more workers than it may add",
-                extra={"left_out": left_out, "discovery_max_workers": self._workers_max},
+                extra={
+                    "left_out": left_out,
+                    "discovery_max_workers": self._gateway.settings.discovery_max_workers,
+                },
             )
         self._left_out = left_out
         if done:

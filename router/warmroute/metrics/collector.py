@@ -34,7 +34,7 @@ class RouterCollector:
     def families(self, snapshot: Snapshot, breathe: Breathe) -> Iterator[Family]:
         """Reads. Every family, those without samples too."""
         metrics = self._gateway.metrics
-        yield from request_families(snapshot, metrics.policy, breathe)
+        yield from request_families(snapshot, breathe)
         yield from own_families(snapshot, metrics)
         yield from worker_families(snapshot, breathe)
         yield from memory_families(snapshot, metrics)

@@ -21,8 +21,8 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     decisions = Family(
         "router_decisions", "counter", "Decisions by the policy's reason.", ("policy", "reason")
     )
-    for reason, count in snapshot.decisions:
-        decisions.add(label_text(decisions.labels, (metrics.policy, reason)), count)
+    for policy, reason, count in snapshot.decisions:
+        decisions.add(label_text(decisions.labels, (policy, reason)), count)
     yield decisions
     yield _counter(
         "retries", "Requests given to another worker, by what had failed.", "kind", snapshot.retries

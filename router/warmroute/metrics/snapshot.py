@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from warmroute.series import Histogram, Series
+from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
@@ -67,7 +67,11 @@ class Snapshot(NamedTuple):
     """As of one moment."""
 
     series: list[tuple[tuple[str, WorkerId], Series]]
-    decisions: list[tuple[str, int]]
+    policy: str
+    decisions: list[tuple[str, str, int]]
+    """By policy and reason."""
+    former_outcomes: list[tuple[str, OutcomeKey, int]]
+    """What stands in `series` too and was counted under policies that are in charge no more."""
     retries: list[tuple[str, int]]
     retries_left: float
     hedges: list[tuple[str, int]]
@@ -116,7 +120,15 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         )
     return Snapshot(
         list(metrics.series.items()),
-        list(metrics.decisions.items()),
+        metrics.policy,
+        [
+            *(
+                (metrics.policy, *row)
+                for row in metrics.decisions_by_policy.of(metrics.policy, metrics.decisions)
+            ),
+            *metrics.decisions_by_policy.others(metrics.policy),
+        ],
+        list(metrics.outcomes_by_policy.others(metrics.policy)),
         list(metrics.retries.items()),
         gateway.retry_budget.fill(monotonic(), gateway.requests),
         list(metrics.hedges.items()),
