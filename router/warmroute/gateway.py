@@ -21,6 +21,7 @@ from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
+from warmroute.tls import upstream_certificates
 from warmroute.wire.heads import HeadCache
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
@@ -78,7 +79,8 @@ class Worker:
 
 
 class Gateway:
-    """State: workers, open connections and exchanges, held request bytes; counters in `metrics`."""
+    """State: workers, open connections and exchanges, held request bytes; counters in `metrics`. Raises
+    UsageError where the certificates for workers are no good."""
 
     def __init__(
         self,
@@ -107,6 +109,8 @@ class Gateway:
         """Observers that decide what another policy would have done."""
         self.tracing: Tracing | None = None
         """One of the observers, for whom clients take the trace fields out of heads."""
+        self.upstream_tls = upstream_certificates(settings)
+        """For connections to workers with https://."""
         self.workers: dict[WorkerId, Worker] = {}
         self.pools: dict[int, WorkerPool] = {}
         """By slot, for the request path."""
@@ -192,6 +196,12 @@ class Gateway:
         if self._access_log is not None:
             self._access_log.turned_away(error, client, plan)
 
+    def connection_failed(self, why: str, address: str | None, text: str) -> None:
+        """Writes. A connection ended before it could carry a request. Strangers do that all day, so the log
+        says it at debug only; `why` is one of `series.CONNECTION_FAULTS`."""
+        self.metrics.connection_faults[why] += 1
+        log.debug("connection not usable", extra={"client": address, "fault": why, "why": text})
+
     def has_client(self, address: tuple[Any, ...]) -> bool:
         """Reads. Whether there is a connection from this address (host and port)."""
         return any(
@@ -227,7 +237,9 @@ class Gateway:
         slot = self.balancer.fleet.slot_of[spec.worker_id]
         worker = self.workers[spec.worker_id] = Worker(
             backend,
-            WorkerPool(spec.worker_id, settings.idle_connections_per_worker),
+            WorkerPool(
+                spec.worker_id, settings.idle_connections_per_worker, self.upstream_tls, backend.tls_name
+            ),
             Ejector(settings.eject_after_failures, settings.eject_for_s),
             Checks(settings.health_rise, settings.health_fall),
             added_by,
@@ -244,6 +256,7 @@ class Gateway:
         """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
         worker = self.workers[worker_id]
         worker.backend, worker.learned = backend, learned
+        worker.pool.tls_name = backend.tls_name
         spec = learned_spec(backend, learned, self.settings)
         if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
             self.balancer.update_worker(spec, monotonic())

@@ -1,7 +1,7 @@
 """The fleet while it runs: list, add, change, drain and remove workers.
 
-A worker's id is its URL, `http://host:port`. In a path it stands percent-encoded, as it is, or as
-`host:port`.
+A worker's id is its URL, `http://host:port` or `https://host:port`. In a path it stands percent-encoded, as
+it is, or as `host:port`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from warmroute.config.backends import Backend, worker_url
 from warmroute.config.kinds import Positive
@@ -36,7 +36,7 @@ _DEADLINE_MAX_S = 86400.0
 _CONTACT_SLACK_S = 1.0
 
 # Clients and proxies that tidy paths make one slash of two.
-_SCHEME = re.compile(r"^http:/{1,2}", re.IGNORECASE)
+_SCHEME = re.compile(r"^(https?):/{1,2}", re.IGNORECASE)
 
 
 class NewWorker(BaseModel):
@@ -53,6 +53,14 @@ class NewWorker(BaseModel):
     """None: read from the engine where it tells, else learned."""
     preset: Annotated[str, AfterValidator(preset_name)] | None = None
     """Latency preset; None: the fleet's."""
+    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    """With https://: the name that its certificate must show; None: the URL's host."""
+
+    @model_validator(mode="after")
+    def _name_is_of_use(self) -> Self:
+        if self.tls_name is not None and not self.url.startswith("https://"):
+            raise ValueError("tls_name is for workers with https://")
+        return self
 
 
 class WorkerChange(BaseModel):
@@ -91,15 +99,19 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
         return worker_view(gateway, worker_id, removals.due_at(worker_id))
 
     def find(text: str) -> WorkerId:
-        try:
-            worker_id = worker_url("http://" + _SCHEME.sub("", text))
-        except ValueError:
-            worker_id = text
-        if worker_id not in gateway.workers:
+        named = _SCHEME.match(text)
+        for scheme in ("http", "https") if named is None else (named[1],):
+            try:
+                worker_id = worker_url(f"{scheme}://{_SCHEME.sub('', text)}")
+            except ValueError:
+                continue
+            if worker_id in gateway.workers:
+                return worker_id
+        if text not in gateway.workers:
             raise Refused(
                 RouterError(404, "worker_not_found", f"there is no worker {text!r}; GET /workers lists them")
             )
-        return worker_id
+        return text
 
     @router.get("/workers")
     async def list_workers() -> WorkerList:
@@ -117,6 +129,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             weight=new.weight,
             kv_capacity_tokens=new.kv_capacity_tokens,
             preset=new.preset,
+            tls_name=new.tls_name,
         )
         if backend.url in gateway.workers:
             raise Refused(

@@ -69,6 +69,7 @@ class Snapshot(NamedTuple):
     decisions: list[tuple[str, int]]
     retries: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
+    connection_faults: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
     worker_restarts: list[tuple[WorkerId, int]]
@@ -115,6 +116,7 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(metrics.decisions.items()),
         list(metrics.retries.items()),
         list(metrics.refusals.items()),
+        list(metrics.connection_faults.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),
         list(metrics.worker_restarts.items()),
