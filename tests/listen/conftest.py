@@ -14,6 +14,7 @@ import trustme
 from live.fake_worker import FakeWorker, fake_workers
 from live.front import Front
 from live.processes import Process, Router, spawn_router
+from live.wire import Connection
 
 QUICK = (
     *("--health-interval-s", "0.2", "--health-timeout-s", "5", "--health-rise", "1", "--health-fall", "1"),
@@ -36,7 +37,7 @@ class Authority:
         return path
 
     def issue(self, stem: str, *names: str) -> tuple[Path, Path]:
-        """A certificate for these names, with its key: written over what was issued under this stem before."""
+        """A certificate for these names, with its key; what was issued under this stem is overwritten."""
         made = self.ca.issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
         cert, key = self.folder / f"{stem}.pem", self.folder / f"{stem}.key"
         made.private_key_pem.write_to_path(str(key))
@@ -56,6 +57,13 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.issue(stem, *names))
         return context
+
+
+def faults_counted(connection: Connection, fault: str) -> float:
+    """What the router has counted of connections that could not carry a request."""
+    name = f'router_connection_faults_total{{fault="{fault}"}}'
+    lines = connection.ask("GET", "/metrics").body.decode().splitlines()
+    return float(next(line for line in lines if line.startswith(name)).rpartition(" ")[2])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Clients come by TLS: what is served, what is told apart, and what becomes of those that do not shake hands."""
+"""Clients come by TLS: what is served, how it ends, and what becomes of who does not shake hands."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
+import trustme
 
-from listen.conftest import Authority
+from listen.conftest import Authority, faults_counted
 from live.fake_worker import Call, chunk
 from live.front import CHAT, CHAT_PATH, STREAM, Front
 from live.polling import PATIENCE_S, eventually
@@ -25,12 +25,6 @@ StartFront = Callable[..., Front]
 def tls_flags(authority: Authority) -> tuple[str, ...]:
     cert, key = authority.issue("router")
     return "--tls-cert", str(cert), "--tls-key", str(key)
-
-
-def counted(front: Front, authority: Authority, fault: str) -> float:
-    page = httpx.get(f"{front.router.url}/metrics", verify=authority.client_context(), trust_env=False).text
-    line = next(one for one in page.splitlines() if f'connection_faults_total{{fault="{fault}"}}' in one)
-    return float(line.rpartition(" ")[2])
 
 
 def test_both_planes_are_served_on_one_tls_connection(start_front: StartFront, authority: Authority) -> None:
@@ -59,7 +53,9 @@ def test_http_1_1_is_what_is_agreed_on(
         assert connection.socket.selected_alpn_protocol() == chosen
 
 
-def test_tls_older_than_1_2_is_refused_and_newer_is_not(start_front: StartFront, authority: Authority) -> None:
+def test_tls_older_than_1_2_is_refused_and_newer_is_not(
+    start_front: StartFront, authority: Authority
+) -> None:
     front = start_front(*tls_flags(authority))
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = authority.client_context()
@@ -68,7 +64,7 @@ def test_tls_older_than_1_2_is_refused_and_newer_is_not(start_front: StartFront,
             assert connection.ask("GET", "/health").status == 200
     context = authority.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(OSError):
         Connection(front.router.url, tls=context)
@@ -164,7 +160,8 @@ def test_who_does_not_shake_hands_is_closed_counted_and_logged_at_debug(
         rude.close()
     with pytest.raises(ssl.SSLCertVerificationError):
         Connection(front.router.url, tls=ssl.create_default_context())
-    eventually(lambda: counted(front, authority, "tls_handshake") == 4, "all four are counted")
+    with Connection(front.router.url, tls=authority.client_context()) as connection:
+        eventually(lambda: faults_counted(connection, "tls_handshake") == 4, "all four are counted")
     lines = [line for line in front.router.lines() if line["message"] == "connection not usable"]
     assert {line["level"] for line in lines} == {"debug"}
     assert {line["client"] for line in lines} == {"127.0.0.1"}
@@ -198,8 +195,6 @@ def test_with_a_client_authority_only_its_certificates_come_in(
         assert connection.ask("POST", CHAT_PATH, CHAT).status == 200
     strangers = tmp_path / "strangers"
     strangers.mkdir()
-    import trustme
-
     stranger = Authority(trustme.CA(), strangers).issue("client", "someone")
     for shown in (None, stranger):
         # TLS 1.3: the client learns with its first read that it is not let in.
@@ -301,7 +296,8 @@ def test_files_that_are_no_good_are_one_line_and_exit_code_2(
         )
     ended = subprocess.run(
         [sys.executable, "-m", "warmroute", "--port", "0", *flags],
-        capture_output=True, text=True, timeout=60, cwd=authority.folder, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=60, cwd=authority.folder, stdin=subprocess.DEVNULL,
+        check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()

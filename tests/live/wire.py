@@ -43,7 +43,11 @@ def socket_to(url: str, receive_buffer_bytes: int | None = None) -> socket.socke
     found.settimeout(PATIENCE_S)
     if receive_buffer_bytes is not None:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    found.connect(parts.path if parts.scheme == "unix" else (host, parts.port or 80))
+    try:
+        found.connect(parts.path if parts.scheme == "unix" else (host, parts.port or 80))
+    except OSError:
+        found.close()
+        raise
     return found
 
 
@@ -63,7 +67,7 @@ class Connection:
         self.socket = socket_to(url, receive_buffer_bytes)
         if preface:
             self.socket.sendall(preface)
-        if tls is not None:
+        if tls is not None:  # which closes the socket when it fails
             self.socket = tls.wrap_socket(
                 self.socket, server_hostname="localhost", suppress_ragged_eofs=False
             )
