@@ -15,7 +15,6 @@ from time import monotonic
 
 import uvloop
 
-from warmroute.client import ClientConnection
 from warmroute.compiled import is_compiled
 from warmroute.config import Settings
 from warmroute.config.core import balancer_config
@@ -26,8 +25,9 @@ from warmroute.control.bridge import ControlPlane
 from warmroute.control.health import able_workers
 from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
-from warmroute.handover import HANDSHAKES_S, SHARE_EVERY_S, give_way, is_served, share
 from warmroute.journal import JournalFile
+from warmroute.listen.doors import Doors
+from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
@@ -37,6 +37,7 @@ from warmroute.removal import Removals
 from warmroute.series import Metrics
 from warmroute.shadow import Shadow
 from warmroute.supervisor import READY, STOPPING, tell
+from warmroute.tls import server_certificates, watch_files
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError
@@ -45,9 +46,6 @@ from warmroute_policies.plugins import load_policy
 from warmroute_policies.spelling import parse_policy
 
 log = logging.getLogger("warmroute")
-
-# Connections that the kernel completes before the router accepts them; the kernel cuts it to its own limit.
-_BACKLOG = 4096
 
 # Time-outs are in seconds; this is how late one may be noticed.
 _TICK_S = 1.0
@@ -137,6 +135,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
                 if settings.journal is None
                 else stack.enter_context(_journal(settings.journal, settings))
             )
+            certificates = server_certificates(settings)
             gateway = build(settings, journal, read_again)
             start_tracing(gateway, stack)
         except ConfigError as error:
@@ -146,27 +145,25 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
         if gateway.discovery is not None:
             tasks.append(loop.create_task(gateway.discovery.run()))
+        if (certificates is not None) or gateway.upstream_tls.has_files:
+            tasks.append(loop.create_task(watch_files(certificates, gateway.upstream_tls)))
         stack.callback(_cancel, tasks)
         if settings.reuse_port and not await _may_take_over(gateway):
             log.error("cannot take over: no worker can take a request, and another router serves this port")
             return 1
+        doors = Doors(gateway, certificates)
         try:
-            server = await loop.create_server(
-                lambda: ClientConnection(gateway),
-                settings.host,
-                settings.port,
-                backlog=_BACKLOG,
-                reuse_port=settings.reuse_port,
-            )
-        except OSError as error:
-            log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)  # noqa: TRY400
+            await doors.open()
+        except CannotListen as error:
+            log.error("cannot listen on %s", error)  # noqa: TRY400
             return 1
+        stack.callback(doors.close)
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         if settings.reuse_port:
-            tasks.append(loop.create_task(_share_port(gateway, server)))
+            tasks.append(loop.create_task(doors.share()))
         for task in tasks:
             task.add_done_callback(lambda _: stopping.set())
         gc.collect()
@@ -175,7 +172,8 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         log.info(
             "router ready",
             extra={
-                "url": _url(server),
+                "url": doors.urls[0],
+                **({"also": doors.urls[1:]} if len(doors.urls) > 1 else {}),
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
                 "compiled": is_compiled(),
@@ -189,7 +187,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         broken = [task for task in tasks if task.done()]
         for task in broken:  # without time-outs or health checks the router must not go on
             log.critical("a task of the router ended, so the router stops", exc_info=task.exception())
-        await _stop(gateway, server)
+        await _stop(gateway, doors)
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         _keep_prices(gateway)
@@ -215,7 +213,7 @@ async def _may_take_over(gateway: Gateway) -> bool:
     settings = gateway.settings
     deadline = monotonic() + settings.handover_wait_s
     while not able_workers(gateway):
-        if not await is_served(settings.host, settings.port):
+        if not await is_served(settings):
             return True
         if monotonic() > deadline:
             return False
@@ -223,13 +221,7 @@ async def _may_take_over(gateway: Gateway) -> bool:
     return True
 
 
-def _url(server: asyncio.Server) -> str:
-    """Where it listens: with port 0 the kernel chose."""
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
+async def _stop(gateway: Gateway, doors: Doors) -> None:
     """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`.
 
     Answers say `connection: close` from now on. A connection that is idle may have a request on its way, so
@@ -240,28 +232,21 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
     tell(STOPPING)
     gateway.stopping = True
     gateway.live.stop()
-    if settings.reuse_port and await give_way(server.sockets, gateway.has_client):
-        await asyncio.sleep(HANDSHAKES_S)
-    server.close()
-    while gateway.clients and monotonic() < began + settings.shutdown_grace_s:
+    if settings.reuse_port:
+        await doors.give_way()
+    doors.close()
+    while (gateway.clients or doors.under_way) and monotonic() < began + settings.shutdown_grace_s:
         idle_since = monotonic() - settings.shutdown_idle_s
         for client in list(gateway.clients) if idle_since >= began else ():
             client.close_if_idle(idle_since)
         await asyncio.sleep(_STOP_POLL_S)
+    doors.abort()
     for exchange in list(gateway.exchanges.values()):
         exchange.cancel()
     for client in list(gateway.clients):
         client.transport.abort()
     for worker in gateway.workers.values():
         worker.pool.close_idle()
-
-
-async def _share_port(gateway: Gateway, server: asyncio.Server) -> None:
-    """Undoes, from time to time, what another router on this port told the kernel before it left."""
-    while True:
-        if not gateway.stopping:
-            share(server.sockets)
-        await asyncio.sleep(SHARE_EVERY_S)
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:

@@ -18,6 +18,7 @@ from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
 from warmroute.wire.chunked import BadBody, ChunkedBody
 from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead, take_trace_fields
+from warmroute.wire.proxy_head import plain_address
 from warmroute.wire.replies import RouterError, error_reply
 
 if TYPE_CHECKING:
@@ -31,21 +32,26 @@ _BACKLOG_BYTES_MAX: Final = 64 * 1024
 # SO_LINGER for no time at all: closing the socket resets the connection.
 _RESET: Final = struct.pack("ii", 1, 0)
 
+# How a TLS handshake begins, and no request: a record of that kind, version 3.
+_HANDSHAKE: Final = b"\x16\x03"
+
 # How long a refused client is listened to, so that the refusal reaches it.
-_LINGER_S: Final = 5.0
+LINGER_S: Final = 5.0
 
 
 class ClientConnection(asyncio.Protocol):
     """State: the transport, the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan",
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_peer", "_pieces", "_plan",
         "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "trace_fields",
         "transport", "waiting_since",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, peer: str | None = None) -> None:
         self._gateway = gateway
+        self._peer = peer
+        """Who the client is, where the socket does not know; None: it does."""
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.exchange: Exchange | None = None
         self._control: ControlProtocol | None = None
@@ -126,6 +132,14 @@ class ClientConnection(asyncio.Protocol):
         elif not self._refused:
             self._read_on()
 
+    @property
+    def address(self) -> str | None:
+        """Reads. The client's IP address (that which a proxy told, with `proxy_protocol`), or `unix`."""
+        if self._peer is None:
+            peername = self.transport.get_extra_info("peername")
+            self._peer = plain_address(peername[0]) if peername else None
+        return self._peer
+
     # --- one request ----------------------------------------------------------------------------
 
     def _take_head(self, data: bytes) -> None:
@@ -138,6 +152,10 @@ class ClientConnection(asyncio.Protocol):
                 return
             if b"\n\n" in data:  # its end, as the client sees it
                 self._refuse(RouterError(400, "bad_request", "not an HTTP/1.1 request: bare line feeds"))
+                return
+            if data.startswith(_HANDSHAKE):
+                self._gateway.connection_failed("tls_on_plain_port", self.address, "it begins with TLS")
+                self.transport.close()
                 return
             if not self._held:
                 self.waiting_since = monotonic()
@@ -295,7 +313,7 @@ class ClientConnection(asyncio.Protocol):
             if self.paused and waited_s > settings.idle_timeout_s:
                 self.transport.abort()
         elif self._refused:
-            if waited_s > _LINGER_S:
+            if waited_s > LINGER_S:
                 self.transport.abort()
         elif self._plan is not None:
             if waited_s > settings.body_timeout_s:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
+from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
 from warmroute.wire.replies import RouterError
@@ -199,7 +200,7 @@ class Exchange(Receiver):
             self._worker_failed("connect_timeout", "the worker did not accept a connection in time")
         except OSError as error:
             self.connecting = None
-            self._worker_failed("connect", f"no connection to the worker: {error.strerror or error}")
+            self._worker_failed("connect", f"no connection to the worker: {why_not_connected(error)}")
         else:
             self.connecting = None
             self._send_on(connection, pool)

@@ -54,11 +54,12 @@ class Answer:
 
 def client_of(gateway: Gateway) -> httpx.AsyncClient:
     """For the calls of one endpoint. Workers are reached directly, whatever proxy the environment names."""
+    secure = any(worker.pool.tls is not None for worker in gateway.workers.values())
     return httpx.AsyncClient(
         headers=_HEADERS,
         timeout=None,  # noqa: S113 -- each call has a deadline
         trust_env=False,
-        verify=False,  # noqa: S501 -- workers are plain http://
+        verify=gateway.upstream_tls.context if secure else False,  # plain text: there is nothing to verify
         follow_redirects=False,
         limits=httpx.Limits(max_keepalive_connections=0),
     )

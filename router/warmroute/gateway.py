@@ -18,6 +18,7 @@ from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
+from warmroute.tls import upstream_certificates
 from warmroute.wire.heads import HeadCache
 from warmroute.workers import Workers
 from warmroute_policies.balancer import Balancer
@@ -54,7 +55,7 @@ _SALT_CHARS_MAX: Final = 256
 
 class Gateway:
     """State: workers (in `workers`), open connections and exchanges, held request bytes; counters in
-    `metrics`."""
+    `metrics`. Raises UsageError where the certificates for workers are no good."""
 
     def __init__(
         self,
@@ -92,7 +93,9 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.exchanges: dict[int, Exchange] = {}
         """Those that were routed and are not finished, by number."""
-        self.workers = Workers(settings, balancer, metrics, self.exchanges, self.shadows)
+        self.upstream_tls = upstream_certificates(settings)
+        """For connections to workers with https://."""
+        self.workers = Workers(settings, balancer, metrics, self.exchanges, self.shadows, self.upstream_tls)
         self.pools = self.workers.pools
         """By slot, for the request path."""
         self._suspects = self.workers.suspects
@@ -194,6 +197,12 @@ class Gateway:
         self.metrics.refused(error)
         if self._access_log is not None:
             self._access_log.turned_away(error, client, plan)
+
+    def connection_failed(self, why: str, address: str | None, text: str) -> None:
+        """Writes. A connection ended before it could carry a request. Strangers do that all day, so the log
+        says it at debug only; `why` is one of `series.CONNECTION_FAULTS`."""
+        self.metrics.connection_faults[why] += 1
+        log.debug("connection not usable", extra={"client": address, "fault": why, "why": text})
 
     def has_client(self, address: tuple[Any, ...]) -> bool:
         """Reads. Whether there is a connection from this address (host and port)."""

@@ -34,6 +34,8 @@ HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
 HEDGE_REFUSALS: Final = ("budget", "no_worker")
 SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
 """Refusals that are no fault of the client."""
+CONNECTION_FAULTS: Final = ("proxy_head", "tls_handshake", "tls_on_plain_port", "too_many")
+"""Why connections ended before they could carry a request."""
 
 # From a warm short prompt on an idle worker to a queue that nobody should wait in.
 _TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
@@ -111,6 +113,7 @@ class Metrics:
         self.hedges = dict.fromkeys(HEDGE_ENDS, 0)
         self.hedges_refused = dict.fromkeys(HEDGE_REFUSALS, 0)
         self.refusals = dict.fromkeys(SHORTAGES, 0)
+        self.connection_faults = dict.fromkeys(CONNECTION_FAULTS, 0)
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from warmroute.dialects import Buffer
+from warmroute.tls import Certificates
 from warmroute.wire import answers
 from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, UntilCloseBody, body_of
 from warmroute_policies.types import WorkerId
@@ -64,7 +65,8 @@ class WorkerConnection(asyncio.Protocol):
     """State: the transport, the exchange that it carries, and where in the answer it is."""
 
     __slots__ = (
-        "_body", "_head", "_held", "_surplus", "exchange", "idle_since", "pool", "transport", "used"
+        "_body", "_head", "_held", "_said_end", "_surplus", "exchange", "idle_since", "pool",
+        "transport", "used",
     )  # fmt: skip
 
     def __init__(self, pool: WorkerPool) -> None:
@@ -80,6 +82,8 @@ class WorkerConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._surplus = False
         """Bytes came behind the end of an answer."""
+        self._said_end = False
+        """The worker ended the connection in order; over TLS the socket's end alone says nothing."""
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -96,6 +100,7 @@ class WorkerConnection(asyncio.Protocol):
             self._take_body(exchange, body, data)
 
     def eof_received(self) -> bool:
+        self._said_end = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,7 +108,7 @@ class WorkerConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        if type(self._body) is UntilCloseBody and exc is None:  # a reset is no end
+        if type(self._body) is UntilCloseBody and exc is None and self._said_end:  # a reset is no end
             self.exchange = self._body = None
             exchange.answer_ended()
         else:
@@ -214,9 +219,15 @@ class WorkerConnection(asyncio.Protocol):
 class WorkerPool:
     """All connections to one worker. State: those that are idle, the one used last at the end."""
 
-    def __init__(self, worker_id: WorkerId, idle_max: int) -> None:
+    def __init__(
+        self, worker_id: WorkerId, idle_max: int, upstream_tls: Certificates, tls_name: str | None = None
+    ) -> None:
         url = urlsplit(worker_id)
         self.worker_id = worker_id
+        self.tls = upstream_tls if url.scheme == "https" else None
+        """None: the worker is spoken to in plain text."""
+        self.tls_name = tls_name
+        """The name that its certificate must show; None: the URL's host."""
         self.host = url.hostname or ""
         self.port = url.port or 80
         self.host_field = b"host: " + url.netloc.encode() + b"\r\n"
@@ -252,7 +263,13 @@ class WorkerPool:
         connection = WorkerConnection(self)
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: connection, self.host, self.port)
+            if self.tls is None:
+                await loop.create_connection(lambda: connection, self.host, self.port)
+            else:
+                await loop.create_connection(
+                    lambda: connection, self.host, self.port,
+                    ssl=self.tls.context, server_hostname=self.tls_name or self.host,
+                )  # fmt: skip
         except asyncio.CancelledError:
             if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
                 connection.transport.abort()

@@ -18,6 +18,7 @@ from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
 from warmroute.engines import Learned, learned_spec
 from warmroute.series import Metrics
+from warmroute.tls import Certificates
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.resilience import Checks, Ejector, Trust
@@ -68,6 +69,7 @@ class Workers:
         metrics: Metrics,
         exchanges: dict[int, Exchange],
         shadows: list[Shadow],
+        upstream_tls: Certificates,
     ) -> None:
         """`exchanges` and `shadows` are the gateway's own, which go on changing."""
         self._settings = settings
@@ -75,6 +77,7 @@ class Workers:
         self._metrics = metrics
         self._exchanges = exchanges
         self._shadows = shadows
+        self._upstream_tls = upstream_tls
         self._workers: dict[WorkerId, Worker] = {}
         self.pools: dict[int, WorkerPool] = {}
         """By slot, for the request path."""
@@ -120,7 +123,9 @@ class Workers:
         slot = self._balancer.fleet.slot_of[spec.worker_id]
         worker = self._workers[spec.worker_id] = Worker(
             backend,
-            WorkerPool(spec.worker_id, settings.idle_connections_per_worker),
+            WorkerPool(
+                spec.worker_id, settings.idle_connections_per_worker, self._upstream_tls, backend.tls_name
+            ),
             Ejector(settings.eject_after_failures, settings.eject_for_s),
             Checks(settings.health_rise, settings.health_fall),
             added_by,
@@ -146,6 +151,7 @@ class Workers:
         """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
         worker = self._workers[worker_id]
         worker.backend, worker.learned = backend, learned
+        worker.pool.tls_name = backend.tls_name
         spec = learned_spec(backend, learned, self._settings)
         if spec != self._balancer.fleet.spec(self._balancer.fleet.slot_of[worker_id]):
             self._balancer.update_worker(spec, monotonic())

@@ -20,6 +20,9 @@ from warmroute.config.backends import Backends
 from warmroute.config.kinds import (
     Count,
     CountOrZero,
+    File,
+    FileMode,
+    Files,
     HeaderNames,
     HttpUrlOrNone,
     Kind,
@@ -86,7 +89,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # an input may be a key
     )
 
-    host: Text = _setting("server", "127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 interface.")
+    host: Text = _setting(
+        "server",
+        "127.0.0.1",
+        "Address to listen on, or a name with all its addresses; 0.0.0.0 is every IPv4 interface, :: every "
+        "interface.",
+    )
     port: Port = _setting(
         "server", 30000, "Port to listen on, for requests, administration and metrics alike."
     )
@@ -101,6 +109,32 @@ class Settings(BaseSettings):
         60.0,
         "With `reuse_port`: how long a router waits for a worker that can take a request before it gives up, "
         "while another one serves the port.",
+    )
+    uds: File = _setting(
+        "server",
+        None,
+        "Path of a Unix socket to listen on: instead of `host` and `port`, and beside them where one of them "
+        "is given.",
+    )
+    uds_mode: FileMode = _setting(
+        "server", "660", "Permissions of `uds`: who may write to it may connect. Three octal digits."
+    )
+    proxy_protocol: Switch = _setting(
+        "server",
+        False,
+        "Every connection begins with a head of the PROXY protocol (1 or 2) that tells the client's address; "
+        "without one it is closed. Only for a port that nobody but the proxy can reach.",
+    )
+    tls_cert: File = _setting(
+        "server",
+        None,
+        "Serve TLS with this certificate and its chain (PEM). Read again when it changes: docs/network.md.",
+    )
+    tls_key: File = _setting("server", None, "The key of `tls_cert` (PEM); none: it stands in the same file.")
+    tls_client_ca: File = _setting(
+        "server",
+        None,
+        "Clients must show a certificate of one of these authorities (PEM); none: they need none.",
     )
     api_key: Secrets = _setting(
         "server", (), "Keys that clients may use (`Authorization: Bearer` or `x-api-key`); none: open to all."
@@ -138,7 +172,8 @@ class Settings(BaseSettings):
         "workers",
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
-        "`kv_capacity_tokens=N`, `preset=NAME` (latency preset). More can be added while the router runs.",
+        "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
+        "certificate, where it is not the host). More can be added while the router runs.",
     )
     worker_allow: WorkerPatterns = _setting(
         "workers",
@@ -187,6 +222,19 @@ class Settings(BaseSettings):
         4.0,
         "An idle connection to a worker is closed after this; below the 5 s after which uvicorn, and so vLLM "
         "and SGLang, close it.",
+    )
+
+    upstream_ca: Files = _setting(
+        "workers",
+        (),
+        "Authorities (PEM) that the certificates of workers with https:// are checked against; none: the "
+        "system's. Read again when they change.",
+    )
+    upstream_client_cert: File = _setting(
+        "workers", None, "Certificate (PEM) that is shown to workers which ask for one."
+    )
+    upstream_client_key: File = _setting(
+        "workers", None, "The key of `upstream_client_cert` (PEM); none: it stands in the same file."
     )
 
     discover_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(

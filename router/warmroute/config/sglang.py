@@ -26,6 +26,11 @@ ALIASES: Final[dict[str, str]] = {
     "--selector": "discover_kubernetes_selector",
     "--service-discovery-port": "discover_kubernetes_port",
     "--service-discovery-namespace": "discover_kubernetes_namespace",
+    "--tls-cert-path": "tls_cert",
+    "--tls-key-path": "tls_key",
+    "--client-cert-path": "upstream_client_cert",
+    "--client-key-path": "upstream_client_key",
+    "--ca-cert-paths": "upstream_ca",
 }
 
 _COST = "cache_aware weighs seconds of predicted delay and needs no thresholds"
@@ -57,7 +62,6 @@ _PD = "prefill and decode on separate workers is not offered"
 _TOKENS = "routing works on bytes and needs no tokenizer"
 _PARSERS = "answers pass unchanged; let the engine parse them"
 _STORE = "answers are not stored"
-_TLS = "TLS is not offered; put it in front"
 _ADMIN = "use --admin-api-key"
 _LIMIT = "limits on concurrency and rate are not offered"
 _METRICS = "metrics are at /metrics of --port"
@@ -108,10 +112,6 @@ UNSUPPORTED: Final[dict[str, str]] = {
             "--redis-retention-days",
         ),
         _STORE,
-    ),
-    **dict.fromkeys(
-        ("--client-cert-path", "--client-key-path", "--ca-cert-paths", "--tls-cert-path", "--tls-key-path"),
-        _TLS,
     ),
     **dict.fromkeys(
         (

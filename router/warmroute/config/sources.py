@@ -124,7 +124,7 @@ def load_backends(path: Path) -> tuple[Backend, ...]:
     given = {"backend": Given(listed, str(path), ": backend")}
     try:
         backends = Settings(backend=listed).backend
-        return tuple(late_backend(backend.url.removeprefix("http://"), backend) for backend in backends)
+        return tuple(late_backend(backend.url.partition("://")[2], backend) for backend in backends)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         raise UsageError(*dict.fromkeys(_describe(detail, given) for detail in details)) from None

@@ -1,6 +1,6 @@
 """The fleet while it runs: list, add, change, drain and remove workers, one at a time.
 
-A worker's id is its URL, `http://host:port`: one that an operator knows without asking, that says the same
+A worker's id is its URL, `http://host:port` or `https://host:port`: one that an operator knows without asking, that says the same
 to every replica and after a restart. In a path it stands percent-encoded, as it is, or as `host:port`. Many
 at a time are the business of `fleet`.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from warmroute import audit
 from warmroute.config.backends import Backend, worker_url
@@ -40,7 +40,7 @@ _DEADLINE_MAX_S = 86400.0
 CONTACT_SLACK_S = 1.0
 
 # Clients and proxies that tidy paths make one slash of two.
-_SCHEME = re.compile(r"^http:/{1,2}", re.IGNORECASE)
+_SCHEME = re.compile(r"^(https?):/{1,2}", re.IGNORECASE)
 
 Drain = Annotated[bool, Query(description="Let its requests end first.")]
 Deadline = Annotated[
@@ -63,9 +63,17 @@ class NewWorker(BaseModel):
     """None: read from the engine where it tells, else learned."""
     preset: Annotated[str, AfterValidator(preset_name)] | None = None
     """Latency preset; None: the fleet's."""
+    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    """With https://: the name that its certificate must show; None: the URL's host."""
     model_id: Annotated[str, Field(min_length=1)] | None = None
     """One more name of a model, as sglang-router's clients give it."""
     worker_type: Literal["regular"] = "regular"
+
+    @model_validator(mode="after")
+    def _name_is_of_use(self) -> Self:
+        if self.tls_name is not None and not self.url.startswith("https://"):
+            raise ValueError("tls_name is for workers with https://")
+        return self
 
     def backend(self) -> Backend:
         """The worker as an operator would list it."""
@@ -76,6 +84,7 @@ class NewWorker(BaseModel):
             weight=self.weight,
             kv_capacity_tokens=self.kv_capacity_tokens,
             preset=self.preset,
+            tls_name=self.tls_name,
         )
 
 
@@ -120,15 +129,19 @@ class RemovalView(BaseModel):
 
 def find_worker(gateway: Gateway, text: str) -> WorkerId:
     """Reads. A worker by its URL, however it is written. Raises Refused."""
-    try:
-        worker_id = worker_url("http://" + _SCHEME.sub("", text))
-    except ValueError:
-        worker_id = text
-    if worker_id not in gateway.workers:
+    named = _SCHEME.match(text)
+    for scheme in ("http", "https") if named is None else (named[1],):
+        try:
+            worker_id = worker_url(f"{scheme}://{_SCHEME.sub('', text)}")
+        except ValueError:
+            continue
+        if worker_id in gateway.workers:
+            return worker_id
+    if text not in gateway.workers:
         raise Refused(
             RouterError(404, "worker_not_found", f"there is no worker {text!r}; GET /workers lists them")
         )
-    return worker_id
+    return text
 
 
 async def add_one(gateway: Gateway, new: NewWorker, request: Request) -> WorkerId:

@@ -43,6 +43,8 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _counter(
         "refusals", "Requests answered without asking a worker, by error code.", "code", snapshot.refusals
     )
+    faults = "Connections that ended before they could carry a request: no TLS handshake, no head of a proxy."
+    yield _counter("connection_faults", faults, "fault", snapshot.connection_faults)
     yield _one(
         "counter",
         "requests_without_prefix",

@@ -77,6 +77,7 @@ class Snapshot(NamedTuple):
     hedges: list[tuple[str, int]]
     hedges_refused: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
+    connection_faults: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
     worker_restarts: list[tuple[WorkerId, int]]
@@ -134,6 +135,7 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(metrics.hedges.items()),
         list(metrics.hedges_refused.items()),
         list(metrics.refusals.items()),
+        list(metrics.connection_faults.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),
         list(metrics.worker_restarts.items()),
