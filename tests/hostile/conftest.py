@@ -1,4 +1,4 @@
-"""The router under test in front of scripted workers, which forgives them everything unless a test asks otherwise."""
+"""The router under test, in front of scripted workers."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """The same raw requests through nginx and through the router, in front of the same worker.
 
-nginx is what operators trust to tell good requests from bad ones. Where the two differ, the difference is listed
-with its reason in `rawhttp.differences`: one that is not listed fails, and so does a listed one that has gone.
+nginx is what operators trust to tell good requests from bad ones. Where the two differ, the difference is
+listed with its reason in `rawhttp.differences`: one that is not listed fails, and so does a listed one that
+has gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

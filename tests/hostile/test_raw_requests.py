@@ -1,4 +1,4 @@
-"""Every raw request of the list: its answer, what reaches a worker, and what the connection is worth afterwards."""
+"""Every raw request of the list: its answer, what reaches a worker, and who is served afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nginx as a reverse proxy in front of one worker, configured as one would in front of an inference engine."""
+"""nginx as a reverse proxy in front of one worker."""
 
 from __future__ import annotations
 

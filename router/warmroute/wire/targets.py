@@ -1,8 +1,9 @@
 """Which request targets are taken.
 
-The endpoint is chosen by the path as it stands, and what is under /v1/ goes to a worker as it stands. A path that
-a server behind the router could take for another one (dots that climb, control characters, broken escapes) would
-let a client reach what it was not judged by, so it is refused. Escaped slashes are taken: ids of workers have them.
+The endpoint is chosen by the path as it stands, and what is under /v1/ goes to a worker as it stands. A path
+that a server behind the router could take for another one (dots that climb, control characters, broken
+escapes) would let a client reach what it was not judged by, so it is refused. Escaped slashes are taken: ids
+of workers have them.
 """
 
 from __future__ import annotations
