@@ -66,8 +66,11 @@ class _RecordedBlocks(PromptBlocks):
         return self.continued
 
 
-def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped.
+def read(
+    lines: Iterable[bytes], torn_line: Callable[[int], object] = lambda number: None
+) -> Iterator[tuple[int, Line]]:
+    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped,
+    and `torn_line` is told its number, so that a person can be.
 
     Raises JournalError for any other line that cannot be read; it names the field.
     """
@@ -88,17 +91,23 @@ def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
         if number == 1:
             _check_version(number, line)
         yield number, cast("Line", event)
+    if torn is not None:
+        torn_line(torn[0])
     if number == 0:
         raise JournalError(0, "it is empty; it should begin with a header")
 
 
-def replay(lines: Iterable[bytes], make: MakePolicy = make_policy) -> Iterator[tuple[Verdict, Verdict]]:
+def replay(
+    lines: Iterable[bytes],
+    make: MakePolicy = make_policy,
+    torn_line: Callable[[int], object] = lambda number: None,
+) -> Iterator[tuple[Verdict, Verdict]]:
     """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
 
-    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. Raises JournalError,
-    and ConfigError when the policy cannot be made.
+    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. `torn_line` as for
+    `read`. Raises JournalError, and ConfigError when the policy cannot be made.
     """
-    events = read(lines)
+    events = read(lines, torn_line)
     _, header = next(events)
     if not isinstance(header, Header):
         raise JournalError(1, "it should be a header")

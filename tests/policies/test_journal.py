@@ -214,9 +214,14 @@ def test_a_torn_last_line_is_dropped() -> None:
     last = max(i for i, line in enumerate(lines) if line.startswith(b'{"e":"route"'))
     for cut in (1, 10, len(lines[last]) // 2, len(lines[last]) - 2):
         torn = [*lines[:last], lines[last][:cut]]
-        survived = list(replay(torn))
+        told: list[int] = []
+        survived = list(replay(torn, torn_line=told.append))
         assert survived == whole[: len(survived)]
         assert all(then == now for then, now in survived)
+        assert told == [last + 1], "the torn line is named"
+    told = []
+    assert list(replay(lines, torn_line=told.append)) == whole
+    assert told == []
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def events(source: Source) -> Iterator[tuple[int, bytes, Line]]:
             if first:
                 raise source.told(number, text, error) from error
             if not text.endswith(b"\n"):
-                source.count("line at the end is torn and left out")
+                source.count(f"line at the end is torn and left out (line {number})")
                 return
             source.reject(number, text, error)
             continue
