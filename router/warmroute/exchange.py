@@ -55,7 +55,7 @@ _TAIL_PIECES: Final = 4
 # One decision in 16 is timed: the clock and the histogram would cost a twentieth of a decision.
 _TIMED_EVERY_MASK: Final = 15
 
-# What the router's own machine lacks when it cannot connect: no worker is to blame, and another would not help.
+# What the router's own machine lacks when it cannot connect: no worker is to blame, another would not help.
 _OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 
 _NOT_PARSED: Final = ParsedRequest()
@@ -400,7 +400,7 @@ class Exchange:
         self._reply(
             RouterError(
                 503, "router_exhausted",
-                "the router has no file or port left for a connection to a worker: raise its limit of open files",
+                "the router has no file or port left for a worker: raise its limit of open files",
                 retry_after_s=1,
             )
         )  # fmt: skip

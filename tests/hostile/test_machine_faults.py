@@ -37,14 +37,14 @@ def wall_clocks(text: str) -> list[int]:
     return [
         node.lineno
         for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Attribute)
+        if (isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and (node.value.id, node.attr)
         in {("time", "time"), ("time", "time_ns"), ("time", "localtime"), ("time", "gmtime"),
-            ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
-        or isinstance(node, ast.ImportFrom)
+            ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")})
+        or (isinstance(node, ast.ImportFrom)
         and node.module == "time"
-        and {name.name for name in node.names} & {"time", "time_ns", "localtime", "gmtime"}
+        and {name.name for name in node.names} & {"time", "time_ns", "localtime", "gmtime"})
     ]  # fmt: skip
 
 

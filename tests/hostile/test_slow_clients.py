@@ -65,7 +65,7 @@ def test_heads_and_bodies_that_trickle_are_refused_in_time_and_others_are_served
     assert refused == [408] * 100
 
 
-def test_a_body_that_comes_byte_by_byte_arrives_whole_and_takes_little_room(front: Front) -> None:
+def test_a_body_that_comes_byte_by_byte_arrives_whole(front: Front) -> None:
     body = json.dumps(CHAT | {"user": "x" * 30_000}).encode()
     whole = request("POST", CHAT_PATH, body)
     with front.connect() as connection:

@@ -1,4 +1,4 @@
-"""What workers do wrong, byte by byte: what the client gets, and that nothing is asked twice that had begun."""
+"""What workers do wrong, byte by byte: what the client gets, and that nothing that began is asked twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def says(*pieces: bytes, then: Callable[[Call], None] = Call.close) -> Script:
+def says(*pieces: bytes, then: Script = Call.close) -> Script:
     """Writes these bytes, then ends."""
 
     def run(call: Call) -> None:

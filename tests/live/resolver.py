@@ -1,7 +1,7 @@
 """A resolver of names that a test can take away: a small library between a process and its C library.
 
-Names under .test resolve to 127.0.0.1 as long as a file exists, and to nothing afterwards; other names are the
-system's. It is compiled once, where there is a C compiler.
+Names under .test resolve to 127.0.0.1 as long as a file exists, and to nothing afterwards; other names are
+the system's. It is compiled where there is a C compiler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _SOURCE = r"""
 
 typedef int (*resolve)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
     static resolve real;
     if (!real) real = (resolve)dlsym(RTLD_NEXT, "getaddrinfo");
     size_t size = node ? strlen(node) : 0;
