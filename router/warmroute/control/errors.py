@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from warmroute.dialects import PARSERS
 from warmroute.wire.replies import RouterError, error_body
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong: a sentence for people, words for programs."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class ErrorView(BaseModel):
+    """The body of every refusal."""
+
+    error: ErrorDetail
+
+
+# What any endpoint may answer beside what it is there for; for the description of the API.
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": ErrorView, "description": "Refused: the error says why"},
+    503: {"description": "Not now: no worker can take a request, too many watch, or the router stops"},
+}
 
 
 class Refused(Exception):

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from warmroute.config.backends import Backend, worker_url
-from warmroute.config.kinds import Positive
+from warmroute.config.kinds import Weight
 from warmroute.config.presets import preset_name
 from warmroute.control.auth import admin_guard
 from warmroute.control.errors import Refused
@@ -47,7 +47,7 @@ class NewWorker(BaseModel):
     url: Annotated[str, AfterValidator(worker_url)]
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Names of the models it serves; none: asked at its /v1/models."""
-    weight: Positive = 1.0
+    weight: Weight = 1.0
     """Relative speed."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """None: read from the engine where it tells, else learned."""
@@ -62,7 +62,7 @@ class WorkerChange(BaseModel):
 
     draining: bool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
-    weight: Positive | None = None
+    weight: Weight | None = None
 
 
 class WorkerList(BaseModel):
