@@ -11,12 +11,12 @@ know.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
 from warmroute_policies.balancer import Balancer
-from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.blocks import ID_BYTES, PromptBlocks
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
@@ -43,6 +43,9 @@ from warmroute_policies.types import (
     Decision,
     RoutingRequest,
 )
+
+_BAD_LINE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a line may raise."""
 
 Verdict = Decision | Refusal
 """What came of a `route`, a `reroute` or a `hedge`."""
@@ -78,13 +81,13 @@ def read(
     """
     decode = msgspec.json.Decoder(Line).decode
     number = 0
-    torn: tuple[int, msgspec.MsgspecError] | None = None
+    torn: tuple[int, Exception] | None = None
     for number, line in enumerate(lines, start=1):
         if torn is not None:
             raise _unreadable(*torn)
         try:
             event = decode(line)
-        except msgspec.MsgspecError as error:
+        except _BAD_LINE as error:
             if number > 1 and not line.endswith(b"\n"):
                 torn = number, error  # torn if nothing follows
                 continue
@@ -121,7 +124,7 @@ def replay(
             verdicts = _apply(balancer, blocks, event, make)
         except KeyError as error:
             raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # a number that no run could have written
             raise JournalError(number, str(error)) from error
         if verdicts is not None:
             yield verdicts
@@ -186,6 +189,8 @@ def _apply(
 
 
 def _blocks_of(event: Routed) -> _RecordedBlocks:
+    if len(event.blocks) % ID_BYTES:
+        raise ValueError(f"`blocks` is not a whole number of ids: {len(event.blocks)} bytes")
     blocks = _RecordedBlocks.from_ids(
         event.blocks, tokens_per_block=event.tokens_per_block, bytes_len=event.bytes_len
     )
@@ -208,7 +213,7 @@ def _verdict(decide: Callable[[], Decision]) -> Verdict:
         return Refusal(type(error).__name__)
 
 
-def _unreadable(number: int, error: msgspec.MsgspecError) -> JournalError:
+def _unreadable(number: int, error: Exception) -> JournalError:
     return JournalError(number, str(error))
 
 
@@ -218,7 +223,7 @@ def _check_version(number: int, line: bytes) -> None:
         return
     try:
         version = msgspec.json.decode(line, type=AnyHeader).version
-    except msgspec.MsgspecError:
+    except _BAD_LINE:
         return  # no header at all: the caller says so
     if version != VERSION:
         raise JournalError(number, f"version {version} was written; this release reads version {VERSION}")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
+# Pieces of a body that are joined to one: clients may send a byte at a time, and a piece takes forty more.
+_JOINED_PIECES: Final = 1024
+
 # Pipelined bytes that are held behind a running exchange before the client is not read any further.
 _BACKLOG_BYTES_MAX: Final = 64 * 1024
 
@@ -43,8 +46,8 @@ class ClientConnection(asyncio.Protocol):
     """State: the transport, the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_peer", "_pieces", "_plan",
-        "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "trace_fields",
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_joined", "_left", "_peer", "_pieces",
+        "_plan", "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "trace_fields",
         "transport", "waiting_since",
     )  # fmt: skip
 
@@ -60,6 +63,8 @@ class ClientConnection(asyncio.Protocol):
         self._plan: Plan | None = None
         """The request whose body is being read."""
         self._pieces: list[bytes] = []
+        self._joined = 0
+        """How many of them, from the first, were joined of many."""
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reserved = 0
@@ -213,8 +218,12 @@ class ClientConnection(asyncio.Protocol):
             return
         size = len(data)
         if size < self._left:
-            self._pieces.append(data)
+            pieces = self._pieces
+            pieces.append(data)
             self._left -= size
+            if len(pieces) - self._joined >= _JOINED_PIECES:
+                pieces[self._joined :] = (b"".join(pieces[self._joined :]),)
+                self._joined += 1
             return
         if size > self._left:
             self._backlog = data[self._left :]
@@ -223,6 +232,7 @@ class ClientConnection(asyncio.Protocol):
             self._pieces.append(data)
             data = b"".join(self._pieces)
             self._pieces = []
+            self._joined = 0
         self._plan = None
         self._request(plan, data)
 
@@ -248,6 +258,7 @@ class ClientConnection(asyncio.Protocol):
     def _forget_body(self) -> None:
         self._plan = self._chunks = None
         self._pieces = []
+        self._joined = 0
         self._release_body()
 
     def _release_body(self) -> None:

@@ -18,6 +18,7 @@ The callbacks are called by the worker's connection (`take_head`, `take_piece`, 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from time import monotonic
@@ -58,6 +59,9 @@ _TAIL_PIECES: Final = 4
 
 # One decision in 16 is timed: the clock and the histogram would cost a twentieth of a decision.
 _TIMED_EVERY_MASK: Final = 15
+
+# What the router's own machine lacks when it cannot connect: no worker is to blame, another would not help.
+_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 
 _NOT_PARSED: Final = ParsedRequest()
 
@@ -200,6 +204,9 @@ class Exchange(Receiver):
             self._worker_failed("connect_timeout", "the worker did not accept a connection in time")
         except OSError as error:
             self.connecting = None
+            if error.errno in _OWN_LACK:
+                self._exhausted()
+                return
             self._worker_failed("connect", f"no connection to the worker: {why_not_connected(error)}")
         else:
             self.connecting = None
@@ -405,6 +412,17 @@ class Exchange(Receiver):
             self.status = 502
             self._finish(Outcome.WORKER_ERROR, None)
             self._reply(RouterError(502, "worker_failed", why))
+
+    def _exhausted(self) -> None:
+        """The router has no file or port left for a connection."""
+        self._finish(Outcome.CANCELLED, None)
+        self._reply(
+            RouterError(
+                503, "router_exhausted",
+                "the router has no file or port left for a worker: raise its limit of open files",
+                retry_after_s=1,
+            )
+        )  # fmt: skip
 
     def _another_worker(self, kind: str) -> bool:
         """Blames the worker; then sends the request to another one, within the budget for retries."""

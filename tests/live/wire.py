@@ -99,7 +99,7 @@ class Connection:
         elif "content-length" in headers:
             body = self._exactly(int(headers["content-length"]))
         else:
-            body = b"" if status in (204, 304) else self._rest()
+            body = b"" if status < 200 or status in (204, 304) else self._rest()
         return Answer(status, headers, body)
 
     def at_end(self) -> bool:

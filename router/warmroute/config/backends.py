@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from warmroute.config.kinds import Kind, Positive, split_text
+from warmroute.config.kinds import Kind, Weight, split_text
 from warmroute.config.presets import preset_name, preset_or_file
 
 # What a URL without a port means.
@@ -59,7 +59,7 @@ class Backend(BaseModel):
     url: str
     model: Annotated[tuple[str, ...], BeforeValidator(split_text)] = ()
     """Names of the models it serves; empty: asked at /v1/models, or any model when discovery is off."""
-    weight: Positive = 1.0
+    weight: Weight = 1.0
     """Relative speed: predicted prefill seconds are divided by it."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""

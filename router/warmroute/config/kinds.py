@@ -45,7 +45,7 @@ def pairs_to_mapping(value: object) -> object:
             raise ValueError(f"expected name=value, got {pair!r}")
         try:
             parsed = json.loads(text)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             parsed = text
         mapping[name] = parsed
     return mapping
@@ -107,6 +107,10 @@ Count = Annotated[int, Field(ge=1), Kind("a whole number, at least 1", "N")]
 CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N")]
 WholeNumber = Annotated[int, Kind("a whole number", "N")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number above 0", "X")]
+# Beyond, prices leave what a float can count; learned ones stay within 30 times their preset anyway.
+Weight = Annotated[
+    float, Field(ge=0.001, le=1000, allow_inf_nan=False), Kind("a number from 0.001 to 1000", "X")
+]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number, at least 0", "X")]
 Share = Annotated[float, Field(ge=0, le=1), Kind("a number from 0 to 1", "X")]
 Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]

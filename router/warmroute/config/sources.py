@@ -94,6 +94,9 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
         given[name] = Given(value, variable_of(name))
     given.update(flags)
 
+    for name in [name for name, item in given.items() if not _is_plain(item.value)]:
+        item = given.pop(name)
+        problems.append(f"{item.origin}{item.key}: expected text in UTF-8, numbers, lists or mappings")
     try:
         settings = Settings(**{name: item.value for name, item in given.items()})
     except ValidationError as error:
@@ -103,6 +106,16 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
     if problems:
         raise UsageError(*problems)
     return Resolved(settings, {n: given[n].origin if n in given else "default" for n in FIELDS})
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value can be written down: no half of a character, no list that holds itself, no number
+    without end. The checks of settings know nothing of such."""
+    try:
+        json.dumps(value, default=str, skipkeys=True, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def check_file_name(path: Path) -> None:
@@ -160,6 +173,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         values = source(Settings, path).init_kwargs
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: too many brackets in brackets") from None
     except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError, ValueError):

@@ -46,6 +46,7 @@ def control_app(gateway: Gateway) -> FastAPI:
         description=_DESCRIPTION.format(inference=", ".join(PARSERS)),
         redoc_url=None,
         redirect_slashes=False,
+        responses=errors.REFUSALS,
     )
     errors.install(app)
     removals = gateway.removals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,13 @@ _MEANINGS = {
     422: "A value that is not acceptable",
     502: "No worker did what it was asked",
     503: "No worker can be asked now",
+}
+
+
+# What any endpoint may answer beside what it is there for; for the description of the API.
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused: the error says why"},
+    503: {"description": "Not now: no worker can take a request, too many watch, or the router stops"},
 }
 
 

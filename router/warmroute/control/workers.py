@@ -1,8 +1,8 @@
 """The fleet while it runs: list, add, change, drain and remove workers, one at a time.
 
-A worker's id is its URL, `http://host:port` or `https://host:port`: one that an operator knows without asking, that says the same
-to every replica and after a restart. In a path it stands percent-encoded, as it is, or as `host:port`. Many
-at a time are the business of `fleet`.
+A worker's id is its URL, `http://host:port` or `https://host:port`: one that an operator knows without
+asking, that says the same to every replica and after a restart. In a path it stands percent-encoded, as it
+is, or as `host:port`. Many at a time are the business of `fleet`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from warmroute import audit
 from warmroute.config.backends import Backend, worker_url
-from warmroute.config.kinds import Positive
+from warmroute.config.kinds import Weight
 from warmroute.config.presets import preset_name
 from warmroute.control.admission import check_allowed
 from warmroute.control.audited import actor_of, changing_route
@@ -57,7 +57,7 @@ class NewWorker(BaseModel):
     url: Annotated[str, AfterValidator(worker_url)]
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Names of the models it serves; none: asked at its /v1/models."""
-    weight: Positive = 1.0
+    weight: Weight = 1.0
     """Relative speed."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """None: read from the engine where it tells, else learned."""
@@ -95,7 +95,7 @@ class WorkerChange(BaseModel):
 
     draining: bool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
-    weight: Positive | None = None
+    weight: Weight | None = None
 
 
 class WorkerList(BaseModel):

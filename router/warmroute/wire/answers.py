@@ -35,7 +35,7 @@ _BODILESS: Final = (204, 304)
 
 _HEX: Final = b"0123456789abcdefABCDEF"
 
-# A chunk's size line: 64 bits in hex digits, and room for an extension.
+# A chunk's size line: 64 bits in hex digits, and room for an extension. A trailer is no longer.
 _SIZE_DIGITS_MAX: Final = 16
 _SIZE_LINE_MAX: Final = 1024
 
@@ -231,11 +231,13 @@ class ChunkedBody:
             eol = data.find(b"\r\n", at)
             if eol < 0:
                 self._line = data[at:]
-                if size - at > _SIZE_LINE_MAX:
-                    raise BadAnswer("a chunk's size line has no end")
+                if size - at > _SIZE_LINE_MAX + 1:  # the first half of its end may be here
+                    raise BadAnswer("a chunk's size line or a trailer has no end")
                 self._skip = 0
                 return size - held
             if self._trailers:
+                if eol - at > _SIZE_LINE_MAX:
+                    raise BadAnswer("a trailer is too long")
                 if eol == at:
                     self.done = True
                     self._skip = 0
@@ -244,6 +246,8 @@ class ChunkedBody:
                 continue
             digits = data[at:eol]
             if digits.strip(_HEX) or not 0 < eol - at <= _SIZE_DIGITS_MAX:
+                if eol - at > _SIZE_LINE_MAX:  # whatever pieces it came in
+                    raise BadAnswer("a chunk's size line is too long")
                 digits = digits.partition(b";")[0].strip(b" \t")
                 if digits.strip(_HEX) or not 0 < len(digits) <= _SIZE_DIGITS_MAX:
                     raise BadAnswer(f"not a chunk size: {data[at:eol][:32]!r}")

@@ -33,7 +33,14 @@ from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
 from warmroute_simulator.traces.journal_events import Flight, events, journal_header, measured
-from warmroute_simulator.traces.source import BAD_LINE, MOST_SECONDS, MOST_TOKENS, Malformed, Source
+from warmroute_simulator.traces.source import (
+    BAD_LINE,
+    MOST_BYTES,
+    MOST_SECONDS,
+    MOST_TOKENS,
+    Malformed,
+    Source,
+)
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 __all__ = ["journal_header", "measured", "read"]
@@ -137,6 +144,8 @@ class _Reader:
         if decision is None:
             source.count("requests were refused by the router and are left out")
             return
+        if not 0 <= event.bytes_len <= MOST_BYTES:
+            raise Malformed("bytes_len", f"0 to {MOST_BYTES} bytes", event.bytes_len)
         blocks = event.bytes_len / BLOCK_BYTES
         if len(event.blocks) % ID_BYTES or blocks < len(event.blocks) // ID_BYTES:
             expected = f"8 bytes for each whole block of {event.bytes_len} bytes"
