@@ -159,6 +159,10 @@ class Gateway:
             self.metrics.hot_prefixes.saw(request, decision, now)
         return decision
 
+    def request_id(self, plan: Plan, number: int) -> bytes:
+        """Reads. The client's own, or one made for it."""
+        return plan.request_id or b"%b%08x" % (self.request_id_prefix, number)
+
     def hold(self, size: int) -> bool:
         """Writes. Whether so many bytes of a body fit; pair it with `release` in any case."""
         self._held_bytes += size
@@ -263,7 +267,11 @@ class Gateway:
         self._fleet_changed(worker_id)
 
     def remove_worker(self, worker_id: WorkerId) -> None:
-        """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
+        """Writes. A worker leaves; answers that are on their way still arrive, tunnels are closed. Raises
+        KeyError."""
+        for exchange in list(self.exchanges.values()):
+            if exchange.decision is not None and exchange.decision.worker == worker_id:
+                exchange.worker_removed()
         del self.pools[self.balancer.fleet.slot_of[worker_id]]
         self.balancer.remove_worker(worker_id, monotonic())
         self.workers.pop(worker_id).pool.retire()
