@@ -115,7 +115,8 @@ class Call:
                 raise Gone
 
     def read(self, size: int, ahead: bytearray) -> bytes:
-        """So many bytes of a body that is not there yet; what came before them stands in `ahead`. Raises Gone."""
+        """So many bytes of a body that is not there yet; what came before them is in `ahead`. Raises
+        Gone."""
         while len(ahead) < size:
             try:
                 data = self.socket.recv(1 << 16)
