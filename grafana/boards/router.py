@@ -176,6 +176,28 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Uploads and WebSockets",
+            (
+                graph(
+                    "Uploads",
+                    [Line(rate("router_uploads_total", by="instance"), "{{instance}}")],
+                    "Requests whose body is passed on while it comes: forms with files, audio, images.",
+                    unit="reqps",
+                ),
+                graph(
+                    "Upload bytes",
+                    [Line(rate("router_upload_bytes_total", by="instance"), "{{instance}}")],
+                    "What comes in such bodies, per second.",
+                    unit="Bps",
+                ),
+                graph(
+                    "Open WebSockets",
+                    [Line(total("router_tunnels", by="instance"), "{{instance}}")],
+                    "Each is in flight from its handshake to its end, so a worker that drains waits for it.",
+                ),
+            ),
+        ),
+        (
             "Retries, refusals, log",
             (
                 graph(

@@ -12,7 +12,9 @@ Where hedging is on, a second leg may run beside this one before the first byte,
 (`hedging`).
 
 The callbacks are called by the worker's connection (`take_head`, `take_piece`, `answer_ended`,
-`answer_broke`, `declines`) and by the client's (`client_gone`).
+`answer_broke`, `declines`) and by the client's (`client_gone`). Two kinds of exchange are more than this: one
+whose body is passed on while it comes (`upload`), and one that becomes a tunnel (`tunnel`). What they do in
+another way is a method of its own here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import errno
 import logging
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
@@ -80,7 +82,6 @@ class _Words(dict[str, bytes]):
 _WORDS: Final = _Words()
 
 
-@final
 class Exchange(Receiver):
     """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
@@ -185,11 +186,14 @@ class Exchange(Receiver):
         pool = self.gateway.pools[decision.slot]
         if pool.probe:
             self.gateway.workers.probe_sent(pool.worker_id, self.number)
-        connection = pool.take()
+        connection = self._warm(pool)
         if connection is None:
             self.connect_to(pool)
         else:
             self._send_on(connection, pool)
+
+    def _warm(self, pool: WorkerPool) -> WorkerConnection | None:
+        return pool.take()
 
     def connect_to(self, pool: WorkerPool) -> None:
         """Writes. Sends the request on a new connection."""
@@ -236,17 +240,24 @@ class Exchange(Receiver):
 
     def _reply_of(self, head: AnswerHead, data: bytes) -> bytes:
         """The worker's head, or its head and body, with the router's own fields in it."""
-        decision, connection, plan, line = self.decision, self.connection, self.plan, head.line
+        if self._stays(head):
+            return self._with_fields(head.line, data, b"")
+        close, data = self._closing(head, data)
+        return self._with_fields(head.line, data, close)
+
+    def _with_fields(self, line: bytes, data: bytes, close: bytes) -> bytes:
+        decision, connection = self.decision, self.connection
         assert decision is not None
         assert connection is not None
-        if head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping:
-            close = b""
-        else:
-            close, data = self._closing(head, data)
         return b"%b\r\nx-request-id: %b%b\r\nx-router-reason: %b\r\nx-router-predicted-hit-tokens: %d%b%b" % (
             line, self.request_id, connection.pool.name_field, _WORDS[decision.reason],
             decision.predicted_hit_tokens, close, data[len(line) :],
         )  # fmt: skip
+
+    def _stays(self, head: AnswerHead) -> bool:
+        """Whether both connections stay as they are behind this answer: there is nothing to change in it."""
+        plan = self.plan
+        return head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping
 
     def _closing(self, head: AnswerHead, data: bytes) -> tuple[bytes, bytes]:
         """What the client's side of the connection makes different: its end, and old clients."""
@@ -317,6 +328,10 @@ class Exchange(Receiver):
             if status not in _RETRIED_STATUS:  # else it was blamed when a retry was considered
                 self.gateway.workers.failed(self._worker, "status")
             self._finish(Outcome.WORKER_ERROR, None)
+        self._done()
+
+    def _done(self) -> None:
+        """The answer is written: the client's connection is free for its next request."""
         self.client.exchange_done()
 
     def answer_broke(self, why: str) -> None:
@@ -351,6 +366,9 @@ class Exchange(Receiver):
             return  # a policy raised: nothing is booked
         self.let_go()
         self._finish(Outcome.CLIENT_GONE, None)
+
+    def worker_removed(self) -> None:
+        """The worker left by force: answers that are on their way still arrive."""
 
     def cancel(self) -> None:
         """The router stops and its patience is over."""
@@ -486,7 +504,7 @@ class Exchange(Receiver):
     def _reply(self, error: RouterError) -> None:
         self.status = error.status
         self.client.reply(error, self.request_id, anthropic=self.plan.anthropic)
-        self.client.exchange_done()
+        self._done()
 
     def _finish(self, outcome: Outcome, usage: Usage | None) -> None:
         """Exactly once for every request that was routed."""

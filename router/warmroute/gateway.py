@@ -165,6 +165,10 @@ class Gateway:
             self.metrics.hot_prefixes.saw(request, decision, now)
         return decision
 
+    def request_id(self, plan: Plan, number: int) -> bytes:
+        """Reads. The client's own, or one made for it."""
+        return plan.request_id or b"%b%08x" % (self.request_id_prefix, number)
+
     def hold(self, size: int) -> bool:
         """Writes. Whether so many bytes of a body fit; pair it with `release` in any case."""
         self._held_bytes += size

@@ -117,6 +117,10 @@ class Metrics:
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0
+        self.uploads = 0
+        self.upload_bytes = 0
+        self.tunnels = 0
+        """Open now."""
         self.session_moves: dict[str, int] = {}
         self.session_return_s = Histogram(_RETURN_BOUNDS_S)
         self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)

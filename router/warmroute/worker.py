@@ -8,6 +8,8 @@ request on a warm connection; only connecting awaits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
@@ -60,6 +62,25 @@ class Receiver:
         """Writes. The connection ended inside the answer, or its bytes are no answer."""
         raise NotImplementedError
 
+    def keeps(self, head: AnswerHead) -> bool:
+        """Reads. Whether the worker's connection may carry another request behind this answer."""
+        return head.keep_alive
+
+    def switches(self) -> bool:
+        """Reads. Whether the worker may change to another protocol (101)."""
+        return False
+
+    def worker_full(self) -> None:
+        """Writes. The worker reads the request more slowly than it is written; all of it is written, unless
+        the client is still sending."""
+
+    def worker_drained(self) -> None:
+        """Writes. It has caught up."""
+
+    def worker_ended(self) -> bool:
+        """Writes. The worker has said all it will say; whether it may still be told something."""
+        return False
+
 
 class WorkerConnection(asyncio.Protocol):
     """State: the transport, the exchange that it carries, and where in the answer it is."""
@@ -101,10 +122,20 @@ class WorkerConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._said_end = True
-        return False
+        return self.exchange is not None and self.exchange.worker_ended()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.worker_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.worker_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
+        if exc is not None and self.exchange is not None and self._head is None:
+            self._read_last_words()
         exchange = self.exchange
         if exchange is None:
             return
@@ -113,6 +144,17 @@ class WorkerConnection(asyncio.Protocol):
             exchange.answer_ended()
         else:
             exchange.answer_broke(str(exc) if exc else "the worker closed the connection")
+
+    def _read_last_words(self) -> None:
+        """A worker may refuse a request and close before it has read it. The reset that follows overtakes its
+        answer, which lies in the socket and is read nowhere else. Not over TLS: there lies no text."""
+        if self.pool.tls is not None:
+            return
+        endpoint = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            data = os.read(endpoint.fileno(), answers.HEAD_BYTES_MAX)
+            if data:
+                self.data_received(data)
 
     # --- one exchange ---------------------------------------------------------------------------
 
@@ -137,6 +179,12 @@ class WorkerConnection(asyncio.Protocol):
         self.pool.forget(self)
         self.transport.abort()
 
+    def finish(self) -> None:
+        """Writes. Gives the connection up once the worker has what was written to it."""
+        self.exchange = None
+        self.pool.forget(self)
+        self.transport.close()
+
     def _take_head(self, exchange: Receiver, data: bytes) -> None:
         if self._held:
             data = self._held + data
@@ -152,12 +200,15 @@ class WorkerConnection(asyncio.Protocol):
             return
         head, length, end = found
         if not 200 <= head.status < 500:
+            if head.status == 101 and exchange.switches():
+                self._switch(exchange, head, data, end)
+                return
             if head.status < 200:
                 self._pass_interim(exchange, head, data[end:])
                 return
             if exchange.declines(head.status):
                 return
-        if length == len(data) - end and head.keep_alive:
+        if length == len(data) - end and exchange.keeps(head):
             self.exchange = None
             self.pool.give_back(self)
             exchange.take_whole(head, data, end)
@@ -166,6 +217,14 @@ class WorkerConnection(asyncio.Protocol):
         self._body = body = body_of(head, length, payload=exchange.plan.http_10)
         exchange.take_head(head, data[:end])
         self._take_body(exchange, body, data[end:])
+
+    def _switch(self, exchange: Receiver, head: AnswerHead, data: bytes, end: int) -> None:
+        """From here on it is another protocol, until one of the two closes."""
+        self._head = head
+        self._body = body = UntilCloseBody()
+        exchange.take_head(head, data[:end])
+        if self.exchange is not None and len(data) > end:
+            self._take_body(exchange, body, data[end:])
 
     def _pass_interim(self, exchange: Receiver, head: AnswerHead, data: bytes) -> None:
         """Drops interim answers (1xx): what clients may ask of them, the router does itself."""
@@ -179,6 +238,8 @@ class WorkerConnection(asyncio.Protocol):
                     self._held = data
                     return
                 head, _, end = found
+                if head.status == 101:
+                    break
                 if head.status < 200:
                     data = data[end:]
         except BadAnswer as error:
@@ -204,13 +265,13 @@ class WorkerConnection(asyncio.Protocol):
         if body.done:
             head = self._head
             assert head is not None
-            self._free(head)
+            self._free(exchange, head)
             exchange.answer_ended()
 
-    def _free(self, head: AnswerHead) -> None:
+    def _free(self, exchange: Receiver, head: AnswerHead) -> None:
         """The answer ended. Only a connection with nothing left over may carry another one."""
         self.exchange = self._body = None
-        if head.keep_alive and not self._surplus:
+        if exchange.keeps(head) and not self._surplus:
             self.pool.give_back(self)
         else:
             self.close()

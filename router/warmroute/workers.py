@@ -175,7 +175,11 @@ class Workers:
         self._tell_shadows(worker_id)
 
     def remove(self, worker_id: WorkerId) -> None:
-        """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
+        """Writes. A worker leaves; answers that are on their way still arrive, tunnels are closed. Raises
+        KeyError."""
+        for exchange in list(self._exchanges.values()):
+            if exchange.decision is not None and exchange.decision.worker == worker_id:
+                exchange.worker_removed()
         del self.pools[self._balancer.fleet.slot_of[worker_id]]
         self._balancer.remove_worker(worker_id, monotonic())
         self._workers.pop(worker_id).pool.retire()

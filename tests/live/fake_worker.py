@@ -115,8 +115,42 @@ class Call:
             if self.wait_gone(_POLL_S):
                 raise Gone
 
+    def read(self, size: int, ahead: bytearray) -> bytes:
+        """So many bytes of a body that is not there yet; what came before them is in `ahead`. Raises
+        Gone."""
+        while len(ahead) < size:
+            try:
+                data = self.socket.recv(1 << 16)
+            except OSError as error:
+                self.gone.set()
+                raise Gone from error
+            if not data:
+                self.gone.set()
+                raise Gone
+            ahead += data
+        taken = bytes(ahead[:size])
+        del ahead[:size]
+        return taken
+
+    def read_whole(self, ahead: bytearray) -> bytes:
+        """The rest of the body, with a length or in chunks. Raises Gone."""
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.read(int(self.headers.get("content-length", "0")), ahead)
+        pieces: list[bytes] = []
+        while True:
+            line = b""
+            while not line.endswith(b"\r\n"):
+                line += self.read(1, ahead)
+            size = int(line, 16)
+            pieces.append(self.read(size, ahead))
+            assert self.read(2, ahead) == b"\r\n"
+            if not size:
+                return b"".join(pieces)
+
 
 Script = Callable[[Call], object]
+OnHead = Callable[[Call, bytearray], object]
+"""A script that begins with a request's head, and reads the body itself; what has come of it is given."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -140,6 +174,8 @@ class FakeWorker:
         self.healthy = True
         self.eager = b""
         """Written as soon as a POST's head was read; its body never is."""
+        self.on_head: OnHead | None = None
+        """What happens to POSTs and WebSockets instead of the script."""
         self.calls: list[Call] = []
         self.accepted = 0
         self.stopped = threading.Event()
@@ -163,6 +199,7 @@ class FakeWorker:
     def forget(self) -> None:
         """Behaves again, and remembers nothing."""
         self.script, self.healthy, self.eager, self.calls = ok, True, b"", []
+        self.on_head = None
 
     @property
     def open_connections(self) -> int:
@@ -277,6 +314,14 @@ class FakeWorker:
                 self.calls.append(call)
                 call.write(self.eager)
                 self._wait_dead(connection)
+                return
+            if self.on_head is not None and (line.startswith("POST ") or ("upgrade", "websocket") in fields):
+                call = Call(self, line, fields, b"", connection, 0)
+                self.calls.append(call)
+                self.on_head(call, bytearray(rest))
+                if call.keep and not call.gone.is_set():
+                    ahead = b""
+                    continue
                 return
             length = int(dict(fields).get("content-length", "0"))
             pieces, have = [rest], len(rest)

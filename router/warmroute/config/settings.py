@@ -356,7 +356,13 @@ class Settings(BaseSettings):
         "timeouts", 30.0, "From a request's first byte to the end of its head."
     )
     body_timeout_s: Seconds = _setting(
-        "timeouts", 120.0, "From the end of a request's head to its last byte."
+        "timeouts",
+        120.0,
+        "From the end of a request's head to its last byte; of a body that is passed on while it comes, from "
+        "piece to piece.",
+    )
+    tunnel_idle_timeout_s: Seconds = _setting(
+        "timeouts", 600.0, "A WebSocket on which neither side says anything; engines ping every 20 s."
     )
     keepalive_timeout_s: Seconds = _setting("timeouts", 75.0, "A client's connection between two requests.")
     shutdown_grace_s: Seconds = _setting(

@@ -76,6 +76,10 @@ class _Completions(_Common, gc=False):
     max_tokens: Any = None
 
 
+class _Invocations(_Chat, gc=False):
+    prompt: msgspec.Raw = EMPTY
+
+
 class _Responses(_Common, gc=False):
     instructions: msgspec.Raw = EMPTY
     tools: msgspec.Raw = EMPTY
@@ -87,6 +91,7 @@ _STRICT_CHAT = Turns(msgspec.json.Decoder(_StrictChat).decode).read
 _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETIONS = msgspec.json.Decoder(_Completions)
 _RESPONSES = msgspec.json.Decoder(_Responses)
+_INVOCATIONS = msgspec.json.Decoder(_Invocations)
 _EMBEDDINGS = msgspec.json.Decoder(_Common)
 
 
@@ -125,6 +130,16 @@ def responses(body: Buffer) -> ParsedRequest:
     fields = decode(_RESPONSES, body)
     prompt = material(fields.tools, fields.instructions, fields.input)
     return fields.parsed(prompt, number(fields.max_output_tokens))
+
+
+def invocations(body: Buffer) -> ParsedRequest:
+    """`/invocations`, SageMaker's one URL for all: what the body holds says which endpoint is meant. A chat
+    shares its prefix with those of the chat endpoint. Raises BadRequest."""
+    fields = decode(_INVOCATIONS, body)
+    limit = number(fields.max_completion_tokens) or number(fields.max_tokens)
+    if fields.messages is not EMPTY:
+        return fields.parsed(material(fields.tools, fields.messages), limit)
+    return fields.parsed(material(fields.prompt), limit, has_prompt=fields.prompt is not EMPTY)
 
 
 def embeddings(body: Buffer) -> ParsedRequest:

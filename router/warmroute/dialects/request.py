@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -41,6 +42,9 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     has_prompt: bool = True
     """False where the endpoint has no prompt that a cache could hold."""
 
+
+Parser = Callable[[Buffer], ParsedRequest]
+"""A dialect. Raises BadRequest."""
 
 T = TypeVar("T")
 

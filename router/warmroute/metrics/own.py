@@ -65,6 +65,10 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _one("gauge", "inflight_requests", "Requests in progress in this router.", snapshot.exchanges)
     held = "Bytes of large request bodies that are being read or may have to be sent again."
     yield _one("gauge", "held_body_bytes", held, snapshot.held_bytes)
+    passed_on = "Requests whose body was passed on while it came: forms with files, audio, images."
+    yield _one("counter", "uploads", passed_on, metrics.uploads)
+    yield _one("counter", "upload_bytes", "Bytes of such bodies.", metrics.upload_bytes)
+    yield _one("gauge", "tunnels", "Open WebSockets; each is a request in progress too.", metrics.tunnels)
 
 
 def memory_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:

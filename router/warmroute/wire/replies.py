@@ -21,6 +21,11 @@ class RouterError(msgspec.Struct, frozen=True):
     retry_after_s: int | None = None
 
 
+def too_large(limit: int) -> RouterError:
+    """The body is longer than `max_body_bytes`."""
+    return RouterError(413, "body_too_large", f"the request's body is larger than {limit} bytes")
+
+
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
