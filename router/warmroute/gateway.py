@@ -19,6 +19,8 @@ from warmroute.dialects.images import ImageModels
 from warmroute.engines import Learned, learned_spec
 from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
+from warmroute.owner_search import OwnerSearch
+from warmroute.owners import Owners
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
 from warmroute.wire.heads import HeadCache
@@ -98,7 +100,7 @@ class Gateway:
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.planner = Planner(keys, settings.session_header, inject_usage=settings.inject_usage)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.observers = Observers()
@@ -116,6 +118,8 @@ class Gateway:
         self.exchanges: dict[int, Exchange] = {}
         """Those that were routed and are not finished, by number."""
         self.images = ImageModels()
+        self.owners = Owners(settings.owners_max)
+        self.owner_search = OwnerSearch(self)
         self.stopping = False
         self._suspects: set[WorkerId] = set()
         """Workers that failed since they last answered."""
@@ -177,7 +181,7 @@ class Gateway:
         """Writes. An exchange ended: metrics, the worker's good name, who watches."""
         decision = exchange.decision
         assert decision is not None
-        if self._suspects:
+        if self._suspects and exchange.plan.proves:
             self._judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:

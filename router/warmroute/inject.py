@@ -67,7 +67,7 @@ def with_usage(body: Buffer) -> bytes | None:
     if known:
         return _with_options(text, known)
     brace = text.find(b"{") + 1
-    return b"%b%b%b" % (text[:brace], _NEW, memoryview(text)[brace:])
+    return b"".join((text[:brace], _NEW, memoryview(text)[brace:]))
 
 
 def _with_options(text: bytes, known: bytes) -> bytes | None:
@@ -147,21 +147,23 @@ class UsageTap(Tap):
     in the events the stream is."""
 
     def __init__(self) -> None:
+        self._events: EventFilter | None = None
+        """None: this answer goes on as it comes."""
         self._chunks: ChunkedBody | None = None
         """None: pieces come without framing."""
-        self._events = EventFilter(CountsAlone())
 
-    def wants(self, head: AnswerHead, data: bytes, worker: WorkerId, *, http_10: bool) -> bool:
-        """Writes. A stream of events without a length, as plain text."""
-        if head.has_length or head.bodiless or not _STREAM_TYPE.search(data) or _ENCODED.search(data):
-            return False
-        self._events = EventFilter(CountsAlone())  # another worker's answer may have been begun
-        self._chunks = ChunkedBody(payload=True) if head.chunked and not http_10 else None
-        return True
+    def begin(self, head: AnswerHead, data: bytes, worker: WorkerId, *, http_10: bool) -> None:
+        """Writes. Only a stream of events without a length, as plain text, is its business."""
+        self._events = self._chunks = None
+        if not (head.has_length or head.bodiless) and _STREAM_TYPE.search(data) and not _ENCODED.search(data):
+            self._events = EventFilter(CountsAlone())
+            self._chunks = ChunkedBody(payload=True) if head.chunked and not http_10 else None
 
     def take(self, data: bytes) -> bytes:
         """Writes. The piece without the counts; where nothing of it is taken out, framed as it came."""
         chunks, events = self._chunks, self._events
+        if events is None:
+            return data
         if chunks is None:
             return events.feed(data)
         if events.between and chunks.between and _is_plain_event(data):
@@ -174,7 +176,7 @@ class UsageTap(Tap):
 
     def end(self) -> bytes:
         """Writes."""
-        return self._events.end() if self._chunks is None else b""
+        return self._events.end() if self._events is not None and self._chunks is None else b""
 
 
 def _framed(payload: bytes) -> bytes:

@@ -9,8 +9,10 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, final
 
+from warmroute import inject
 from warmroute.dialects import Parser, parser_for
 from warmroute.dialects.request import SESSION_CHARS_MAX
+from warmroute.owners import Kept, kept_of
 from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
 
@@ -23,8 +25,8 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "parse",
-        "plain", "refusal", "request_id", "session",
+        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects", "keep_alive",
+        "kept", "parse", "plain", "proves", "refusal", "request_id", "session",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +36,8 @@ class Plan:
         request_id: bytes | None,
         session: str | None,
         refusal: RouterError | None,
+        kept: Kept | None,
+        injects: bool,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -50,18 +54,28 @@ class Plan:
         self.chunked = head.chunked
         self.expects_continue = head.expects_continue
         self.anthropic = head.path == "/v1/messages"
+        self.kept = kept
+        """None: the request has nothing to do with what a single worker keeps."""
+        self.proves = kept is None or not kept.thing
+        """An answer shows that a worker can infer: it is no mere look into its memory."""
+        self.injects = injects
+        """Streams are asked for token counts in the client's stead."""
 
 
 class Planner:
-    """State: none but the keys and header names that it was made with."""
+    """State: none but the keys, header names and wishes that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(
+        self, api_keys: Sequence[str], session_headers: Sequence[str], *, inject_usage: bool = False
+    ) -> None:
         self._keys = [key.encode() for key in api_keys]
         self._session_headers = [name.lower().encode() for name in session_headers]
+        self._inject_usage = inject_usage
 
     def plan(self, head: Head) -> Plan:
         """Reads."""
-        parse = parser_for(head.path) if head.method == "POST" else None
+        kept = kept_of(head.method, head.path)
+        parse = parser_for(head.path) if head.method == "POST" or kept is not None else None
         refusal = None
         if parse is not None and self._keys and not self.authorized(head):
             refusal = RouterError(
@@ -70,7 +84,8 @@ class Planner:
         request_id = head.get(b"x-request-id")
         if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
             request_id = None
-        return Plan(head, parse, request_id or None, self._session(head), refusal)
+        injects = self._inject_usage and parse is not None and head.path in inject.PATHS
+        return Plan(head, parse, request_id or None, self._session(head), refusal, kept, injects)
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""

@@ -15,8 +15,15 @@ ASKS = {"include_usage": True}
 
 KEYS = st.sampled_from(["model", "messages", "stream", "stream_option", "x", "é", 'quoted "stream_options"'])
 TEXTS = st.sampled_from(
-    ["hello", '"stream_options": {"include_usage": false}', 'ends like it "stream_options', "\\", "日本", "stream_options"]
-)  # fmt: skip
+    [
+        "hello",
+        '"stream_options": {"include_usage": false}',
+        'ends like it "stream_options',
+        "\\",
+        "日本",
+        "stream_options",
+    ]
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),

@@ -72,7 +72,8 @@ def events(draw: st.DrawFn) -> bytes:
         return colon + b"[DONE]" + eol + eol
     if kind == "odd":
         return draw(st.binary(max_size=30)) + eol + eol
-    value: dict[str, object] = {"token": TOKEN, "counts": COUNTS, "null": TOKEN | {"usage": None}}[kind]
+    values: dict[str, object] = {"token": TOKEN, "counts": COUNTS, "null": TOKEN | {"usage": None}}
+    value = values[kind]
     lines = dumped(value, spread=draw(st.integers(0, 5)) == 0).split(b"\n")
     named = b"event: message" + eol if draw(st.booleans()) else b""
     return named + eol.join(colon + line for line in lines) + eol + eol
@@ -161,7 +162,7 @@ def on_a_stream(head: bytes = HEAD, *, http_10: bool = False) -> UsageTap:
     found = AnswerHeads().read(head)
     assert found is not None
     tap = UsageTap()
-    assert tap.wants(found[0], head, "http://w", http_10=http_10)
+    tap.begin(found[0], head, "http://w", http_10=http_10)
     return tap
 
 
@@ -201,7 +202,7 @@ def test_a_chunk_that_is_a_token_goes_on_as_the_same_bytes() -> None:
     ],
 )
 def test_an_answer_that_is_no_plain_stream_is_left_alone(field: bytes) -> None:
-    head = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
-    found = AnswerHeads().read(head)
-    assert found is not None
-    assert not UsageTap().wants(found[0], head, "http://w", http_10=False)
+    tap = on_a_stream(b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n")
+    pieces = cut(b"data: " + json.dumps(COUNTS).encode() + b"\n\n", random.Random(1), 20)
+    assert [tap.take(piece) for piece in pieces] == pieces
+    assert tap.end() == b""

@@ -6,11 +6,12 @@ is not a JSON object at all is refused.
 
     request       ParsedRequest, and what all dialects share
     turns         reading only what a conversation's next turn adds
-    openai        /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings
+    openai        /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings,
+                  /v1/batches
     anthropic     /v1/messages
     sglang        /generate
     images        a prompt without the bytes of its images
-    other         any other POST under /v1/: forwarded without prefix knowledge
+    other         anything else under /v1/: forwarded without prefix knowledge
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ PARSERS: dict[str, Parser] = {
     "/v1/completions": openai.completions,
     "/v1/responses": openai.responses,
     "/v1/embeddings": openai.embeddings,
+    "/v1/batches": openai.batches,
     "/v1/messages": anthropic.messages,
     "/generate": sglang.generate,
 }

@@ -127,8 +127,5 @@ def _end_of_event(data: bytes, at: int, look: int, goes_on: bool) -> int:
 
 def data_of(event: bytes) -> bytes:
     """What an event carries: its `data` lines, joined by line feeds."""
-    lines = []
-    for line in _LINE.split(event):
-        if line.startswith(b"data:"):
-            lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
-    return b"\n".join(lines)
+    lines = [line[5:] for line in _LINE.split(event) if line.startswith(b"data:")]
+    return b"\n".join([line[1:] if line.startswith(b" ") else line for line in lines])
