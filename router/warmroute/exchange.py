@@ -198,7 +198,7 @@ class Exchange:
         return True
 
     async def _find_owner(self, thing: str) -> None:
-        found = await self.gateway.owner_search.find(thing, self.plan.head)
+        found = await self.gateway.owner_search.find(thing, self.plan.head.fields)
         self.connecting = None
         if isinstance(found, RouterError):
             self._refuse(found)

@@ -9,22 +9,25 @@ answer. Questions over all searches are bounded (`owner_search_at_a_time`), and 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 
 from warmroute.owners import nobody_owns, owner_unknown
-from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
     from warmroute.gateway import Gateway
 
+Fields = Sequence[tuple[bytes, bytes]]
+"""Of the client's head, names in lower case."""
+
 # A worker's key comes with the client's request.
 _PASSED_ON: Final = (b"authorization", b"x-api-key")
 
-# A worker's page of a list.
+# A page of a list; a page of metrics is as large.
 _ANSWER_BYTES_MAX: Final = 4 << 20
 
 _NOT_FOUND: Final = 404
@@ -51,11 +54,11 @@ class OwnerSearch:
         self.outcomes = {"found": 0, "not_found": 0, "unknown": 0}
         """Searches so far."""
 
-    async def find(self, thing: str, head: Head) -> WorkerId | RouterError:
+    async def find(self, thing: str, fields: Fields) -> WorkerId | RouterError:
         """Writes. The worker that has the thing, or that shall refuse the request; else what to tell the
         client. Remembers an owner."""
         workers = list(self._gateway.workers)
-        tasks = [asyncio.create_task(self._has(worker, thing, head)) for worker in workers]
+        tasks = [asyncio.create_task(self._has(worker, thing, fields)) for worker in workers]
         forbids: WorkerId | None = None
         refuses: WorkerId | None = None
         silent = 0
@@ -84,23 +87,23 @@ class OwnerSearch:
         self.outcomes["not_found"] += 1
         return nobody_owns(thing, len(workers)) if refuses is None else refuses
 
-    async def ask(self, worker: WorkerId, target: str, head: Head) -> Told:
+    async def ask(self, worker: WorkerId, target: str, fields: Fields) -> Told:
         """Writes. A worker's answer to a GET, whole if it is not too large."""
-        return await self._get(worker, target, head, _ANSWER_BYTES_MAX)
+        return await self._get(worker, target, fields, _ANSWER_BYTES_MAX)
 
-    async def _has(self, worker: WorkerId, thing: str, head: Head) -> Told:
-        return await self._get(worker, thing, head, 0)
+    async def _has(self, worker: WorkerId, thing: str, fields: Fields) -> Told:
+        return await self._get(worker, thing, fields, 0)
 
-    async def _get(self, worker: WorkerId, target: str, head: Head, bytes_max: int) -> Told:
+    async def _get(self, worker: WorkerId, target: str, fields: Fields, bytes_max: int) -> Told:
         """`bytes_max` 0: the body is not read."""
         if self._client is None:
             self._client = _client()
-        fields = [(name, value) for name, value in head.fields if name in _PASSED_ON]
+        passed_on = [(name, value) for name, value in fields if name in _PASSED_ON]
         try:
             async with (
                 self._places,
                 asyncio.timeout(self._gateway.settings.health_timeout_s),
-                self._client.stream("GET", worker + target, headers=fields) as answer,
+                self._client.stream("GET", worker + target, headers=passed_on) as answer,
             ):
                 body = bytearray()
                 if bytes_max:

@@ -58,7 +58,9 @@ class Memory:
             if not any(key.endswith("/" + name) for key in self.things):
                 call.answer(b'{"error": {"message": "unknown here"}}', 404)
                 return
-        thing = {"id": f"{_PREFIXES[path]}{self.name}-{next(_NUMBERS)}", "worker": self.name}
+        number = next(_NUMBERS)
+        name = f"{_PREFIXES[path]}{self.name}-{number}"
+        thing = {"id": name, "created_at": number, "worker": self.name}
         self.things[f"{path}/{thing['id']}"] = thing
         if not body.get("stream"):
             call.answer(json.dumps(thing).encode())

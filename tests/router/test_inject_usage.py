@@ -151,7 +151,12 @@ def test_what_is_no_stream_goes_on_as_it_came(front: Front, script: Script) -> N
 
     def kept(call: Call) -> None:
         write = call.write
-        call.write = lambda *pieces: (sent.extend(pieces), write(*pieces))[1]  # type: ignore[method-assign]
+
+        def noted(*pieces: bytes) -> None:
+            sent.extend(pieces)
+            write(*pieces)
+
+        call.write = noted  # type: ignore[method-assign]
         script(call)
 
     front.script(kept)

@@ -334,3 +334,84 @@ def test_more_things_than_may_be_remembered_are_found_by_asking(start_front: Sta
         assert ask(front, "GET", f"/v1/responses/{thing['id']}").json()["worker"] == thing["worker"]
     assert found(front) >= 1
     assert front.counted("router_owners") == 2
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("collection", ["/v1/files", "/v1/batches"])
+def test_a_list_holds_what_all_workers_keep(three: Front, collection: str) -> None:
+    assert ask(three, "GET", collection).json()["data"] == []
+    things = [create(three, collection) for _ in range(7)]
+    listed = ask(three, "GET", collection)
+    assert {thing["id"] for thing in listed.json()["data"]} == {thing["id"] for thing in things}
+    assert listed.json()["has_more"] is False
+    assert "x-router-silent-workers" not in listed.headers
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_the_pages_of_a_list_are_in_order_over_all_workers_and_lack_nothing(three: Front, order: str) -> None:
+    things = [create(three, "/v1/files") for _ in range(7)]
+    expected = [thing["id"] for thing in sorted(things, key=lambda thing: thing["created_at"])]
+    pages, after = [], ""
+    while True:
+        page = ask(three, "GET", f"/v1/files?limit=2&order={order}{after}").json()
+        pages.append([thing["id"] for thing in page["data"]])
+        assert (page["first_id"], page["last_id"]) == (pages[-1][0], pages[-1][-1])
+        after = f"&after={page['last_id']}"
+        if not page["has_more"]:
+            break
+    assert [len(page) for page in pages] == [2, 2, 2, 1]
+    assert [name for page in pages for name in page] == (expected if order == "asc" else expected[::-1])
+
+
+def test_a_worker_s_own_pages_are_followed_and_it_gets_the_client_s_other_wishes(three: Front) -> None:
+    def paged(call: Call) -> None:
+        query = dict(httpx.URL(call.path).params)
+        assert query.pop("purpose") == "a b"
+        at = int(query.get("after", "0"))
+        data = [{"id": str(at + 1), "created_at": at}]
+        call.answer(json.dumps({"data": data, "has_more": at < 4}).encode())
+
+    three.script(status(404))
+    three.workers[0].script = paged
+    listed = ask(three, "GET", "/v1/files?purpose=a%20b&order=asc&limit=100")
+    assert [thing["id"] for thing in listed.json()["data"]] == ["1", "2", "3", "4", "5"]
+
+
+def test_an_engine_that_says_the_same_page_for_ever_is_asked_for_no_third(three: Front) -> None:
+    three.script(status(404))
+    three.workers[0].script = lambda call: call.answer(b'{"data": [{"id": "1"}], "has_more": true}')
+    assert [thing["id"] for thing in ask(three, "GET", "/v1/files").json()["data"]] == ["1"]
+    assert len(three.workers[0].calls) == 2
+
+
+def test_a_list_without_a_silent_worker_says_so(three: Front) -> None:
+    thing = create(three, "/v1/files")
+    three.workers[(int(thing["worker"]) + 1) % 3].script = status(500)
+    three.workers[(int(thing["worker"]) + 2) % 3].script = lambda call: call.answer(b"no list")
+    listed = ask(three, "GET", "/v1/files")
+    assert [one["id"] for one in listed.json()["data"]] == [thing["id"]]
+    assert listed.headers["x-router-silent-workers"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "code"),
+    [
+        ((404, 405, 404), 404, "unknown_url"),
+        ((404, 500, 404), 503, "no_worker"),
+        ((404, 500, 401), 401, "invalid_api_key"),
+    ],
+)
+def test_where_nobody_lists_anything_the_client_is_told_why(
+    three: Front, answers: tuple[int, ...], expected: int, code: str
+) -> None:
+    for worker, answer in zip(three.workers, answers, strict=True):
+        worker.script = status(answer)
+    refused = ask(three, "GET", "/v1/batches")
+    assert (refused.status, refused.json()["error"]["code"]) == (expected, code)
+
+
+def test_a_place_that_is_not_in_the_list_is_refused(three: Front) -> None:
+    refused = ask(three, "GET", "/v1/files?after=file-none")
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "after")

@@ -8,7 +8,7 @@ from typing import NoReturn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 
-from warmroute.control import debug, dryrun, errors, health, live, models, page, workers
+from warmroute.control import debug, dryrun, errors, health, live, models, page, stored, workers
 from warmroute.dialects import PARSERS
 from warmroute.gateway import Gateway
 
@@ -36,6 +36,7 @@ def control_app(gateway: Gateway) -> FastAPI:
     removals = gateway.removals
     app.include_router(health.endpoints(gateway))
     app.include_router(models.endpoints(gateway))
+    app.include_router(stored.endpoints(gateway))
     app.include_router(workers.endpoints(gateway, removals))
     app.include_router(dryrun.endpoints(gateway))
     app.include_router(debug.endpoints(gateway, removals))
