@@ -22,7 +22,7 @@ from warmroute_policies.flights import Flight
 from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
-from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
+from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pools
 from warmroute_policies.sessions import Session, Sessions
 from warmroute_policies.succession import take_over
@@ -40,6 +40,9 @@ from warmroute_policies.values import Frozen
 
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
 _MAINTENANCE_STEPS: Final = 200
+
+OWNER: Final = "owner"
+"""The reason of a decision that no policy made: only one worker has what the request is about."""
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK
@@ -194,7 +197,7 @@ class Balancer:
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
         """Reads. Where the request would go and the price of every worker; nothing is booked."""
         view, _, _ = self._view(request, ())
-        choice = self.policy.decide(request, view, now)
+        choice = self.policy.decide(request, view, now) if request.owner is None else _owners(view)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
     def session(self, name: str) -> Session | None:
@@ -211,11 +214,23 @@ class Balancer:
             eligible = tuple(slot for slot in eligible if slot not in tried)
             kinds = self.fleet.kinds(eligible)
             gate_s = [inf if slot in tried else gate for slot, gate in enumerate(gate_s)]
+        if request.owner is not None:
+            eligible, kinds, gate_s = self._only(request.owner, failed)
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, kinds, gate_s, hits, prompt_tokens, session), match, lost
+
+    def _only(
+        self, owner: WorkerId, failed: tuple[WorkerId, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], list[float]]:
+        """Reads. The worker that has what the request is about: be it ejected or draining, nobody else can
+        answer. Nothing eligible when it has left or has failed."""
+        slot = self.fleet.slot_of.get(owner)
+        eligible = () if slot is None or owner in failed else (slot,)
+        gate_s = [0.0 if one == slot else inf for one in range(len(self.fleet.specs))]
+        return eligible, eligible, gate_s
 
     def _dispatch(
         self,
@@ -229,7 +244,7 @@ class Balancer:
         hedge: bool = False,
     ) -> Flight:
         """Writes. Decides and books."""
-        choice = self.policy.decide(request, view, now)
+        choice = self.policy.decide(request, view, now) if request.owner is None else _owners(view)
         slot, hits, prompt_tokens = index(choice.slot), view.hits, view.prompt_tokens
         hit_tokens = hits.tokens(slot)
         fleet = self.fleet
@@ -373,3 +388,8 @@ class Balancer:
     def _fleet_changed(self, slot: int, spec: WorkerSpec, now: float, *, present: bool) -> None:
         self._pools.rebuild(self.fleet)
         self.policy.observe(FleetChanged(spec.worker_id, slot, present), now)
+
+
+def _owners(view: View) -> Choice:
+    """The only worker there is to choose; policies are told of the dispatch like of any other."""
+    return Choice(view.eligible[0], OWNER)

@@ -129,6 +129,8 @@ class Routed(Event, frozen=True, tag="route"):
     stream: bool = True
     continued: bool = False
     """The prompt was found to go on where an answered one ended, which takes its bytes to see."""
+    owner: WorkerId | None = None
+    """The only worker that could take it."""
 
 
 class Rerouted(Event, frozen=True, tag="reroute"):

@@ -114,6 +114,7 @@ class RecordedBalancer(Balancer):
                 priority=request.priority,
                 stream=request.stream,
                 continued=self._continued,
+                owner=request.owner,
             )
         )
 

@@ -146,6 +146,7 @@ def _apply(
                 event.session,
                 event.priority,
                 event.stream,
+                event.owner,
             )
             replayed = _verdict(lambda: balancer.route(request, event.now))
             if isinstance(replayed, Refusal):

@@ -36,6 +36,8 @@ class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     stream: bool = True
     """Whether the first token can be seen; else the books guess when its prefill is done."""
+    owner: WorkerId | None = None
+    """The only worker that can take it, because what it is about lives there; None: any may."""
 
 
 class Outcome(enum.StrEnum):

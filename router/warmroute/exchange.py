@@ -5,7 +5,7 @@
     route     a worker is chosen and booked in one synchronous call       warmroute_policies.balancer
     send      to a warm connection; a failure before the answer's first
               byte goes to another worker                                 worker
-    splice    the answer's bytes are handed on as they come
+    splice    the answer's bytes are handed on as they come, unless a tap is on them (`taps`)
     finish    once, on every path: the books, the metrics, the log
 
 Where hedging is on, a second leg may run beside this one before the first byte, and take its place
@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
+from warmroute.inject import UsageTap, with_usage
+from warmroute.owners import IdTap, owner_failed, owner_left
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from warmroute.client import ClientConnection
     from warmroute.gateway import Gateway
     from warmroute.hedging import Hedge
+    from warmroute.owners import Kept
     from warmroute.plan import Plan
+    from warmroute.taps import Tap
 
 log: Final = logging.getLogger("warmroute")
 
@@ -87,9 +91,9 @@ class Exchange(Receiver):
 
     __slots__ = (
         "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "parse", "parsed", "pieces",
-        "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
-        "trace_field",
+        "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "owner", "parse", "parsed",
+        "pieces", "plan", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status",
+        "tail", "tap", "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +121,8 @@ class Exchange(Receiver):
         """A second leg, running or to be; only until there is a first byte."""
         self.request_id = request_id
         self.parsed = _NOT_PARSED
+        self.owner: WorkerId | None = None
+        """The only worker that has what the request is about."""
         self.decision: Decision | None = None
         self.connection: WorkerConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -132,6 +138,8 @@ class Exchange(Receiver):
         self.first_byte_at = 0.0
         self.first_piece = b""
         """Only of streams that count the prompt's tokens in their first event."""
+        self.tap: Tap | None = None
+        """Looks at the answer's body on its way."""
         self.tail: deque[bytes] | None = None
         """The ends of the last pieces; the usage is in there."""
         self.finished = False
@@ -146,8 +154,12 @@ class Exchange(Receiver):
         gateway, plan = self.gateway, self.plan
         try:
             self.parsed = parsed = self.parse(self.body)
+            if plan.kept is not None and not self._is_at_hand(plan.kept):
+                return
             material, model = parsed.material, parsed.model
-            if model in gateway.images.names:
+            if self.owner is not None:
+                material = b""  # the rest of the prompt, and with it its beginning, is at the owner
+            elif model in gateway.images.names:
                 material = without_images(material)
             request = RoutingRequest(
                 self.number,
@@ -158,6 +170,7 @@ class Exchange(Receiver):
                 plan.session or parsed.session,
                 parsed.priority,
                 parsed.stream,
+                self.owner,
             )
             if gateway.observers.watching:
                 gateway.observers.arrived(self, request, self.began_at)
@@ -173,6 +186,8 @@ class Exchange(Receiver):
             self._refuse(RouterError(500, "internal_error", "the router could not route this request"))
             return
         gateway.exchanges[self.number] = self
+        if plan.injects and parsed.stream:
+            self._ask_for_usage()
         if not self.number & _TIMED_EVERY_MASK:
             gateway.metrics.decision_s.observe(monotonic() - self.began_at)
         self._send(decision)
@@ -181,10 +196,45 @@ class Exchange(Receiver):
         if gateway.observers.watching:
             gateway.observers.routed(self, decision, self.began_at)
 
+    def _is_at_hand(self, kept: Kept) -> bool:
+        """Whether the worker is known that has to take the request, if any has to. Else the client is told,
+        or `start` is called again when all workers have been asked."""
+        gateway, thing = self.gateway, kept.thing or self.parsed.kept
+        if kept.creates:
+            self.tap = IdTap(gateway.owners, kept.creates)
+        if not thing or self.owner is not None:
+            return True
+        self.owner = owner = gateway.owners.find(thing)
+        if owner is None:
+            self.connecting = asyncio.get_running_loop().create_task(self._find_owner(thing))
+            return False
+        if owner not in gateway.workers:
+            self._refuse(owner_left(thing, owner))
+            return False
+        return True
+
+    async def _find_owner(self, thing: str) -> None:
+        found = await self.gateway.owner_search.find(thing, self.plan.head.fields)
+        self.connecting = None
+        if isinstance(found, RouterError):
+            self._refuse(found)
+        elif found not in self.gateway.workers:
+            self._refuse(owner_left(thing, found))
+        else:
+            self.owner = found
+            self.start()
+
+    def _ask_for_usage(self) -> None:
+        """In the stead of a client that did not ask; it will not see that it was asked."""
+        body = with_usage(self.body)
+        if body is not None:
+            self.body = body
+            self.tap = UsageTap()
+
     def _send(self, decision: Decision) -> None:
         """To a warm connection of the chosen worker; else connects, the only thing that awaits."""
         pool = self.gateway.pools[decision.slot]
-        if pool.probe:
+        if pool.probe and self.plan.proves:
             self.gateway.workers.probe_sent(pool.worker_id, self.number)
         connection = self._warm(pool)
         if connection is None:
@@ -236,6 +286,8 @@ class Exchange(Receiver):
         """The answer's head. It waits for the first byte behind it: until then another worker may be
         asked, and a stream's head comes long before its first token."""
         self.status = head.status
+        if self.tap is not None:
+            self.tap.begin(head, data, self._worker, http_10=self.plan.http_10)
         self.reply_head = self._reply_of(head, data)
 
     def _reply_of(self, head: AnswerHead, data: bytes) -> bytes:
@@ -272,7 +324,7 @@ class Exchange(Receiver):
     def take_piece(self, data: bytes) -> None:
         """A piece of the answer's body: handed on as it came."""
         if self.pieces:
-            self.client.transport.write(data)
+            self.client.transport.write(data if self.tap is None else self.tap.take(data))
         else:
             self._take_first_piece(data)
         self.pieces += 1
@@ -293,6 +345,8 @@ class Exchange(Receiver):
             if self.plan.anthropic and self.parsed.stream:
                 self.first_piece = data[:TAIL_BYTES]
         self.body = b""
+        if self.tap is not None:
+            data = self.tap.take(data)
         self.client.transport.write(self.reply_head + data)
         self.reply_head = b""
 
@@ -302,6 +356,8 @@ class Exchange(Receiver):
         self.status = head.status
         if self.hedge is not None:
             self.hedge.first_answered(head.status, monotonic())
+        if self.tap is not None:
+            self.tap.whole(head, data[end:], self._worker)
         if not self.plan.plain:
             data = self._reply_of(head, data[:end]) + data[end:]
         else:
@@ -313,6 +369,8 @@ class Exchange(Receiver):
         """The answer is complete."""
         if not self.pieces:
             self.take_piece(b"")  # a head without a body
+        if self.tap is not None:
+            self.client.transport.write(self.tap.end())
         self._ended(b"".join(self.tail or ()))
 
     def _ended(self, tail: bytes) -> None:
@@ -363,7 +421,8 @@ class Exchange(Receiver):
     def client_gone(self) -> None:
         """The client closed its connection: the worker stops computing at once."""
         if self.decision is None:
-            return  # a policy raised: nothing is booked
+            self.let_go()  # a search, or nothing: a policy raised, and nothing is booked
+            return
         self.let_go()
         self._finish(Outcome.CLIENT_GONE, None)
 
@@ -427,9 +486,12 @@ class Exchange(Receiver):
     def _worker_failed(self, kind: str, why: str) -> None:
         """Before the first byte: another worker, or the end."""
         if not self._another_worker(kind):
-            self.status = 502
+            error = RouterError(502, "worker_failed", why)
+            if self.owner is not None:
+                error = owner_failed(self.owner, why)
+            self.status = error.status
             self._finish(Outcome.WORKER_ERROR, None)
-            self._reply(RouterError(502, "worker_failed", why))
+            self._reply(error)
 
     def _exhausted(self) -> None:
         """The router has no file or port left for a connection."""
@@ -449,7 +511,7 @@ class Exchange(Receiver):
         gateway.workers.failed(self._worker, kind)
         if self.hedge is not None and self.hedge.first_failed():
             return True
-        if self.decision.attempt >= gateway.settings.retries:
+        if self.decision.attempt >= gateway.settings.retries or self.owner is not None:
             return False
         if not gateway.retry_budget.take(monotonic(), gateway.requests):
             gateway.metrics.retries_refused += 1

@@ -16,6 +16,8 @@ from warmroute.dialects.images import ImageModels
 from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
+from warmroute.owner_search import OwnerSearch
+from warmroute.owners import Owners
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
 from warmroute.tls import upstream_certificates
@@ -100,6 +102,8 @@ class Gateway:
         """By slot, for the request path."""
         self._suspects = self.workers.suspects
         self.images = ImageModels()
+        self.owners = Owners(settings.owners_max)
+        self.owner_search = OwnerSearch(self)
         self.stopping = False
         self._access_log = AccessLog() if settings.access_log else None
         if self._access_log is not None:
@@ -187,7 +191,7 @@ class Gateway:
         """Writes. An exchange ended: metrics, the worker's good name, who watches."""
         decision = exchange.decision
         assert decision is not None
-        if self._suspects:
+        if self._suspects and exchange.plan.proves:
             self.workers.judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:
@@ -245,4 +249,5 @@ class Gateway:
 
 
 def _planner(settings: Settings) -> Planner:
-    return Planner([key.get_secret_value() for key in settings.api_key], settings.session_header)
+    keys = [key.get_secret_value() for key in settings.api_key]
+    return Planner(keys, settings.session_header, inject_usage=settings.inject_usage)

@@ -9,10 +9,12 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, final
 
+from warmroute import inject
 from warmroute.dialects import BadRequest, Parser, parser_for
 from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
 from warmroute.dialects.request import SESSION_CHARS_MAX
+from warmroute.owners import Kept, kept_of
 from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
 
@@ -20,7 +22,8 @@ from warmroute.wire.replies import RouterError
 _REQUEST_ID_BYTES_MAX: Final = 128
 
 # Workers keep these answers (`store`, which is on unless the body says otherwise, and `background`).
-_KEPT: Final = frozenset(("/v1/responses",))
+_STORING: Final = frozenset(("/v1/responses",))
+
 # Browsers cannot set header fields of a WebSocket; OpenAI's clients for them name the key as a subprotocol.
 _KEY_SUBPROTOCOL: Final = b"openai-insecure-api-key."
 
@@ -32,8 +35,9 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "media",
-        "parse", "plain", "refusal", "repeatable", "request_id", "session", "tunnel",
+        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects", "keep_alive",
+        "kept", "media", "parse", "plain", "proves", "refusal", "repeatable", "request_id", "session",
+        "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +49,9 @@ class Plan:
         request_id: bytes | None,
         session: str | None,
         refusal: RouterError | None,
+        kept: Kept | None,
+        *,
+        injects: bool,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -64,27 +71,37 @@ class Plan:
         """HTTP/1.1, and the connection stays: nothing to change in an answer."""
         self.chunked = head.chunked
         self.expects_continue = head.expects_continue
-        self.repeatable = head.path not in _KEPT
+        self.repeatable = head.path not in _STORING
         """A worker that computes the answer a second time leaves nothing behind."""
         self.anthropic = head.path.startswith("/v1/messages")
+        self.kept = kept
+        """None: the request has nothing to do with what a single worker keeps."""
+        self.proves = kept is None or not kept.thing
+        """An answer shows that a worker can infer: it is no mere look into its memory."""
+        self.injects = injects
+        """Streams are asked for token counts in the client's stead."""
 
 
 class Planner:
-    """State: none but the keys and header names that it was made with."""
+    """State: none but the keys, header names and wishes that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(
+        self, api_keys: Sequence[str], session_headers: Sequence[str], *, inject_usage: bool = False
+    ) -> None:
         self._keys = [key.encode() for key in api_keys]
         self._session_headers = [name.lower().encode() for name in session_headers]
+        self._inject_usage = inject_usage
 
     def plan(self, head: Head) -> Plan:
         """Reads."""
-        parse = parser_for(head.path) if head.method == "POST" else None
+        kept = kept_of(head.method, head.path)
+        parse = parser_for(head.path) if head.method == "POST" or kept is not None else None
         media, tunnel, refusal = None, None, None
         try:
-            if parse is not None:
+            if parse is not None and head.method == "POST":
                 media = media_of(head.path, head.get(b"content-type") or b"", head.target)
                 parse = parse if media is None else media.parse
-            elif _is_tunnel(head):
+            elif parse is None and _is_tunnel(head):
                 tunnel = model_in(head.target)
         except BadRequest as error:
             refusal = RouterError(400, "bad_request", str(error))
@@ -94,7 +111,18 @@ class Planner:
         request_id = head.get(b"x-request-id")
         if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
             request_id = None
-        return Plan(head, parse, media, tunnel, request_id or None, self._session(head), refusal)
+        injects = self._inject_usage and parse is not None and head.path in inject.PATHS
+        return Plan(
+            head,
+            parse,
+            media,
+            tunnel,
+            request_id or None,
+            self._session(head),
+            refusal,
+            kept,
+            injects=injects,
+        )
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""

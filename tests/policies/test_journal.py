@@ -170,6 +170,29 @@ def test_every_fact_of_a_request_is_in_its_line() -> None:
     assert fields - set(Routed.__struct_fields__) == set()
 
 
+def test_the_owner_of_what_a_request_is_about_is_in_its_line_and_decides_again_in_the_replay() -> None:
+    lines: list[bytes] = []
+    spec = PolicySpec("least_requests")
+    live = RecordedBalancer(make_policy(spec.name), write=lines.append, made_by=spec)
+    for name in ("a", "b"):
+        live.add_worker(WorkerSpec(name), 0.0)
+    live.set_health("b", False, 0.5)
+    for number in range(4):
+        live.route(RoutingRequest(number, "m", NO_BLOCKS, owner="b"), 1.0)
+    decided = [replayed for _, replayed in replay(lines)]
+    assert [(verdict.worker, verdict.reason) for verdict in decided if isinstance(verdict, Decision)] == [
+        ("b", "owner")
+    ] * 4
+
+
+def test_a_line_that_was_written_before_there_were_owners_reads_as_one_without() -> None:
+    lines = recorded("least_requests", 3, 50)
+    assert b'"owner"' not in b"".join(lines)
+    routed = [event for _, event in read(lines) if isinstance(event, Routed)]
+    assert routed
+    assert all(event.owner is None for event in routed)
+
+
 @pytest.mark.parametrize("policy", available())
 def test_no_line_holds_prompt_text_or_a_session_in_clear(policy: str) -> None:
     lines = recorded(policy, 5, 400)

@@ -214,6 +214,21 @@ class Settings(BaseSettings):
         "Keep what was learned of prices here over restarts: read at the start if it is there, written every "
         "minute and at the end.",
     )
+    inject_usage: Switch = _setting(
+        "workers",
+        False,
+        "Ask for token counts in streams of chats and completions whose clients did not, and take them out "
+        "again on the way back: the router learns from every stream. See docs/token-counts.md.",
+    )
+    owners_max: Count = _setting(
+        "workers",
+        100_000,
+        "Stored responses, conversations, files and batches whose workers are remembered; for one that was "
+        "forgotten all workers are asked. See docs/stored-objects.md.",
+    )
+    owner_search_at_a_time: Count = _setting(
+        "workers", 32, "Questions to workers at a time, over all searches for what one of them keeps."
+    )
     idle_connections_per_worker: CountOrZero = _setting(
         "workers", 256, "Idle connections kept open to one worker."
     )

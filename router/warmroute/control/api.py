@@ -22,6 +22,7 @@ from warmroute.control import (
     peers,
     policy,
     reloading,
+    stored,
     workers,
 )
 from warmroute.dialects import PARSERS
@@ -52,6 +53,7 @@ def control_app(gateway: Gateway) -> FastAPI:
     removals = gateway.removals
     app.include_router(health.endpoints(gateway))
     app.include_router(models.endpoints(gateway))
+    app.include_router(stored.endpoints(gateway))
     app.include_router(workers.endpoints(gateway, removals))
     app.include_router(fleet.endpoints(gateway))
     app.include_router(policy.endpoints(gateway))

@@ -104,6 +104,10 @@ def memory_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _counter("session_moves", moved, "reason", snapshot.session_moves)
     between = "Time from a turn of a session to its next, as they are routed."
     yield _histogram("session_return_seconds", between, metrics.session_return_s)
+    kept = "Stored responses, conversations, files and batches whose workers are remembered."
+    yield _one("gauge", "owners", kept, snapshot.owners)
+    sought = "Searches over all workers for what one of them keeps, by what came of it."
+    yield _counter("owner_searches", sought, "outcome", snapshot.owner_searches)
     length = "Prompt tokens of a session's turn: about what it occupies in a KV cache."
     yield _histogram("session_prompt_tokens", length, metrics.session_prompt_tokens)
 

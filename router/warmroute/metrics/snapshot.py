@@ -93,6 +93,8 @@ class Snapshot(NamedTuple):
     exchanges: int
     held_bytes: int
     spans_dropped: int
+    owners: int
+    owner_searches: list[tuple[str, int]]
 
 
 def take_snapshot(gateway: Gateway) -> Snapshot:
@@ -150,4 +152,6 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(gateway.exchanges),
         gateway.held_bytes,
         0 if gateway.tracing is None else gateway.tracing.dropped,
+        len(gateway.owners),
+        list(gateway.owner_search.outcomes.items()),
     )

@@ -208,6 +208,11 @@ class ChunkedBody:
         self._payload: list[bytes] | None = [] if payload else None
         """What the chunks carry, for a client that does not know chunks."""
 
+    @property
+    def between(self) -> bool:
+        """Reads. A size line is next, and nothing of it has come."""
+        return self._between
+
     def feed(self, data: bytes) -> int:
         """How many of these bytes belong to the body. Raises BadAnswer."""
         if self._between and self._payload is None:

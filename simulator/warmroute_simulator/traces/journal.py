@@ -2,7 +2,8 @@
 
 A journal holds block ids and counts, no texts. Arrivals are as recorded (open loop), the first request at 0.
 Lengths are what the engine counted, where it reported usage; else the router's estimate, and for answers the
-client's `max_tokens`, or 1. A request that was refused is left out, whatever else became of the others.
+client's `max_tokens`, or 1. A request that was refused is left out, whatever else became of the others; so is
+one that only its `owner` could take, since its prompt, if it has one, was put together there.
 
 Blocks are 512 bytes. Of each prompt, bytes and tokens are known, so its new blocks lie evenly between what it
 shares with earlier prompts and its end (`continued`); that is the prompt's own ratio of tokens to bytes.
@@ -32,7 +33,13 @@ from warmroute_policies.events import Finished, FirstToken, Hedged, Rerouted, Ro
 from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
-from warmroute_simulator.traces.journal_events import Flight, events, journal_header, measured
+from warmroute_simulator.traces.journal_events import (
+    Flight,
+    events,
+    journal_header,
+    kept_elsewhere,
+    measured,
+)
 from warmroute_simulator.traces.source import (
     BAD_LINE,
     MOST_BYTES,
@@ -146,6 +153,9 @@ class _Reader:
             return
         if not 0 <= event.bytes_len <= MOST_BYTES:
             raise Malformed("bytes_len", f"0 to {MOST_BYTES} bytes", event.bytes_len)
+        if kept_elsewhere(event):
+            source.count("requests about what one worker keeps are left out")
+            return
         blocks = event.bytes_len / BLOCK_BYTES
         if len(event.blocks) % ID_BYTES or blocks < len(event.blocks) // ID_BYTES:
             expected = f"8 bytes for each whole block of {event.bytes_len} bytes"

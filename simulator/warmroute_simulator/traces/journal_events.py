@@ -88,7 +88,8 @@ def journal_header(path: Path) -> JournalHeader:
 
 
 def measured(path: Path) -> list[Measured]:
-    """How the requests went in reality, in the order in which they came; refused ones are left out.
+    """How the requests went in reality, in the order in which they came; those that were refused, and those
+    about what one worker keeps, are left out.
 
     Raises TraceError.
     """
@@ -96,7 +97,7 @@ def measured(path: Path) -> list[Measured]:
     rows: list[Flight] = []
     for _, _, event in events(Source(path, ReadOptions())):
         match event:
-            case Routed() if event.decision is not None:
+            case Routed() if event.decision is not None and not kept_elsewhere(event):
                 flight = flights[event.request_id] = Flight(event, event.decision, len(rows))
                 rows.append(flight)
             case Rerouted() if event.decision is not None and event.request_id in flights:
@@ -111,6 +112,12 @@ def measured(path: Path) -> list[Measured]:
                 if flight.ends(event.request_id):
                     flight.finished = event
     return [flight.measured(rows[0].routed_at) for flight in rows]
+
+
+def kept_elsewhere(routed: Routed) -> bool:
+    """Whether the request was about what one worker keeps: it has no prompt, or one that was put together
+    there."""
+    return routed.owner is not None and not routed.blocks
 
 
 @final

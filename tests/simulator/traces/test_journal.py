@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from warmroute_policies.blocks import PromptBlocks, salt_of
+from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers
 from warmroute_policies.events import PolicySpec
@@ -330,3 +330,18 @@ def test_several_models_are_told(read: Callable[[Recording], Trace]) -> None:
     trace = read(recording)
     assert "of 2 models, which are simulated as one" in trace.notes
     assert trace.tree.path(trace.prompts[0])[0] != trace.tree.path(trace.prompts[1])[0]
+
+
+def test_requests_about_what_one_worker_keeps_are_left_out_and_counted(
+    read: Callable[[Recording], Trace], tmp_path: Path
+) -> None:
+    recording = Recording()
+    recording.ask("a" * 4_000, 5)
+    for number in (100, 101):
+        recording.balancer.route(RoutingRequest(number, "", NO_BLOCKS, owner="http://b"), recording.now)
+        recording.balancer.finish(number, Outcome.OK, None, recording.now)
+    recording.ask("b" * 4_000, 5)
+    trace = read(recording)
+    assert len(trace.prompts) == 2
+    assert any("2 requests about what one worker keeps" in note for note in trace.notes), trace.notes
+    assert len(measured(tmp_path / "journal.jsonl")) == 2
