@@ -12,6 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from warmroute.access_log import AccessLog
+from warmroute.admission import Admission, is_limited
+from warmroute.callers import Callers
 from warmroute.config import Settings
 from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
@@ -26,7 +28,7 @@ from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
 from warmroute_policies.resilience import Checks, Ejector, RetryBudget, Trust
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId, WorkerSpec
 
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
@@ -89,6 +91,8 @@ class Gateway:
         self.settings = settings
         self.balancer = balancer
         self.metrics = metrics
+        self.admission: Admission | None = None
+        """Who waits; None: nothing is limited, every request goes at once."""
         self.control: ControlPlane
         """Answers all that is not inference; set by the application, whose endpoints look at the gateway."""
         self.removals: Removals
@@ -98,7 +102,8 @@ class Gateway:
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.callers = Callers(settings)
+        self.planner = Planner(keys, settings.session_header, self.callers)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.observers = Observers()
@@ -119,6 +124,8 @@ class Gateway:
         self.stopping = False
         self._suspects: set[WorkerId] = set()
         """Workers that failed since they last answered."""
+        if is_limited(settings):
+            self.admission = Admission(self)
         self._access_log = AccessLog() if settings.access_log else None
         if self._access_log is not None:
             self.watch(self._access_log)
@@ -184,6 +191,8 @@ class Gateway:
             self.observers.finished(exchange, outcome, usage, now)
         if usage is not None and usage.prompt_tokens:
             self.images.look(exchange.parsed.model, exchange.parsed.material, usage.prompt_tokens)
+        if self.admission is not None:
+            self.admission.finished(exchange, usage, now)
 
     def turned_away(self, error: RouterError, client: ClientConnection, plan: Plan | None) -> None:
         """Writes. A request was answered before it became an exchange: it has no key, is malformed, too large
@@ -224,6 +233,7 @@ class Gateway:
         settings = self.settings
         spec = worker_spec(backend, settings)
         self.balancer.add_worker(spec, monotonic())
+        self._admit_by(spec)
         slot = self.balancer.fleet.slot_of[spec.worker_id]
         worker = self.workers[spec.worker_id] = Worker(
             backend,
@@ -247,6 +257,7 @@ class Gateway:
         spec = learned_spec(backend, learned, self.settings)
         if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
             self.balancer.update_worker(spec, monotonic())
+            self._admit_by(spec)
             self._fleet_changed(worker_id)
 
     def worker_restarted(self, worker_id: WorkerId) -> None:
@@ -334,7 +345,14 @@ class Gateway:
         self.balancer.set_health(worker_id, healthy, monotonic())
         self._fleet_changed(worker_id)
 
+    def _admit_by(self, spec: WorkerSpec) -> None:
+        """A worker with a limit: from now on requests may have to wait."""
+        if spec.max_inflight is not None and self.admission is None:
+            self.admission = Admission(self)
+
     def _fleet_changed(self, worker_id: WorkerId) -> None:
+        if self.admission is not None:
+            self.admission.room()
         for shadow in self.shadows:
             shadow.follow(worker_id, monotonic())
 

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, final
 
+from warmroute.callers import Caller, Callers
 from warmroute.dialects import Parser, parser_for
 from warmroute.dialects.request import SESSION_CHARS_MAX
 from warmroute.wire.heads import Head
@@ -23,8 +24,8 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "parse",
-        "plain", "refusal", "request_id", "session",
+        "anthropic", "caller", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive",
+        "parse", "plain", "refusal", "request_id", "session",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +35,7 @@ class Plan:
         request_id: bytes | None,
         session: str | None,
         refusal: RouterError | None,
+        caller: Caller,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -41,6 +43,7 @@ class Plan:
         self.forwarded = head.forwarded()
         """The head for the worker, but for host, length and request id."""
         self.request_id = request_id
+        self.caller = caller
         self.session = session
         self.refusal = refusal
         self.http_10 = head.http_10
@@ -55,7 +58,8 @@ class Plan:
 class Planner:
     """State: none but the keys and header names that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str], callers: Callers) -> None:
+        self._callers = callers
         self._keys = [key.encode() for key in api_keys]
         self._session_headers = [name.lower().encode() for name in session_headers]
 
@@ -70,7 +74,7 @@ class Planner:
         request_id = head.get(b"x-request-id")
         if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
             request_id = None
-        return Plan(head, parse, request_id or None, self._session(head), refusal)
+        return Plan(head, parse, request_id or None, self._session(head), refusal, self._callers.of(head))
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""

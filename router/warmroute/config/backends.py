@@ -62,6 +62,8 @@ class Backend(BaseModel):
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,6 +112,8 @@ class Backend(BaseModel):
             options.append(f"kv_capacity_tokens={self.kv_capacity_tokens}")
         if self.preset is not None:
             options.append(f"preset={self.preset}")
+        if self.max_inflight is not None:
+            options.append(f"max_inflight={self.max_inflight}")
         return ",".join((self.url, *options))
 
 

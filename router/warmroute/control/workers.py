@@ -53,6 +53,8 @@ class NewWorker(BaseModel):
     """None: read from the engine where it tells, else learned."""
     preset: Annotated[str, AfterValidator(preset_name)] | None = None
     """Latency preset; None: the fleet's."""
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight; None: as all others."""
 
 
 class WorkerChange(BaseModel):
@@ -63,6 +65,8 @@ class WorkerChange(BaseModel):
     draining: bool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
     weight: Positive | None = None
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight."""
 
 
 class WorkerList(BaseModel):
@@ -117,6 +121,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             weight=new.weight,
             kv_capacity_tokens=new.kv_capacity_tokens,
             preset=new.preset,
+            max_inflight=new.max_inflight,
         )
         if backend.url in gateway.workers:
             raise Refused(
@@ -142,11 +147,12 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
 
     @router.patch("/workers/{worker:path}")
     async def change_worker(worker: str, change: WorkerChange) -> WorkerView:
-        """Drains a worker, takes it back into service, or sets its weight."""
+        """Drains a worker, takes it back into service, or sets its weight or its limit."""
         worker_id = find(worker)
-        if change.weight is not None:
+        facts = change.model_dump(include={"weight", "max_inflight"}, exclude_none=True)
+        if facts:
             known = gateway.workers[worker_id]
-            backend = known.backend.model_copy(update={"weight": change.weight})
+            backend = known.backend.model_copy(update=facts)
             gateway.describe_worker(worker_id, backend, known.learned)
         if change.draining is not None:
             if not change.draining:
