@@ -45,14 +45,14 @@ def places_between(weights: Sequence[float], rank: int) -> int:
 
 @final
 class _Class:
-    """One class. State: what waits by line and in order of arrival, its tenants, and the virtual time of its
-    next place."""
+    """One class. State: what waits by line and in order of arrival, its tenants, and the virtual time up to
+    which it had its places."""
 
-    __slots__ = ("crowd", "lines", "step", "turn", "waiting")
+    __slots__ = ("crowd", "lines", "step", "until", "waiting")
 
     def __init__(self, weight: float) -> None:
         self.step = 1.0 / weight
-        self.turn = 0.0
+        self.until = 0.0
         self.lines: dict[str, FairLine] = {}
         self.waiting: dict[int, Ticket] = {}
         self.crowd = Crowd()
@@ -76,7 +76,7 @@ class Queue:
         self._again: dict[int, Ticket] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._pushed = 0
-        self._turn = 0.0
+        self._virtual = 0.0
         self._lines: dict[str, int] = {}
         self.count = 0
         """Requests that wait and were never let in."""
@@ -87,7 +87,7 @@ class Queue:
         """Writes. The ticket waits from now on."""
         group = self._classes[ticket.rank]
         if not group.waiting:
-            group.turn = max(group.turn, self._turn)
+            group.until = max(group.until, self._virtual)
         line = group.lines.get(ticket.line)
         if line is None:
             line = group.lines[ticket.line] = FairLine()
@@ -111,14 +111,14 @@ class Queue:
                 del self._again[again.number]
                 again.waiting = False
                 return again
-        waiting = [(group.turn, rank) for rank, group in enumerate(self._classes) if group.waiting]
+        waiting = [(group.until + group.step, rank) for rank, group in enumerate(self._classes) if group.waiting]
         waiting.sort()
         for turn, rank in waiting:
             group = self._classes[rank]
             ticket = group.next(may)
             if ticket is not None:
-                self._turn = max(self._turn, turn)
-                group.turn = max(group.turn, self._turn) + group.step
+                self._virtual = max(self._virtual, turn)
+                group.until = turn
                 self._forget(ticket, served=True)
                 self._catch_up()
                 return ticket
@@ -221,5 +221,5 @@ class Queue:
     def _catch_up(self) -> None:
         """A class that could not go, because its workers had no room, saves nothing up."""
         for group in self._classes:
-            if group.waiting and group.turn < self._turn:
-                group.turn = self._turn
+            if group.waiting:
+                group.until = max(group.until, self._virtual - group.step)
