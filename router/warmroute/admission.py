@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Iterable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from warmroute import refusals
 from warmroute.config.admission import parse_tenant
@@ -56,12 +56,16 @@ EXITS: Final = ("served", "timeout", "displaced", "left")
 _TENANTS_SHOWN: Final = 20
 
 
-class _Waiting(NamedTuple):
-    """Whose ticket it is."""
+@final
+class _Owner:
+    """Whose ticket it is. Not to be written."""
 
-    exchange: Exchange
-    request: RoutingRequest | None
-    """None: it was routed before."""
+    __slots__ = ("exchange", "request")
+
+    def __init__(self, exchange: Exchange, request: RoutingRequest | None) -> None:
+        self.exchange = exchange
+        self.request = request
+        """None: it was routed before."""
 
 
 def is_limited(settings: Settings) -> bool:
@@ -180,7 +184,8 @@ class Admission:
             found = self._queue.pop(self._may)
             if found is None:
                 break
-            exchange, request = _owner(found)
+            owner = _owner(found)
+            exchange, request = owner.exchange, owner.request
             if request is not None:
                 self.exits[found.rank]["served"] += 1
                 self.waited_s[found.rank].observe(now - found.arrived_at)
@@ -191,8 +196,8 @@ class Admission:
 
     def _may(self, ticket: Ticket) -> bool:
         """Whether there is room for it, or nobody left to wait for: then `go` tells the client."""
-        exchange, request = _owner(ticket)
-        again = request is None
+        owner = _owner(ticket)
+        exchange, again = owner.exchange, owner.request is None
         if not again and len(self._gateway.exchanges) >= self._max_inflight:
             return False
         model = exchange.parsed.model
@@ -263,7 +268,7 @@ class Admission:
             float(max(1, tokens) + answer_tokens),
             now,
             now + min(self._patience_s, caller.patience_s),
-            _Waiting(exchange, request),
+            _Owner(exchange, request),
         )
 
     def _prompt_tokens(self, exchange: Exchange, request: RoutingRequest) -> int:
@@ -301,8 +306,8 @@ class Admission:
         }
 
 
-def _owner(ticket: Ticket) -> _Waiting:
-    return cast(_Waiting, ticket.owner)
+def _owner(ticket: Ticket) -> _Owner:
+    return cast(_Owner, ticket.owner)
 
 
 def _ages(moments: Iterable[float | None], now: float) -> list[float | None]:

@@ -111,7 +111,9 @@ class Queue:
                 del self._again[again.number]
                 again.waiting = False
                 return again
-        waiting = [(group.until + group.step, rank) for rank, group in enumerate(self._classes) if group.waiting]
+        waiting = [
+            (group.until + group.step, rank) for rank, group in enumerate(self._classes) if group.waiting
+        ]
         waiting.sort()
         for turn, rank in waiting:
             group = self._classes[rank]
