@@ -176,6 +176,62 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Room (where limits are set)",
+            (
+                graph(
+                    "Waiting for room",
+                    [Line(total("router_queue_requests", by="class"), "{{class}}")],
+                    "Requests that wait because all workers that serve them have as many as they may. Short "
+                    "peaks are what the queue is for; a queue that never empties is too small a fleet.",
+                ),
+                graph(
+                    "Wait for room",
+                    quantiles("router_queue_wait_seconds"),
+                    "How long those waited that were served then. It is part of their time to first token.",
+                    unit="s",
+                ),
+                graph(
+                    "End of waiting",
+                    [Line(rate("router_queue_exits_total", by="how"), "{{how}}")],
+                    "served is good. timeout: nobody had room in time. displaced: more urgent ones came. "
+                    "left: the client gave up first, so queue_timeout_s is longer than its patience.",
+                    unit="reqps",
+                ),
+                graph(
+                    "Let in by class",
+                    [Line(rate("router_admitted_requests_total", by="class"), "{{class}}")],
+                    "Requests that were let in, at once or later.",
+                    unit="reqps",
+                    width=6,
+                ),
+                graph(
+                    "Full workers",
+                    [Line(total("router_full_workers", by="instance"), "{{instance}}")],
+                    "Workers that have as many requests as they may. All of them: requests wait.",
+                    width=6,
+                ),
+                graph(
+                    "Prompt tokens by tenant",
+                    [Line(rate("router_tenant_admitted_prompt_tokens_total", by="tenant"), "{{tenant}}")],
+                    "Estimated prompt tokens per second that were let in. Tenants without a name in the "
+                    "settings are together in other.",
+                    width=6,
+                ),
+                graph(
+                    "Refused by rate limits",
+                    [
+                        Line(
+                            rate("router_rate_limited_requests_total", by="tenant, limit"),
+                            "{{tenant}} {{limit}}",
+                        )
+                    ],
+                    "Requests beyond what a tenant may send per second, by the limit that they met.",
+                    unit="reqps",
+                    width=6,
+                ),
+            ),
+        ),
+        (
             "Uploads and WebSockets",
             (
                 graph(

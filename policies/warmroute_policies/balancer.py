@@ -15,7 +15,7 @@ import msgspec
 
 from warmroute_policies.beliefs import LEAST_BLOCKS, Beliefs
 from warmroute_policies.config import BalancerConfig
-from warmroute_policies.errors import NoWorkers, UnknownModel
+from warmroute_policies.errors import NoWorkers, Saturated, UnknownModel
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.flights import Flight
@@ -23,7 +23,7 @@ from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
-from warmroute_policies.pools import Pools
+from warmroute_policies.pools import Pool, Pools
 from warmroute_policies.sessions import Session, Sessions
 from warmroute_policies.succession import take_over
 from warmroute_policies.survivors import expected_there
@@ -81,7 +81,7 @@ class Balancer:
     def route(self, request: RoutingRequest, now: float) -> Decision:
         """Writes. Picks a worker, books the request on it, and expects its prompt to be cached there.
 
-        Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow. Raises
+        Raises UnknownModel, NoWorkers or Saturated; then nothing is booked and no `finish` may follow. Raises
         ValueError when a request of that id is in flight: booking it twice would leak the first.
         """
         request_id, flights = request.request_id, self._in_flight
@@ -95,7 +95,8 @@ class Balancer:
         """Writes. The worker failed before its first byte reached the client: takes the request off its
         books and picks another worker, never one that this request failed on.
 
-        Raises NoWorkers; the request is then on nobody's books, and its `finish` must still follow.
+        Raises NoWorkers or Saturated; the request is then on nobody's books, and its `finish` must still
+        follow. After Saturated it may be asked for again, when there is room.
         """
         flight = self._in_flight[request_id]
         if flight.booked:
@@ -200,6 +201,23 @@ class Balancer:
         choice = self.policy.decide(request, view, now) if request.owner is None else _owners(view)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
 
+    def line(self, model: str) -> str:
+        """Reads. A name for the set of workers that serve the model."""
+        return self._pools.line(model)
+
+    def has_room(self, model: str, request_id: int | None = None) -> bool:
+        """Reads. Whether some worker that serves the model has fewer requests than it may have, and for a
+        request in flight, whether one has that it did not fail on. Raises UnknownModel or NoWorkers."""
+        pool = self._pools.by_model.get(model) or self._pools.find(model)
+        fleet = self.fleet
+        if request_id is None and not fleet.full and pool.eligible:
+            return True
+        failed = () if request_id is None else self._in_flight[request_id].failed
+        try:
+            return bool(self._with_room(model, pool, failed))
+        except Saturated:
+            return False
+
     def session(self, name: str) -> Session | None:
         """Reads. What is remembered of the session that clients call so; later turns change it in place."""
         return self.sessions.get(name)
@@ -209,13 +227,14 @@ class Balancer:
         the index knows of the prompt, and what of the rest it gave up lately."""
         pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
         eligible, kinds, gate_s = pool.eligible, pool.kinds, pool.gate_s
-        if failed:
-            tried = {self.fleet.slot_of.get(worker) for worker in failed}
-            eligible = tuple(slot for slot in eligible if slot not in tried)
-            kinds = self.fleet.kinds(eligible)
-            gate_s = [inf if slot in tried else gate for slot, gate in enumerate(gate_s)]
         if request.owner is not None:
             eligible, kinds, gate_s = self._only(request.owner, failed)
+        elif failed or self.fleet.full:
+            eligible = self._with_room(request.model, pool, failed)
+            kinds = self.fleet.kinds(eligible)
+            gate_s = [inf] * len(gate_s)
+            for slot in eligible:
+                gate_s[slot] = 0.0
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
@@ -231,6 +250,20 @@ class Balancer:
         eligible = () if slot is None or owner in failed else (slot,)
         gate_s = [0.0 if one == slot else inf for one in range(len(self.fleet.specs))]
         return eligible, eligible, gate_s
+
+    def _with_room(self, model: str, pool: Pool, failed: tuple[WorkerId, ...]) -> tuple[int, ...]:
+        """Reads. Who may take a request that failed on these. Raises NoWorkers, or Saturated when all who
+        could are full."""
+        fleet = self.fleet
+        tried = {fleet.slot_of.get(worker) for worker in failed}
+        able = [slot for slot in pool.eligible if slot not in tried]
+        if not able:
+            raise NoWorkers(model, len(pool.serving))
+        full = fleet.full
+        eligible = tuple([slot for slot in able if slot not in full])
+        if not eligible:
+            raise Saturated(model, len(able))
+        return eligible
 
     def _dispatch(
         self,

@@ -78,6 +78,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     worker_class: str = "default"
     """Workers of one class have equal latency coefficients."""
     rtt_s: float = 0.0
+    max_inflight: int | None = None
+    """Requests that it may have in flight, from this router; None: any number."""
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
     parse     the body says the model, the session and the prompt         dialects
     identify  the prompt becomes a chain of block ids                     warmroute_policies.blocks
+    admit     where there are limits: at once, when there is room, or not
+              at all                                                      admission
     route     a worker is chosen and booked in one synchronous call       warmroute_policies.balancer
     send      to a warm connection; a failure before the answer's first
               byte goes to another worker                                 worker
@@ -30,13 +32,14 @@ from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
 from warmroute.inject import UsageTap, with_usage
 from warmroute.owners import IdTap, owner_failed, owner_left
+from warmroute.refusals import routing_error
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
 from warmroute.wire.replies import RouterError
 from warmroute.worker import Receiver, WorkerConnection, WorkerPool
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
-from warmroute_policies.errors import RoutingError, UnknownModel
+from warmroute_policies.errors import RoutingError, Saturated
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from warmroute.owners import Kept
     from warmroute.plan import Plan
     from warmroute.taps import Tap
+    from warmroute_policies.admission.ticket import Ticket
 
 log: Final = logging.getLogger("warmroute")
 
@@ -55,9 +59,6 @@ _RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
 
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
-
-# About the time after which an ejected worker is tried again.
-_RETRY_AFTER_S: Final = 5
 
 # Pieces of an answer whose ends are kept for the usage: an engine sends the counts, the end marker and
 # the last chunk in up to three writes.
@@ -70,6 +71,8 @@ _TIMED_EVERY_MASK: Final = 15
 _OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 
 _NOT_PARSED: Final = ParsedRequest()
+
+_FAULT: Final = RouterError(500, "internal_error", "the router could not route this request")
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK
@@ -91,9 +94,9 @@ class Exchange(Receiver):
 
     __slots__ = (
         "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "owner", "parse", "parsed",
-        "pieces", "plan", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status",
-        "tail", "tap", "trace_field",
+        "first_piece", "flight", "gateway", "hedge", "let_in_at", "number", "on_fresh", "owner", "parse",
+        "parsed", "pieces", "plan", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces",
+        "status", "tail", "tap", "ticket", "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -113,7 +116,9 @@ class Exchange(Receiver):
         self.parse = parse
         self.body = body
         """Kept until the client has a part of an answer: another worker may have to be asked."""
-        self.began_at = began_at
+        self.began_at = self.let_in_at = began_at
+        self.ticket: Ticket | None = None
+        """Where there are limits: what it asked to be let in with."""
         self.number = number
         self.flight = number
         """What the balancer books it as: its number, unless its hedge goes on without it."""
@@ -150,7 +155,7 @@ class Exchange(Receiver):
     # --- there --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Parse, identify, route, send."""
+        """Parse, identify, admit; then `go`, at once or when there is room."""
         gateway, plan = self.gateway, self.plan
         try:
             self.parsed = parsed = self.parse(self.body)
@@ -172,29 +177,43 @@ class Exchange(Receiver):
                 parsed.stream,
                 self.owner,
             )
-            if gateway.observers.watching:
-                gateway.observers.arrived(self, request, self.began_at)
-            self.decision = decision = gateway.route(request, self.began_at)
+            admission = gateway.admission
+            if admission is not None and not admission.admits(self, request):
+                return
         except BadRequest as error:
             self._refuse(RouterError(400, "invalid_json", f"the request body is not valid: {error}"))
             return
+        except Exception:  # a fault of ours must not cost the client an answer
+            log.exception("the request could not be routed")
+            self._refuse(_FAULT)
+            return
+        self.go(request, self.began_at)
+
+    def go(self, request: RoutingRequest, now: float) -> None:
+        """Route, send."""
+        gateway, plan, parsed = self.gateway, self.plan, self.parsed
+        self.let_in_at = now
+        if gateway.observers.watching:
+            gateway.observers.arrived(self, request, now)
+        try:
+            self.decision = decision = gateway.route(request, now)
         except RoutingError as error:
             self._refuse(routing_error(error))
             return
-        except Exception:  # the policy may be anybody's: its fault must not cost the client an answer
+        except Exception:  # the policy may be anybody's
             log.exception("the request could not be routed")
-            self._refuse(RouterError(500, "internal_error", "the router could not route this request"))
+            self._refuse(_FAULT)
             return
         gateway.exchanges[self.number] = self
         if plan.injects and parsed.stream:
             self._ask_for_usage()
         if not self.number & _TIMED_EVERY_MASK:
-            gateway.metrics.decision_s.observe(monotonic() - self.began_at)
+            gateway.metrics.decision_s.observe(monotonic() - now)
         self._send(decision)
         if gateway.hedging is not None and parsed.stream and plan.repeatable:
             self.hedge = gateway.hedging.watch(self, decision)
         if gateway.observers.watching:
-            gateway.observers.routed(self, decision, self.began_at)
+            gateway.observers.routed(self, decision, now)
 
     def _is_at_hand(self, kept: Kept) -> bool:
         """Whether the worker is known that has to take the request, if any has to. Else the client is told,
@@ -400,7 +419,7 @@ class Exchange(Receiver):
             connection.used
             and connection.silent
             and not self.on_fresh
-            and monotonic() - max(self.began_at, self.rerouted_at) < _STALE_WITHIN_S
+            and monotonic() - max(self.let_in_at, self.rerouted_at) < _STALE_WITHIN_S
         )
         connection.close()
         self.connection = None
@@ -420,11 +439,12 @@ class Exchange(Receiver):
 
     def client_gone(self) -> None:
         """The client closed its connection: the worker stops computing at once."""
-        if self.decision is None:
-            self.let_go()  # a search, or nothing: a policy raised, and nothing is booked
-            return
         self.let_go()
-        self._finish(Outcome.CLIENT_GONE, None)
+        if self.decision is not None:
+            self._finish(Outcome.CLIENT_GONE, None)
+        elif self.ticket is not None and self.ticket.waiting:
+            self._left_waiting(self.ticket)
+        # Else nothing is booked: its owner was being looked for, or a policy raised.
 
     def worker_removed(self) -> None:
         """The worker left by force: answers that are on their way still arrive."""
@@ -437,13 +457,15 @@ class Exchange(Receiver):
 
     def check_time(self, now: float) -> None:
         """Called about once a second: pieces are counted as they come and looked at only here."""
+        if self.ticket is not None and self.ticket.waiting:
+            return  # for room at another worker than the one that failed, up to a deadline of its own
         settings = self.gateway.settings
         if self.pieces != self.seen_pieces:
             self.seen_pieces, self.quiet_since = self.pieces, now
         if now - self.began_at > settings.total_timeout_s:
             self._timed_out(f"the request took longer than {settings.total_timeout_s:g} s")
         elif not self.pieces:
-            if now - self.began_at > settings.first_byte_timeout_s:
+            if now - self.let_in_at > settings.first_byte_timeout_s:
                 self._timed_out(f"the worker did not answer within {settings.first_byte_timeout_s:g} s")
         elif now - self.quiet_since > settings.idle_timeout_s:
             self._timed_out(f"no byte for {settings.idle_timeout_s:g} s")
@@ -516,17 +538,20 @@ class Exchange(Receiver):
         if not gateway.retry_budget.take(monotonic(), gateway.requests):
             gateway.metrics.retries_refused += 1
             return False
+        now = monotonic()
         try:
-            self.decision = gateway.balancer.reroute(self.flight, monotonic())
+            decision = gateway.balancer.reroute(self.flight, now)
+        except Saturated:
+            if gateway.admission is None or not gateway.admission.again(self):
+                return False
+            gateway.metrics.retried(kind)
+            self.let_go()
+            return True
         except RoutingError:
             return False
         gateway.metrics.retried(kind)
         self.let_go()
-        self.on_fresh = False
-        self.rerouted_at = monotonic()
-        self._send(self.decision)
-        if gateway.observers.watching:
-            gateway.observers.routed(self, self.decision, self.rerouted_at)
+        self._resend(decision, now)
         return True
 
     def go_on_with(self, flight: int, decision: Decision) -> None:
@@ -536,6 +561,26 @@ class Exchange(Receiver):
         self.rerouted_at = monotonic()
         if self.gateway.observers.watching:
             self.gateway.observers.routed(self, decision, self.rerouted_at)
+
+    def go_again(self, now: float) -> None:
+        """It waited because all workers but the one that failed were full: now one has room, or none is
+        left."""
+        try:
+            decision = self.gateway.balancer.reroute(self.flight, now)
+        except RoutingError as error:
+            self.refuse(
+                RouterError(502, "worker_failed", f"the worker failed, and no other took over: {error}")
+            )
+        else:
+            self._resend(decision, now)
+
+    def _resend(self, decision: Decision, now: float) -> None:
+        self.decision = decision
+        self.on_fresh = False
+        self.rerouted_at = now
+        self._send(decision)
+        if self.gateway.observers.watching:
+            self.gateway.observers.routed(self, decision, now)
 
     @property
     def _worker(self) -> WorkerId:
@@ -553,15 +598,34 @@ class Exchange(Receiver):
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def refuse(self, error: RouterError) -> None:
+        """There was no room for it; it may have been with a worker that failed."""
+        if self.decision is None:
+            self._refuse(error)
+        else:
+            self.status = error.status
+            self._finish(Outcome.WORKER_ERROR, None)
+            self._reply(error)
+
     def _refuse(self, error: RouterError) -> None:
         """No worker was asked."""
         self.finished = True
-        self.gateway.exchanges.pop(self.number, None)
         self.status = error.status
+        if self.ticket is not None and self.gateway.admission is not None:
+            self.gateway.admission.turned_away(self.ticket)
         self.gateway.metrics.refused(error)
         if self.gateway.observers.watching:
             self.gateway.observers.refused(self, error.code, monotonic())
         self._reply(error)
+
+    def _left_waiting(self, ticket: Ticket) -> None:
+        """The client closed its connection before any worker was asked."""
+        self.finished = True
+        gateway = self.gateway
+        if gateway.admission is not None:
+            gateway.admission.left(ticket)
+        if gateway.observers.watching:
+            gateway.observers.refused(self, "client_gone", monotonic())
 
     def _reply(self, error: RouterError) -> None:
         self.status = error.status
@@ -580,10 +644,3 @@ class Exchange(Receiver):
         del gateway.exchanges[self.number]
         gateway.balancer.finish(self.flight, outcome, usage, now)
         gateway.finished(self, outcome, usage, now)
-
-
-def routing_error(error: RoutingError) -> RouterError:
-    """What a client is told when no worker was found."""
-    if isinstance(error, UnknownModel):
-        return RouterError(404, "model_not_found", str(error), param="model")
-    return RouterError(503, "no_worker", str(error), retry_after_s=_RETRY_AFTER_S)

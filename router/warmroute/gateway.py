@@ -11,6 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from warmroute.access_log import AccessLog
+from warmroute.admission import Admission, is_limited
+from warmroute.callers import Callers
 from warmroute.config import Settings
 from warmroute.dialects.images import ImageModels
 from warmroute.hedging import Hedging
@@ -68,6 +70,8 @@ class Gateway:
         self.settings = settings
         self.balancer = balancer
         self.metrics = metrics
+        self.admission: Admission | None = None
+        """Who waits; None: nothing is limited, every request goes at once."""
         self.control: ControlPlane
         """Answers all that is not inference; set by the application, whose endpoints look at the gateway."""
         self.removals: Removals
@@ -78,7 +82,8 @@ class Gateway:
         """Changes settings and policy while the router runs; set by the application."""
         self.live: Feed
         """What is shown to people who watch; set by the application."""
-        self.planner = _planner(settings)
+        self.callers = Callers(settings)
+        self.planner = _planner(settings, self.callers)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.hedging: Hedging | None = None
@@ -97,7 +102,16 @@ class Gateway:
         """Those that were routed and are not finished, by number."""
         self.upstream_tls = upstream_certificates(settings)
         """For connections to workers with https://."""
-        self.workers = Workers(settings, balancer, metrics, self.exchanges, self.shadows, self.upstream_tls)
+        self.workers = Workers(
+            settings,
+            balancer,
+            metrics,
+            self.exchanges,
+            self.shadows,
+            self.upstream_tls,
+            self.limit,
+            self._room,
+        )
         self.pools = self.workers.pools
         """By slot, for the request path."""
         self._suspects = self.workers.suspects
@@ -105,6 +119,8 @@ class Gateway:
         self.owners = Owners(settings.owners_max)
         self.owner_search = OwnerSearch(self)
         self.stopping = False
+        if is_limited(settings):
+            self.limit()
         self._access_log = AccessLog() if settings.access_log else None
         if self._access_log is not None:
             self.watch(self._access_log)
@@ -121,7 +137,8 @@ class Gateway:
         """Writes. Other settings from now on. Most are read where they are used; what was made of the former
         ones is made anew here, for requests under way too."""
         before, self.settings = self.settings, settings
-        self.planner = _planner(settings)
+        self.callers = Callers(settings)
+        self.planner = _planner(settings, self.callers)
         self.heads = HeadCache(self.planner.plan)
         ratio, min_per_s = settings.retry_budget_ratio, settings.retry_budget_min_per_s
         if (ratio, min_per_s) != (before.retry_budget_ratio, before.retry_budget_min_per_s):
@@ -134,6 +151,15 @@ class Gateway:
             self.unwatch(self._access_log)
             self._access_log = None
         self.workers.reconfigure(settings)
+
+    def limit(self) -> None:
+        """Writes. Something is limited: from now on requests may have to wait."""
+        if self.admission is None:
+            self.admission = Admission(self)
+
+    def _room(self) -> None:
+        if self.admission is not None:
+            self.admission.room()
 
     def set_policy(self, policy: Policy, made_by: PolicySpec) -> None:
         """Writes. Another policy decides from now on; what is known of caches, sessions and requests on their
@@ -198,6 +224,8 @@ class Gateway:
             self.observers.finished(exchange, outcome, usage, now)
         if usage is not None and usage.prompt_tokens:
             self.images.look(exchange.parsed.model, exchange.parsed.material, usage.prompt_tokens)
+        if self.admission is not None:
+            self.admission.finished(exchange, usage, now)
 
     def turned_away(self, error: RouterError, client: ClientConnection, plan: Plan | None) -> None:
         """Writes. A request was answered before it became an exchange: it has no key, is malformed, too large
@@ -248,6 +276,6 @@ class Gateway:
         self.workers.tick(now)
 
 
-def _planner(settings: Settings) -> Planner:
+def _planner(settings: Settings, callers: Callers) -> Planner:
     keys = [key.get_secret_value() for key in settings.api_key]
-    return Planner(keys, settings.session_header, inject_usage=settings.inject_usage)
+    return Planner(keys, settings.session_header, callers, inject_usage=settings.inject_usage)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from warmroute import inject
+from warmroute.callers import Caller, Callers
 from warmroute.dialects import BadRequest, Parser, parser_for
 from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
@@ -35,9 +36,9 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects", "keep_alive",
-        "kept", "media", "parse", "plain", "proves", "refusal", "repeatable", "request_id", "session",
-        "tunnel",
+        "anthropic", "caller", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects",
+        "keep_alive", "kept", "media", "parse", "plain", "proves", "refusal", "repeatable", "request_id",
+        "session", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Plan:
         session: str | None,
         refusal: RouterError | None,
         kept: Kept | None,
+        caller: Caller,
         *,
         injects: bool,
     ) -> None:
@@ -63,6 +65,7 @@ class Plan:
         self.forwarded = head.forwarded()
         """The head for the worker, but for host, length and request id."""
         self.request_id = request_id
+        self.caller = caller
         self.session = session
         self.refusal = refusal
         self.http_10 = head.http_10
@@ -86,8 +89,14 @@ class Planner:
     """State: none but the keys, header names and wishes that it was made with."""
 
     def __init__(
-        self, api_keys: Sequence[str], session_headers: Sequence[str], *, inject_usage: bool = False
+        self,
+        api_keys: Sequence[str],
+        session_headers: Sequence[str],
+        callers: Callers,
+        *,
+        inject_usage: bool = False,
     ) -> None:
+        self._callers = callers
         self._keys = [key.encode() for key in api_keys]
         self._session_headers = [name.lower().encode() for name in session_headers]
         self._inject_usage = inject_usage
@@ -121,6 +130,7 @@ class Planner:
             self._session(head),
             refusal,
             kept,
+            self._callers.of(head),
             injects=injects,
         )
 

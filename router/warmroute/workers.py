@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import ItemsView, Iterator, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +70,8 @@ class Workers:
         exchanges: dict[int, Exchange],
         shadows: list[Shadow],
         upstream_tls: Certificates,
+        limited: Callable[[], None],
+        room: Callable[[], None],
     ) -> None:
         """`exchanges` and `shadows` are the gateway's own, which go on changing."""
         self._settings = settings
@@ -78,6 +80,10 @@ class Workers:
         self._exchanges = exchanges
         self._shadows = shadows
         self._upstream_tls = upstream_tls
+        self._limited = limited
+        """To be told when some worker has a limit."""
+        self._room = room
+        """To be told when there may be room for those who wait."""
         self._workers: dict[WorkerId, Worker] = {}
         self.pools: dict[int, WorkerPool] = {}
         """By slot, for the request path."""
@@ -120,6 +126,8 @@ class Workers:
         settings = self._settings
         spec = worker_spec(backend, settings)
         self._balancer.add_worker(spec, monotonic())
+        if spec.max_inflight is not None:
+            self._limited()
         slot = self._balancer.fleet.slot_of[spec.worker_id]
         worker = self._workers[spec.worker_id] = Worker(
             backend,
@@ -134,7 +142,7 @@ class Workers:
         if not trusted:
             worker.checks_passed = False
             self._update_health(spec.worker_id, worker)
-        self._tell_shadows(spec.worker_id)
+        self._changed(spec.worker_id)
         self.changed.set()
         return worker
 
@@ -155,7 +163,9 @@ class Workers:
         spec = learned_spec(backend, learned, self._settings)
         if spec != self._balancer.fleet.spec(self._balancer.fleet.slot_of[worker_id]):
             self._balancer.update_worker(spec, monotonic())
-            self._tell_shadows(worker_id)
+            if spec.max_inflight is not None:
+                self._limited()
+            self._changed(worker_id)
 
     def cache_flushed(self, worker_id: WorkerId) -> None:
         """Writes. Nothing is cached there: it was told to empty its cache, and did. Raises KeyError."""
@@ -172,7 +182,7 @@ class Workers:
     def drain(self, worker_id: WorkerId, draining: bool) -> None:
         """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
         self._balancer.drain_worker(worker_id, draining, monotonic())
-        self._tell_shadows(worker_id)
+        self._changed(worker_id)
 
     def remove(self, worker_id: WorkerId) -> None:
         """Writes. A worker leaves; answers that are on their way still arrive, tunnels are closed. Raises
@@ -185,7 +195,7 @@ class Workers:
         self._workers.pop(worker_id).pool.retire()
         self.suspects.discard(worker_id)
         self._metrics.forget_worker(worker_id)
-        self._tell_shadows(worker_id)
+        self._changed(worker_id)
         self.changed.set()
 
     # --- who is trusted -----------------------------------------------------------------------------
@@ -263,8 +273,9 @@ class Workers:
     def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
         healthy = worker.checks_passed and worker.ejector.accepts
         self._balancer.set_health(worker_id, healthy, monotonic())
-        self._tell_shadows(worker_id)
+        self._changed(worker_id)
 
-    def _tell_shadows(self, worker_id: WorkerId) -> None:
+    def _changed(self, worker_id: WorkerId) -> None:
         for shadow in self._shadows:
             shadow.follow(worker_id, monotonic())
+        self._room()

@@ -67,6 +67,8 @@ class Backend(BaseModel):
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
     tls_name: Annotated[str, Field(min_length=1)] | None = None
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +125,8 @@ class Backend(BaseModel):
             options.append(f"preset={self.preset}")
         if self.tls_name is not None:
             options.append(f"tls_name={self.tls_name}")
+        if self.max_inflight is not None:
+            options.append(f"max_inflight={self.max_inflight}")
         return ",".join((self.url, *options))
 
 

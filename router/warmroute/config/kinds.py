@@ -105,6 +105,15 @@ Port = Annotated[
 ]
 Count = Annotated[int, Field(ge=1), Kind("a whole number, at least 1", "N")]
 CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N")]
+# sglang-router writes -1 for "any number".
+CountOrNone = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(lambda value: None if str(value) == "-1" else value),
+    Kind("a whole number, at least 1", "N"),
+]
+RateOrNone = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Kind("a number above 0", "X")
+]
 WholeNumber = Annotated[int, Kind("a whole number", "N")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number above 0", "X")]
 # Beyond, prices leave what a float can count; learned ones stay within 30 times their preset anyway.

@@ -11,18 +11,21 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from warmroute.config.admission import PriorityClasses, Tenants, parse_class, parse_tenant
 from warmroute.config.allowed import WorkerPatterns
 from warmroute.config.backends import Backends
 from warmroute.config.kinds import (
     Count,
+    CountOrNone,
     CountOrZero,
     File,
     FileMode,
     Files,
+    HeaderName,
     HeaderNames,
     HttpUrlOrNone,
     Kind,
@@ -31,6 +34,7 @@ from warmroute.config.kinds import (
     Policies,
     Port,
     Positive,
+    RateOrNone,
     Seconds,
     Secrets,
     Share,
@@ -173,7 +177,7 @@ class Settings(BaseSettings):
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
         "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
-        "certificate, where it is not the host). More can be added while the router runs.",
+        "certificate, where it is not the host), `max_inflight=N`. More can be added while the router runs.",
     )
     worker_allow: WorkerPatterns = _setting(
         "workers",
@@ -357,6 +361,82 @@ class Settings(BaseSettings):
         "Memory for the index of prefixes; the oldest are forgotten first.",
     )
 
+    max_inflight_per_worker: CountOrNone = _setting(
+        "admission",
+        None,
+        "Requests that one worker may have in flight; further ones wait here. `max_inflight=N` of a backend "
+        "goes before it.",
+    )
+    max_inflight: CountOrNone = _setting(
+        "admission", None, "Requests in flight over all workers; further ones wait here."
+    )
+    queue_size: CountOrZero = _setting(
+        "admission",
+        100,
+        "Requests that may wait for room where there is a limit; further ones are answered 429. 0: none "
+        "waits.",
+    )
+    queue_timeout_s: Seconds = _setting(
+        "admission", 60.0, "A request that has waited for room this long is answered 429."
+    )
+    deadline_header: HeaderNames = _setting(
+        "admission",
+        ("x-stainless-read-timeout", "x-stainless-timeout"),
+        "Request headers with the seconds after which the client gives up; it does not wait for room longer "
+        "than that. The default are those of OpenAI's and Anthropic's libraries.",
+    )
+    priority_class: PriorityClasses = _setting(
+        "admission",
+        ("high=16", "default=4", "low=1"),
+        "Classes of requests that wait, with their shares of the places that become free.",
+    )
+    priority_default: Text = _setting("admission", "default", "Class of requests that name none.")
+    priority_max: Text = _setting(
+        "admission",
+        "default",
+        "Highest class that clients may name; higher ones count as this. `priority_max=CLASS` of a tenant "
+        "goes before it.",
+    )
+    priority_header: HeaderNames = _setting(
+        "admission",
+        ("x-request-priority", "x-smg-priority"),
+        "Request headers that name a class, the first one present wins.",
+    )
+    priority_field: Annotated[
+        Literal["ignored", "lower_first", "higher_first"],
+        Kind("one of ignored, lower_first, higher_first", "ORDER"),
+    ] = _setting(
+        "admission",
+        "ignored",
+        "What the number `priority` of a body means: lower_first, as for vLLM, is the highest class below 0 "
+        "and the lowest above; higher_first, as for SGLang, the other way round.",
+    )
+    tenant_header: Annotated[HeaderName | None, Kind("a header's name", "NAME")] = _setting(
+        "admission",
+        None,
+        "Request header that names the tenant. Set it only where whoever stands before the router writes it. "
+        "None: a tenant is an API key.",
+    )
+    tenant: Tenants = _setting(
+        "admission",
+        (),
+        "What holds for one tenant: `NAME,weight=2,priority_max=high,requests_per_s=5,"
+        "prompt_tokens_per_s=9000` (repeatable; `inf` is no limit). Without `tenant_header` "
+        "the name is `key-` and the first twelve hexadecimal digits of the key's SHA-256.",
+    )
+    rate_limit_requests_per_s: RateOrNone = _setting(
+        "admission", None, "Requests per second of each tenant; more are answered 429."
+    )
+    rate_limit_prompt_tokens_per_s: RateOrNone = _setting(
+        "admission",
+        None,
+        "Prompt tokens per second of each tenant, cached ones too: estimated, then corrected by what the "
+        "engine counts.",
+    )
+    rate_limit_burst_s: Seconds = _setting(
+        "admission", 10.0, "Seconds' worth of its rate limits that a tenant may use at once."
+    )
+
     connect_timeout_s: Seconds = _setting("timeouts", 5.0, "Connecting to a worker.")
     first_byte_timeout_s: Seconds = _setting(
         "timeouts",
@@ -492,6 +572,20 @@ class Settings(BaseSettings):
     def _known_preset(cls, value: str) -> str:
         return preset_or_file(value)
 
+    @field_validator("priority_default", "priority_max")
+    @classmethod
+    def _known_class(cls, value: str, info: ValidationInfo) -> str:
+        return _class_among(value, info)
+
+    @field_validator("tenant")
+    @classmethod
+    def _known_classes(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for text in value:
+            most = parse_tenant(text).priority_max
+            if most is not None:
+                _class_among(most, info)
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -503,6 +597,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only the arguments: `sources.load` reads the rest, so that it can say where a value came from."""
         return (init_settings,)
+
+
+def _class_among(value: str, info: ValidationInfo) -> str:
+    names = [parse_class(text).name for text in info.data.get("priority_class", ())]
+    if names and value not in names:
+        raise ValueError(f"there is no class {value!r} (known: {', '.join(names)})")
+    return value
 
 
 FIELDS: Final[dict[str, FieldInfo]] = dict(Settings.model_fields)

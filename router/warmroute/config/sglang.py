@@ -31,6 +31,8 @@ ALIASES: Final[dict[str, str]] = {
     "--client-cert-path": "upstream_client_cert",
     "--client-key-path": "upstream_client_key",
     "--ca-cert-paths": "upstream_ca",
+    "--max-concurrent-requests": "max_inflight",
+    "--queue-timeout-secs": "queue_timeout_s",
 }
 
 _COST = "cache_aware weighs seconds of predicted delay and needs no thresholds"
@@ -63,7 +65,6 @@ _TOKENS = "routing works on bytes and needs no tokenizer"
 _PARSERS = "answers pass unchanged; let the engine parse them"
 _STORE = "answers are not stored"
 _ADMIN = "use --admin-api-key"
-_LIMIT = "limits on concurrency and rate are not offered"
 _METRICS = "metrics are at /metrics of --port"
 
 UNSUPPORTED: Final[dict[str, str]] = {
@@ -124,16 +125,8 @@ UNSUPPORTED: Final[dict[str, str]] = {
         ),
         _ADMIN,
     ),
-    **dict.fromkeys(
-        (
-            "--max-concurrent-requests",
-            "--queue-size",
-            "--queue-timeout-secs",
-            "--rate-limit-tokens-per-second",
-        ),
-        _LIMIT,
-    ),
     **dict.fromkeys(("--prometheus-port", "--prometheus-host", "--prometheus-duration-buckets"), _METRICS),
+    "--rate-limit-tokens-per-second": "it counts requests; use --rate-limit-requests-per-s, per tenant",
     "--retry-max-retries": "it counts attempts; --retries counts further workers, so use one less there",
     "--disable-retries": "use --retries 0",
     "--disable-circuit-breaker": "ejection is always on; raise --eject-after-failures",

@@ -186,7 +186,9 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 def _describe(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
     """One line for one error: source, place inside a list or mapping, what was expected, what came."""
     name, *place = detail["loc"]
-    field, item = FIELDS[str(name)], given[str(name)]
+    field = FIELDS[str(name)]
+    # A default may be wrong beside what somebody gave to another setting.
+    item = given.get(str(name)) or Given(field.default, str(name))
     if name == "policy_param":
         # What follows the parameter's name are the types that were tried.
         place = place[:1]

@@ -51,6 +51,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             "memory": msgspec.to_builtins(gateway.balancer.statistics()),
             "client_connections": len(gateway.clients),
             "held_body_bytes": gateway.held_bytes,
+            "admission": None if gateway.admission is None else gateway.admission.view(),
             "retries_allowed_now": round(gateway.retry_budget.fill(monotonic(), gateway.requests), 3),
             "exchanges": {
                 "total": len(gateway.exchanges),

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from warmroute.control.auth import view_guard
 from warmroute.control.errors import Refused
 from warmroute.dialects import PARSERS, BadRequest, parser_for
-from warmroute.exchange import routing_error
 from warmroute.gateway import Gateway
+from warmroute.refusals import routing_error
 from warmroute.wire.replies import RouterError
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.errors import RoutingError

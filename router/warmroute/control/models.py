@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends
 from warmroute.control.auth import client_guard
 from warmroute.control.errors import Refused
 from warmroute.control.health import able_workers
-from warmroute.exchange import routing_error
 from warmroute.gateway import Gateway
+from warmroute.refusals import routing_error
 from warmroute_policies.errors import NoWorkers, UnknownModel
 
 

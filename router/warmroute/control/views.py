@@ -50,6 +50,8 @@ class WorkerView(BaseModel):
     prefill_us_per_token_10k: float
     """What it costs more for every 10,000 tokens before it."""
     inflight_requests: int
+    max_inflight: int | None
+    """How many it may have; null: any number."""
     queued_prompt_tokens: int
     """Not cached, and of requests whose first token was not seen yet."""
     queued_prefill_s: float
@@ -97,6 +99,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         prefill_us_per_token=round(fleet.linear_s[slot] * 1e6, 3),
         prefill_us_per_token_10k=round(fleet.quadratic_s[slot] * 1e10, 3),
         inflight_requests=fleet.inflight[slot],
+        max_inflight=spec.max_inflight,
         queued_prompt_tokens=fleet.queued_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_crowding=round(fleet.crowding[slot], 6),

@@ -65,6 +65,8 @@ class NewWorker(BaseModel):
     """Latency preset; None: the fleet's."""
     tls_name: Annotated[str, Field(min_length=1)] | None = None
     """With https://: the name that its certificate must show; None: the URL's host."""
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight; None: as all others."""
     model_id: Annotated[str, Field(min_length=1)] | None = None
     """One more name of a model, as sglang-router's clients give it."""
     worker_type: Literal["regular"] = "regular"
@@ -85,6 +87,7 @@ class NewWorker(BaseModel):
             kv_capacity_tokens=self.kv_capacity_tokens,
             preset=self.preset,
             tls_name=self.tls_name,
+            max_inflight=self.max_inflight,
         )
 
 
@@ -96,6 +99,8 @@ class WorkerChange(BaseModel):
     draining: bool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
     weight: Weight | None = None
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight."""
 
 
 class WorkerList(BaseModel):
@@ -166,13 +171,13 @@ async def add_one(gateway: Gateway, new: NewWorker, request: Request) -> WorkerI
 
 
 def change_one(gateway: Gateway, worker_id: WorkerId, change: WorkerChange, request: Request) -> None:
-    """Writes. Drains a worker, takes it back, or sets its weight."""
+    """Writes. Drains a worker, takes it back, or sets its weight or its limit."""
     known, actor = gateway.workers[worker_id], actor_of(request)
-    if change.weight is not None:
-        backend = known.backend.model_copy(update={"weight": change.weight})
-        before = {"weight": known.backend.weight}
-        gateway.workers.describe(worker_id, backend, known.learned)
-        audit.tell("change_worker", worker_id, actor, before=before, after={"weight": change.weight})
+    facts = change.model_dump(include={"weight", "max_inflight"}, exclude_none=True)
+    if facts:
+        before = {name: getattr(known.backend, name) for name in facts}
+        gateway.workers.describe(worker_id, known.backend.model_copy(update=facts), known.learned)
+        audit.tell("change_worker", worker_id, actor, before=before, after=facts)
     if change.draining is not None:
         fleet = gateway.balancer.fleet
         before = {"draining": fleet.draining[fleet.slot_of[worker_id]]}
@@ -219,7 +224,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
 
     @changes.patch("/workers/{worker:path}", responses=refusals(400, 404, 422))
     async def change_worker(worker: str, change: WorkerChange, request: Request) -> WorkerView:
-        """Drains a worker, takes it back into service, or sets its weight."""
+        """Drains a worker, takes it back into service, or sets its weight or its limit."""
         worker_id = find_worker(gateway, worker)
         change_one(gateway, worker_id, change, request)
         return view(worker_id)

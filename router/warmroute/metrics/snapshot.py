@@ -14,6 +14,7 @@ from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
+    from warmroute.admission import Admission
     from warmroute.gateway import Gateway
 
 # As gauges of circuit breakers count: closed, half open, open.
@@ -63,6 +64,18 @@ class SourceRow(NamedTuple):
     """Seconds since 1970."""
 
 
+class AdmissionRow(NamedTuple):
+    """Who is let in; lists go by class."""
+
+    classes: list[str]
+    waiting: list[int]
+    waited_s: list[Histogram]
+    admitted: list[int]
+    exits: list[list[tuple[str, int]]]
+    tenant_tokens: list[tuple[str, int]]
+    rate_limited: list[tuple[tuple[str, str], int]]
+
+
 class Snapshot(NamedTuple):
     """As of one moment."""
 
@@ -95,6 +108,8 @@ class Snapshot(NamedTuple):
     spans_dropped: int
     owners: int
     owner_searches: list[tuple[str, int]]
+    full_workers: int
+    admission: AdmissionRow | None
 
 
 def take_snapshot(gateway: Gateway) -> Snapshot:
@@ -154,4 +169,18 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         0 if gateway.tracing is None else gateway.tracing.dropped,
         len(gateway.owners),
         list(gateway.owner_search.outcomes.items()),
+        len(fleet.full),
+        None if gateway.admission is None else _admission_row(gateway.admission),
+    )
+
+
+def _admission_row(admission: Admission) -> AdmissionRow:
+    return AdmissionRow(
+        admission.classes,
+        admission.lengths(),
+        admission.waited_s,
+        list(admission.admitted),
+        [list(exits.items()) for exits in admission.exits],
+        list(admission.tenant_tokens.items()),
+        list(admission.rate_limited.items()),
     )
