@@ -29,6 +29,7 @@ from warmroute.journal import JournalFile
 from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
+from warmroute.metrics_port import open_metrics_port
 from warmroute.prices import read_prices, write_prices
 from warmroute.removal import Removals
 from warmroute.series import Metrics
@@ -169,6 +170,14 @@ async def _serve(settings: Settings) -> int:
         except OSError as error:
             log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)  # noqa: TRY400
             return 1
+        try:
+            metrics_url = await open_metrics_port(gateway, stack)
+        except OSError as error:
+            log.error(  # noqa: TRY400
+                "cannot listen on %s:%s: %s", settings.metrics_host, settings.metrics_port, error.strerror
+            )
+            server.close()
+            return 1
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
@@ -186,6 +195,7 @@ async def _serve(settings: Settings) -> int:
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
                 "compiled": is_compiled(),
+                **({} if metrics_url is None else {"metrics_url": metrics_url}),
             },
         )
         if not gateway.workers and gateway.discovery is None:

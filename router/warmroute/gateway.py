@@ -98,7 +98,7 @@ class Gateway:
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.planner = Planner(keys, settings.session_header, settings.request_id_header)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.observers = Observers()

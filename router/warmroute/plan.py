@@ -55,8 +55,14 @@ class Plan:
 class Planner:
     """State: none but the keys and header names that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api_keys: Sequence[str],
+        session_headers: Sequence[str],
+        request_id_headers: Sequence[str] = ("x-request-id",),
+    ) -> None:
         self._keys = [key.encode() for key in api_keys]
+        self._request_id_headers = [name.lower().encode() for name in request_id_headers]
         self._session_headers = [name.lower().encode() for name in session_headers]
 
     def plan(self, head: Head) -> Plan:
@@ -67,14 +73,18 @@ class Planner:
             refusal = RouterError(
                 401, "invalid_api_key", "a valid API key is needed: Authorization: Bearer KEY"
             )
-        request_id = head.get(b"x-request-id")
-        if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
-            request_id = None
-        return Plan(head, parse, request_id or None, self._session(head), refusal)
+        return Plan(head, parse, self._request_id(head), self._session(head), refusal)
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""
         return has_key(self._keys, head.get(b"authorization"), head.get(b"x-api-key"))
+
+    def _request_id(self, head: Head) -> bytes | None:
+        for name in self._request_id_headers:
+            value = head.get(name)
+            if value and len(value) <= _REQUEST_ID_BYTES_MAX:
+                return value
+        return None
 
     def _session(self, head: Head) -> str | None:
         for name in self._session_headers:
