@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     )
     request_id_header: HeaderNames = _setting(
         "server",
-        ("x-request-id",),
+        ("x-request-id", "x-correlation-id", "x-trace-id", "request-id"),
         "Request headers that give the request its id, the first one present wins; the answer and the worker "
         "have it as `x-request-id`.",
     )
