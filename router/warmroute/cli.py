@@ -126,7 +126,7 @@ def settings_parser(command: str) -> Parser:
     return parser
 
 
-def _resolve(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> Resolved:
+def resolve(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> Resolved:
     """Reads the environment and the file. `defaults` count where nobody says otherwise."""
     given, notes = settled(options)
     for note in (*notes, *environment.notes(os.environ)):
@@ -141,7 +141,7 @@ def _resolve(options: argparse.Namespace, defaults: Mapping[str, str] | None = N
 
 
 def _serve(words: list[str], defaults: Mapping[str, str] | None = None) -> int:
-    resolved = _resolve(settings_parser("serve").parse_words(words), defaults)
+    resolved = resolve(settings_parser("serve").parse_words(words), defaults)
     from warmroute import app
 
     return app.run(resolved.settings)
@@ -151,7 +151,7 @@ def _config(words: list[str]) -> int:
     parser = settings_parser("config")
     parser.add_argument("--json", metavar="FILE", help="write JSON to FILE (- is the terminal)")
     options = parser.parse_words(words)
-    resolved = _resolve(options)
+    resolved = resolve(options)
     from rich.console import Console
 
     from warmroute import app

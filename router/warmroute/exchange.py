@@ -217,7 +217,7 @@ class Exchange:
         decision, connection, plan, line = self.decision, self.connection, self.plan, head.line
         assert decision is not None
         assert connection is not None
-        if head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping:
+        if head.plain and plan.plain and not head.until_close and not self.gateway.stopping:
             close = b""
         else:
             close, data = self._closing(head, data)
@@ -265,10 +265,10 @@ class Exchange:
         """Head and body at once, as a plain answer comes; the body begins at `end`."""
         self.pieces = 1
         self.status = head.status
-        if not self.plan.plain:
-            data = self._reply_of(head, data[:end]) + data[end:]
-        else:
+        if self.plan.plain and head.plain and not self.gateway.stopping:
             data = self._reply_of(head, data)
+        else:  # fields are taken out, and none of the body's lines is one
+            data = self._reply_of(head, data[:end]) + data[end:]
         self.client.transport.write(data)
         self._ended(data[-TAIL_BYTES:])
 

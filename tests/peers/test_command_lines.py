@@ -130,8 +130,9 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         (
-            f"{BOTH} --request-timeout-secs 1800 --max-payload-size 536870912 --shutdown-grace-period-secs 180 "
-            "--worker-startup-timeout-secs 600 --worker-startup-check-interval 30 --log-level warn"
+            f"{BOTH} --request-timeout-secs 1800 --max-payload-size 536870912 "
+            "--shutdown-grace-period-secs 180 --worker-startup-timeout-secs 600 "
+            "--worker-startup-check-interval 30 --log-level warn"
         ),
         WORKERS
         | {
