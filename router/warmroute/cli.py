@@ -47,7 +47,7 @@ that worker is busier than the recompute is worth.
 commands:
 {commands}
 
-  router COMMAND --help   the options of one command
+  router COMMAND --help   the options of one command; `warmroute` and `python -m warmroute` are the same
   router --version        the version, and whether its hot modules run compiled
 """
 
@@ -109,6 +109,10 @@ def _dispatch(words: list[str]) -> int:
         return _top(words)
     if command == "demo":
         return _demo(words)
+    if command == "server":  # sglang-router's
+        raise UsageError(
+            "there is no command 'server': start the engines by themselves, then `router launch`"
+        )
     raise UsageError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}")
 
 

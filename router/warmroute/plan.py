@@ -59,7 +59,7 @@ class Planner:
         self,
         api_keys: Sequence[str],
         session_headers: Sequence[str],
-        request_id_headers: Sequence[str] = ("x-request-id",),
+        request_id_headers: Sequence[str],
     ) -> None:
         self._keys = [key.encode() for key in api_keys]
         self._request_id_headers = [name.lower().encode() for name in request_id_headers]

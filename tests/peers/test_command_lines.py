@@ -356,6 +356,10 @@ def test_traces_go_to_the_same_collector_over_http(capsys: pytest.CaptureFixture
     assert (chosen, len(told)) == ({}, 1), "without --enable-trace it means nothing there either"
 
 
+def test_an_empty_list_asks_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert settings_of(capsys, "--worker-urls --request-id-headers --cors-allowed-origins")[0] == {}
+
+
 def test_labels_may_be_one_word_as_in_a_manifest(capsys: pytest.CaptureFixture[str]) -> None:
     chosen, _ = settings_of(capsys, '--service-discovery --selector "app=a role=b"')
     assert chosen == {"discover_kubernetes_selector": ["app=a", "role=b"]}

@@ -88,6 +88,7 @@ def test_no_worker_urls_at_all_is_what_sglang_router_accepts_too(capsys: pytest.
         (["--bakend", "http://a:1"], "unknown flag --bakend; did you mean --backend?"),
         (["serve", "--polcy=random"], "unknown flag --polcy; did you mean --policy?"),
         (["serve", "http://a:1"], "unexpected argument 'http://a:1'"),
+        (["server"], "there is no command 'server': start the engines by themselves"),
         (["serv"], "there is no command 'serv'; did you mean serve?"),
         (["--backend"], "argument --backend: expected at least one argument"),
         (["--port", "x"], "--port: expected a whole number from 0 to 65535 (0: any free port), got 'x'"),

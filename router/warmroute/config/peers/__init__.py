@@ -34,14 +34,18 @@ OWNERS: Final = {
 """Flag to the first peer that has it."""
 
 # Beside their defaults, words that ask for nothing.
-_NOTHING: Final = {"--history-backend": {"none"}}
+_NOTHING: Final = {"--history-backend": frozenset(("none",))}
 
 DEFAULTS: Final = {
-    flag: frozenset(peer.flags[flag].default for peer in PEERS if flag in peer.flags) - {""}
-    | _NOTHING.get(flag, set())
+    flag: _NOTHING.get(flag, frozenset())
+    | {
+        spelling.default
+        for spelling in (peer.flags[flag] for peer in PEERS if flag in peer.flags)
+        if spelling.default or spelling.values == "*"
+    }
     for flag in OWNERS
 }
-"""Flag to what the peers take without it."""
+"""Flag to what asks for no more than the peers do without it; an empty text is an empty list."""
 
 ENGINES: Final = frozenset(("sglang", "vllm", "openai", "anthropic", "tokenspeed"))
 """What `--backend` may name in the peers; here it names a worker."""

@@ -48,7 +48,11 @@ class Answer:
         """What the target becomes, None where nothing is asked for. Raises ValueError."""
         if self.convert is not None:
             return self.convert(words)
-        return list(words) if is_list(FIELDS[self.target]) else words[0]
+        if is_list(FIELDS[self.target]):
+            return list(words) or None
+        if len(words) > 1:
+            raise ValueError(f"one value is taken here, got {len(words)}")
+        return words[0] if words else None
 
 
 def same(text: str = "") -> Answer:

@@ -79,7 +79,8 @@ def _joined(flag: str, used: list[Sequence[str]], notes: list[str]) -> list[str]
 
 def _is_default(words: Sequence[str], defaults: frozenset[str]) -> bool:
     """Whether a flag is given what it would be without it."""
-    return len(words) == 1 and any(_same(words[0], default) for default in defaults)
+    text = " ".join(words)
+    return any(_same(text, default) for default in defaults)
 
 
 def _same(left: str, right: str) -> bool:
