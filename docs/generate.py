@@ -153,7 +153,7 @@ router config --worker-urls http://gpu1:8000 http://gpu2:8000 --retry-max-retrie
 
 A flag may be abbreviated as far as only one of a peer's flags begins so (`--ca-cert-path`). A list that is
 given twice adds up, as in smg; sglang-router and vllm-router take the last, so a line says it. A flag of the
-router wins over a peer's flag for the same setting.
+router wins over a peer's flag for the same setting, which is said too.
 
 What nobody says is the router's own default, not the peer's: the tables have both. Two of them
 would be missed at once, so `router launch` takes sglang-router's: it listens on {host}, and serves

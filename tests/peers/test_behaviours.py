@@ -190,7 +190,7 @@ def test_a_workers_own_keys_are_the_clients_business(start_like: StartLike) -> N
 # --- breaker and retries --------------------------------------------------------------------------
 
 BREAKER = (
-    "--policy round_robin --cb-failure-threshold 2 --cb-success-threshold 1 --cb-timeout-duration-secs 1 "
+    "--policy round_robin --cb-failure-threshold 2 --cb-success-threshold 1 --cb-timeout-duration-secs 2 "
     "--cb-window-duration-secs 10"
 )
 

@@ -282,7 +282,12 @@ def test_a_flag_of_the_router_wins_over_a_peers_whatever_their_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for line in ("--retries 7 --disable-retries", "--retry-max-retries 3 --retries 7"):
-        assert settings_of(capsys, line)[0] == {"retries": 7}
+        chosen, told = settings_of(capsys, line)
+        assert (chosen, len(told)) == ({"retries": 7}, 1), "and that is said"
+    line = "--metrics-host ::1 --prometheus-host 1.2.3.4 --enable-trace --otel-endpoint http://o:1"
+    chosen, told = settings_of(capsys, line)
+    assert chosen == {"metrics_host": "::1", "metrics_port": 29000, "otel_endpoint": "http://o:1"}
+    assert len(told) == 2
     line = "--policy manual --policy-param inner=round_robin"
     assert settings_of(capsys, line)[0]["policy_param"] == {"inner": "round_robin"}
 

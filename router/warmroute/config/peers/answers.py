@@ -44,7 +44,7 @@ _SAME: Final = {
     "--port": same(),
     "--policy": same("names that differ are translated, as said above"),
     "--api-key": same(
-        "clients must present it; it is not sent to workers unasked. vllm-router asks no client for it"
+        "clients must present it, and it passes on to the workers as they sent it; vllm-router asks no client"
     ),
     "--log-level": same("`warn` is `warning`, `critical` is `error`"),
     "--backend": same("here a worker's URL; the name of an engine is let pass, for any engine is served"),

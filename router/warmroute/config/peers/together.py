@@ -126,7 +126,9 @@ def metrics(words: Words, given: Mapping[str, Given]) -> Added:
     added = Added()
     host = words.get("--prometheus-host")
     if host is not None:
-        if "metrics_host" not in given:
+        if "metrics_host" in given:
+            added.notes.append(f"--prometheus-host has no effect: {given['metrics_host'].origin} is there")
+        else:
             added.given["metrics_host"] = Given(host[0], "--prometheus-host")
         if "metrics_port" not in given:
             added.given["metrics_port"] = Given(_PROMETHEUS_PORT, "--prometheus-host")
@@ -142,6 +144,7 @@ def tracing(words: Words, given: Mapping[str, Given]) -> Added:
             added.notes.append("--otlp-traces-endpoint has no effect: --enable-trace is not there")
         return added
     if "otel_endpoint" in given:
+        added.notes.append(f"--enable-trace has no effect: {given['otel_endpoint'].origin} is there")
         return added
     try:
         parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")

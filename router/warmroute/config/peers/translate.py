@@ -55,7 +55,9 @@ def translate(
             before = given.get(name)
             if isinstance(value, list) and before is not None and is_list(FIELDS[name]):
                 given[name] = Given([*before.value, *value], before.origin)
-            elif name not in own:
+            elif name in own:
+                notes.append(f"{flag} has no effect: {own[name].origin} is there")
+            else:
                 given[name] = Given(value, flag)
     for rule in RULES:
         added = rule(words, given)
