@@ -96,7 +96,7 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
 
     for name in [name for name, item in given.items() if not _is_plain(item.value)]:
         item = given.pop(name)
-        problems.append(f"{item.origin}{item.key}: expected text in UTF-8, numbers, lists or mappings")
+        problems.append(f"{item.origin}{item.key}: expected text, numbers, lists or mappings")
     try:
         settings = Settings(**{name: item.value for name, item in given.items()})
     except ValidationError as error:
@@ -109,8 +109,8 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value can be written down: no half of a character, no list that holds itself, no number without
-    end. The checks of settings know nothing of such."""
+    """Whether a value can be written down: no half of a character, no list that holds itself, no number of
+    five thousand digits. The checks of settings know nothing of such."""
     try:
         json.dumps(value, default=str, skipkeys=True, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

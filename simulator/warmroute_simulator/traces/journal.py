@@ -33,7 +33,14 @@ from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
 from warmroute_simulator.traces.journal_events import Flight, events, journal_header, measured
-from warmroute_simulator.traces.source import BAD_LINE, MOST_BYTES, MOST_SECONDS, MOST_TOKENS, Malformed, Source
+from warmroute_simulator.traces.source import (
+    BAD_LINE,
+    MOST_BYTES,
+    MOST_SECONDS,
+    MOST_TOKENS,
+    Malformed,
+    Source,
+)
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 __all__ = ["journal_header", "measured", "read"]
