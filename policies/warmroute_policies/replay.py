@@ -26,7 +26,9 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
     Line,
+    PolicySet,
     Refusal,
     Rerouted,
     Routed,
@@ -46,7 +48,7 @@ _BAD_LINE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding a line may raise."""
 
 Verdict = Decision | Refusal
-"""What came of a `route` or a `reroute`."""
+"""What came of a `route`, a `reroute` or a `hedge`."""
 
 
 class JournalError(ValueError):
@@ -105,7 +107,7 @@ def replay(
     make: MakePolicy = make_policy,
     torn_line: Callable[[int], object] = lambda number: None,
 ) -> Iterator[tuple[Verdict, Verdict]]:
-    """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
+    """For every `route`, `reroute` and `hedge`: what was decided then, and what the same inputs decide now.
 
     `make` finds the policy; pass `plugins.load_policy` for one that is not built in. `torn_line` as for
     `read`. Raises JournalError, and ConfigError when the policy cannot be made.
@@ -119,7 +121,7 @@ def replay(
     blocks: dict[int, _RecordedBlocks] = {}
     for number, event in events:
         try:
-            verdicts = _apply(balancer, blocks, event)
+            verdicts = _apply(balancer, blocks, event, make)
         except KeyError as error:
             raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
         except (ValueError, OverflowError) as error:  # a number that no run could have written
@@ -129,7 +131,7 @@ def replay(
 
 
 def _apply(
-    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line
+    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line, make: MakePolicy
 ) -> tuple[Verdict, Verdict] | None:
     """Writes. One line, as it happened."""
     match event:
@@ -144,6 +146,7 @@ def _apply(
                 event.session,
                 event.priority,
                 event.stream,
+                event.owner,
             )
             replayed = _verdict(lambda: balancer.route(request, event.now))
             if isinstance(replayed, Refusal):
@@ -152,6 +155,13 @@ def _apply(
         case Rerouted():
             blocks[event.request_id].continued = event.continued
             return _recorded(event), _verdict(lambda: balancer.reroute(event.request_id, event.now))
+        case Hedged():
+            known = blocks[event.request_id]
+            known.continued = event.continued
+            replayed = _verdict(lambda: balancer.hedge(event.request_id, event.hedge_id, event.now))
+            if not isinstance(replayed, Refusal):
+                blocks[event.hedge_id] = known
+            return _recorded(event), replayed
         case FirstToken():
             balancer.first_token(event.request_id, event.now)
         case Finished():
@@ -171,6 +181,9 @@ def _apply(
             balancer.forget_cache(event.worker_id, event.now)
         case Ticked():
             balancer.tick(event.now)
+        case PolicySet():
+            spec = event.policy
+            balancer.set_policy(make(spec.name, spec.params, spec.seed), spec, event.now)
         case Header():
             raise ValueError("a second header; each run of a router is a journal of its own")
     return None
@@ -187,7 +200,7 @@ def _blocks_of(event: Routed) -> _RecordedBlocks:
     return blocks
 
 
-def _recorded(event: Routed | Rerouted) -> Verdict:
+def _recorded(event: Routed | Rerouted | Hedged) -> Verdict:
     verdict = event.refusal if event.decision is None else event.decision
     if verdict is None:
         raise ValueError("neither `decision` nor `refusal` is given")

@@ -128,10 +128,11 @@ def _resolve(options: argparse.Namespace) -> Resolved:
 
 
 def _serve(words: list[str]) -> int:
-    resolved = _resolve(settings_parser("serve").parse_words(words))
+    options = settings_parser("serve").parse_words(words)
+    resolved = _resolve(options)
     from warmroute import app
 
-    return app.run(resolved.settings)
+    return app.run(resolved.settings, lambda: load(getattr(options, GIVEN, {}), options.config).settings)
 
 
 def _config(words: list[str]) -> int:
@@ -141,10 +142,10 @@ def _config(words: list[str]) -> int:
     resolved = _resolve(options)
     from rich.console import Console
 
-    from warmroute import app
     from warmroute.config import show
+    from warmroute.config.policies import check_policies
 
-    app.check_policies(resolved.settings)
+    check_policies(resolved.settings)
 
     if options.json == "-":
         print(show.as_json(resolved), end="")

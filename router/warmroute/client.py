@@ -1,8 +1,9 @@
 """The router's side of a client's connection: frames requests, one exchange at a time, in order.
 
-An inference request becomes an `Exchange`; anything else is handed, framed, to the control plane
-(FastAPI behind uvicorn's protocol), on the same connection and port. Requests that are pipelined wait
-until the answer before them has ended.
+An inference request becomes an `Exchange`: an `Upload` if its body is passed on while it comes, a `Tunnel`
+if it is a WebSocket. Anything else is handed, framed, to the control plane (FastAPI behind uvicorn's
+protocol), on the same connection and port. Requests that are pipelined wait until the answer before them has
+ended.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import TYPE_CHECKING, Final, cast
 
 from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
+from warmroute.tunnel import Tunnel
+from warmroute.upload import KEPT_BYTES_MAX, Upload
 from warmroute.wire.chunked import BadBody, ChunkedBody
 from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead, take_trace_fields
-from warmroute.wire.replies import RouterError, error_reply
+from warmroute.wire.proxy_head import plain_address
+from warmroute.wire.replies import RouterError, error_reply, too_large
 
 if TYPE_CHECKING:
     from warmroute.control.bridge import ControlProtocol
+    from warmroute.dialects.media import Media
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
@@ -34,23 +39,32 @@ _BACKLOG_BYTES_MAX: Final = 64 * 1024
 # SO_LINGER for no time at all: closing the socket resets the connection.
 _RESET: Final = struct.pack("ii", 1, 0)
 
+# How a TLS handshake begins, and no request: a record of that kind, version 3.
+_HANDSHAKE: Final = b"\x16\x03"
+
 # How long a refused client is listened to, so that the refusal reaches it.
-_LINGER_S: Final = 5.0
+LINGER_S: Final = 5.0
 
 
 class ClientConnection(asyncio.Protocol):
     """State: the transport, the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_joined", "_left", "_pieces", "_plan",
-        "_reading_paused", "_refused", "_reserved", "close_after_reply", "exchange", "paused", "trace_fields",
-        "transport", "waiting_since",
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_joined", "_left", "_peer", "_pieces",
+        "_plan", "_reading_paused", "_refused", "_reserved", "_tunnel", "_upload", "close_after_reply",
+        "exchange", "paused", "trace_fields", "transport", "waiting_since",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, peer: str | None = None) -> None:
         self._gateway = gateway
+        self._peer = peer
+        """Who the client is, where the socket does not know; None: it does."""
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.exchange: Exchange | None = None
+        self._upload: Upload | None = None
+        """The exchange, while it takes the body as it comes."""
+        self._tunnel: Tunnel | None = None
+        """The exchange, once it takes whatever comes."""
         self._control: ControlProtocol | None = None
         self._held = b""
         """The beginning of a head."""
@@ -91,10 +105,15 @@ class ClientConnection(asyncio.Protocol):
             or self.paused
             or (self._control is not None and self._control.busy)
         ):
+            if self._upload is not None:
+                self._upload.take(data)
+                return
+            if self._tunnel is not None:
+                self._tunnel.take(data)
+                return
             self._backlog += data
-            if len(self._backlog) > _BACKLOG_BYTES_MAX and not self._reading_paused:
-                self._reading_paused = True
-                self.transport.pause_reading()
+            if len(self._backlog) > _BACKLOG_BYTES_MAX:
+                self.hold_reading()
         elif self._refused:
             pass
         elif self._plan is None:
@@ -103,10 +122,12 @@ class ClientConnection(asyncio.Protocol):
             self._take_body(data)
 
     def eof_received(self) -> bool:
-        return False  # a client that closed its side is gone: there is no half-open HTTP client
+        # A client that closed its side is gone: there is no half-open HTTP client.
+        return self._tunnel is not None and self._tunnel.client_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gateway.clients.discard(self)
+        self._upload = self._tunnel = None
         self._forget_body()
         if self._control is not None:
             self._control.connection_lost(exc)
@@ -131,6 +152,14 @@ class ClientConnection(asyncio.Protocol):
         elif not self._refused:
             self._read_on()
 
+    @property
+    def address(self) -> str | None:
+        """Reads. The client's IP address (that which a proxy told, with `proxy_protocol`), or `unix`."""
+        if self._peer is None:
+            peername = self.transport.get_extra_info("peername")
+            self._peer = plain_address(peername[0]) if peername else None
+        return self._peer
+
     # --- one request ----------------------------------------------------------------------------
 
     def _take_head(self, data: bytes) -> None:
@@ -143,6 +172,10 @@ class ClientConnection(asyncio.Protocol):
                 return
             if b"\n\n" in data:  # its end, as the client sees it
                 self._refuse(RouterError(400, "bad_request", "not an HTTP/1.1 request: bare line feeds"))
+                return
+            if data.startswith(_HANDSHAKE):
+                self._gateway.connection_failed("tls_on_plain_port", self.address, "it begins with TLS")
+                self.transport.close()
                 return
             if not self._held:
                 self.waiting_since = monotonic()
@@ -175,6 +208,9 @@ class ClientConnection(asyncio.Protocol):
         if length > gateway.settings.max_body_bytes:
             self._refuse(too_large(gateway.settings.max_body_bytes), plan)
             return
+        if plan.media is not None and (plan.chunked or len(data) - start < length):
+            self._pass_body_on(plan, plan.media, length, data[start:])
+            return
         self._left = self._reserved = length
         if not gateway.hold(length):
             self._refuse(_FULL, plan)
@@ -191,6 +227,23 @@ class ClientConnection(asyncio.Protocol):
         self._chunks = ChunkedBody() if plan.chunked else None
         if begun:
             self._take_body(data[start:])
+
+    def _pass_body_on(self, plan: Plan, media: Media, length: int, begun: bytes) -> None:
+        """A body that goes to the worker while it comes."""
+        gateway = self._gateway
+        self._reserved = KEPT_BYTES_MAX if plan.chunked else min(length, KEPT_BYTES_MAX)
+        if not gateway.hold(self._reserved):
+            self._refuse(_FULL, plan)
+            return
+        if plan.expects_continue and not begun and not plan.http_10:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.close_after_reply = not plan.keep_alive or gateway.stopping
+        number = gateway.requests = gateway.requests + 1
+        self.exchange = self._upload = upload = Upload(
+            gateway, self, plan, media, length, monotonic(), number, gateway.request_id(plan, number)
+        )
+        if begun:
+            upload.take(begun)
 
     def _take_body(self, data: bytes) -> None:
         plan, chunks = self._plan, self._chunks
@@ -263,6 +316,13 @@ class ClientConnection(asyncio.Protocol):
                 plan.request_id or b"%b%08x" % (gateway.request_id_prefix, number),
             )  # fmt: skip
             exchange.start()
+        elif plan.tunnel is not None:
+            gateway = self._gateway
+            number = gateway.requests = gateway.requests + 1
+            self.exchange = tunnel = Tunnel(
+                gateway, self, plan, plan.tunnel, monotonic(), number, gateway.request_id(plan, number)
+            )
+            tunnel.start()
         else:
             if self._control is None:
                 self._control = self._gateway.control.protocol(self.transport, self._control_done)
@@ -280,10 +340,48 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         self._next()
 
+    def answered_early(self) -> None:
+        """The upload's answer is written, and the client still sends: it is to see the answer."""
+        self.exchange = self._upload = None
+        self._release_body()
+        self._linger()
+        self.go_on_reading()
+
+    def upload_complete(self, rest: bytes) -> None:
+        """The upload has its body; what came behind it is the next request."""
+        self._upload = None
+        self._backlog = rest
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """The worker has agreed: there is no HTTP on this connection any more."""
+        self._tunnel = tunnel
+        early, self._backlog = self._backlog, b""
+        if early:
+            tunnel.take(early)
+        self.go_on_reading()
+
+    def close_tunnel(self) -> None:
+        """Closes, once the client has what was written to it."""
+        self.exchange = self._tunnel = None
+        self.waiting_since = monotonic()
+        self.transport.close()
+
+    def hold_reading(self) -> None:
+        """The client sends faster than somebody takes it. Twice is once."""
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        """There is room again. Twice is once."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
     def cut(self) -> None:
         """The answer cannot be completed: the client must see that. Closing alone would be the regular end of
         an answer without length."""
-        self.exchange = None
+        self.exchange = self._upload = self._tunnel = None
         with contextlib.suppress(OSError):  # it has just left by itself
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
@@ -301,12 +399,14 @@ class ClientConnection(asyncio.Protocol):
         """Called about once a second."""
         settings, waited_s = self._gateway.settings, now - self.waiting_since
         if self.exchange is not None:
+            if self._upload is not None:
+                self._upload.check_body(now)
             return
         if self._control is not None and self._control.busy:
             if self.paused and waited_s > settings.idle_timeout_s:
                 self.transport.abort()
         elif self._refused:
-            if waited_s > _LINGER_S:
+            if waited_s > LINGER_S:
                 self.transport.abort()
         elif self._plan is not None:
             if waited_s > settings.body_timeout_s:
@@ -336,9 +436,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_on()
 
     def _read_on(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        self.go_on_reading()
         if self._backlog:
             # Not from here: a client that pipelines a thousand requests would nest a thousand calls.
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -354,18 +452,17 @@ class ClientConnection(asyncio.Protocol):
         self._forget_body()
         self._held = b""
         self.close_after_reply = True
-        self._refused = True
-        self.waiting_since = monotonic()
         anthropic = plan is not None and plan.anthropic
         self._gateway.turned_away(error, self, plan)
         self.reply(error, None if plan is None else plan.request_id, anthropic=anthropic)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Nothing more is said, and what else comes is dropped."""
+        self._refused = True
+        self.waiting_since = monotonic()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-
-
-def too_large(limit: int) -> RouterError:
-    """The body is longer than `max_body_bytes`."""
-    return RouterError(413, "body_too_large", f"the request's body is larger than {limit} bytes")
 
 
 _FULL: Final = RouterError(

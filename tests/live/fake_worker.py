@@ -10,6 +10,7 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field
 from live.polling import PATIENCE_S
 
 _POLL_S = 0.02
+
+# What GETs of clients ask for; the router asks for other things.
+_THINGS = ("/v1/responses", "/v1/conversations", "/v1/batches", "/v1/files")
 
 
 class Gone(Exception):
@@ -114,8 +118,42 @@ class Call:
             if self.wait_gone(_POLL_S):
                 raise Gone
 
+    def read(self, size: int, ahead: bytearray) -> bytes:
+        """So many bytes of a body that is not there yet; what came before them is in `ahead`. Raises
+        Gone."""
+        while len(ahead) < size:
+            try:
+                data = self.socket.recv(1 << 16)
+            except OSError as error:
+                self.gone.set()
+                raise Gone from error
+            if not data:
+                self.gone.set()
+                raise Gone
+            ahead += data
+        taken = bytes(ahead[:size])
+        del ahead[:size]
+        return taken
+
+    def read_whole(self, ahead: bytearray) -> bytes:
+        """The rest of the body, with a length or in chunks. Raises Gone."""
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.read(int(self.headers.get("content-length", "0")), ahead)
+        pieces: list[bytes] = []
+        while True:
+            line = b""
+            while not line.endswith(b"\r\n"):
+                line += self.read(1, ahead)
+            size = int(line, 16)
+            pieces.append(self.read(size, ahead))
+            assert self.read(2, ahead) == b"\r\n"
+            if not size:
+                return b"".join(pieces)
+
 
 Script = Callable[[Call], object]
+OnHead = Callable[[Call, bytearray], object]
+"""A script that begins with a request's head, and reads the body itself; what has come of it is given."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -134,11 +172,13 @@ USAGE = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": 
 class FakeWorker:
     """State: the listening socket, the script, what has arrived, which connections are open."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.script: Script = ok
         self.healthy = True
         self.eager = b""
         """Written as soon as a POST's head was read; its body never is."""
+        self.on_head: OnHead | None = None
+        """What happens to POSTs and WebSockets instead of the script."""
         self.calls: list[Call] = []
         self.accepted = 0
         self.stopped = threading.Event()
@@ -147,9 +187,13 @@ class FakeWorker:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.host = host
-        self._listener = socket.create_server((host, port), backlog=1024)
+        self.tls = tls
+        """What connections from now on are wrapped in; their `wait_gone` does not work then."""
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=self._family, backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'http' if tls is None else 'https'}://{shown}:{self.port}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -158,6 +202,7 @@ class FakeWorker:
     def forget(self) -> None:
         """Behaves again, and remembers nothing."""
         self.script, self.healthy, self.eager, self.calls = ok, True, b"", []
+        self.on_head = None
 
     @property
     def open_connections(self) -> int:
@@ -196,7 +241,7 @@ class FakeWorker:
 
     def listen_again(self) -> None:
         """On the same port."""
-        self._listener = socket.create_server((self.host, self.port), backlog=1024)
+        self._listener = socket.create_server((self.host, self.port), family=self._family, backlog=1024)
         thread = threading.Thread(target=self._accept, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -229,9 +274,17 @@ class FakeWorker:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                with self._lock:
+                    self._open.discard(connection)
+                    connection = self.tls.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
+                    self._open.add(connection)
+                connection.do_handshake()
             for number, (line, fields, body) in enumerate(self._requests(connection), 1):
                 call = Call(self, line, fields, body, connection, number)
-                if line.startswith("GET "):
+                if line.startswith("GET ") and not call.path.startswith(_THINGS):
                     self._tell(call)
                 else:
                     self.calls.append(call)
@@ -264,6 +317,14 @@ class FakeWorker:
                 self.calls.append(call)
                 call.write(self.eager)
                 self._wait_dead(connection)
+                return
+            if self.on_head is not None and (line.startswith("POST ") or ("upgrade", "websocket") in fields):
+                call = Call(self, line, fields, b"", connection, 0)
+                self.calls.append(call)
+                self.on_head(call, bytearray(rest))
+                if call.keep and not call.gone.is_set():
+                    ahead = b""
+                    continue
                 return
             length = int(dict(fields).get("content-length", "0"))
             pieces, have = [rest], len(rest)

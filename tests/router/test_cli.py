@@ -103,7 +103,7 @@ def test_a_flag_that_would_be_missed_is_refused_in_one_line(
 
 def test_every_flag_of_sglang_router_has_an_answer() -> None:
     # `--backend` names the engine's kind there and a worker here; the URL check answers that.
-    same_name = {"--host", "--port", "--policy", "--api-key", "--log-level", "--backend"}
+    same_name = {"--host", "--port", "--policy", "--api-key", "--log-level", "--backend", "--queue-size"}
     answered = {*same_name, *sglang.ALIASES, *sglang.WITHOUT_EFFECT, *sglang.UNSUPPORTED}
     assert len(answered) == SGLANG_FLAGS
     assert not {flag_of(name) for name in FIELDS} & (answered - same_name)

@@ -26,6 +26,13 @@ ALIASES: Final[dict[str, str]] = {
     "--selector": "discover_kubernetes_selector",
     "--service-discovery-port": "discover_kubernetes_port",
     "--service-discovery-namespace": "discover_kubernetes_namespace",
+    "--tls-cert-path": "tls_cert",
+    "--tls-key-path": "tls_key",
+    "--client-cert-path": "upstream_client_cert",
+    "--client-key-path": "upstream_client_key",
+    "--ca-cert-paths": "upstream_ca",
+    "--max-concurrent-requests": "max_inflight",
+    "--queue-timeout-secs": "queue_timeout_s",
 }
 
 _COST = "cache_aware weighs seconds of predicted delay and needs no thresholds"
@@ -57,9 +64,7 @@ _PD = "prefill and decode on separate workers is not offered"
 _TOKENS = "routing works on bytes and needs no tokenizer"
 _PARSERS = "answers pass unchanged; let the engine parse them"
 _STORE = "answers are not stored"
-_TLS = "TLS is not offered; put it in front"
 _ADMIN = "use --admin-api-key"
-_LIMIT = "limits on concurrency and rate are not offered"
 _METRICS = "metrics are at /metrics of --port"
 
 UNSUPPORTED: Final[dict[str, str]] = {
@@ -110,10 +115,6 @@ UNSUPPORTED: Final[dict[str, str]] = {
         _STORE,
     ),
     **dict.fromkeys(
-        ("--client-cert-path", "--client-key-path", "--ca-cert-paths", "--tls-cert-path", "--tls-key-path"),
-        _TLS,
-    ),
-    **dict.fromkeys(
         (
             "--control-plane-api-keys",
             "--control-plane-audit-enabled",
@@ -124,16 +125,8 @@ UNSUPPORTED: Final[dict[str, str]] = {
         ),
         _ADMIN,
     ),
-    **dict.fromkeys(
-        (
-            "--max-concurrent-requests",
-            "--queue-size",
-            "--queue-timeout-secs",
-            "--rate-limit-tokens-per-second",
-        ),
-        _LIMIT,
-    ),
     **dict.fromkeys(("--prometheus-port", "--prometheus-host", "--prometheus-duration-buckets"), _METRICS),
+    "--rate-limit-tokens-per-second": "it counts requests; use --rate-limit-requests-per-s, per tenant",
     "--retry-max-retries": "it counts attempts; --retries counts further workers, so use one less there",
     "--disable-retries": "use --retries 0",
     "--disable-circuit-breaker": "ejection is always on; raise --eject-after-failures",

@@ -109,8 +109,8 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value can be written down: no half of a character, no list that holds itself, no number of
-    five thousand digits. The checks of settings know nothing of such."""
+    """Whether a value can be written down: no half of a character, no list that holds itself, no number
+    without end. The checks of settings know nothing of such."""
     try:
         json.dumps(value, default=str, skipkeys=True, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -137,7 +137,7 @@ def load_backends(path: Path) -> tuple[Backend, ...]:
     given = {"backend": Given(listed, str(path), ": backend")}
     try:
         backends = Settings(backend=listed).backend
-        return tuple(late_backend(backend.url.removeprefix("http://"), backend) for backend in backends)
+        return tuple(late_backend(backend.url.partition("://")[2], backend) for backend in backends)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         raise UsageError(*dict.fromkeys(_describe(detail, given) for detail in details)) from None
@@ -186,7 +186,9 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 def _describe(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
     """One line for one error: source, place inside a list or mapping, what was expected, what came."""
     name, *place = detail["loc"]
-    field, item = FIELDS[str(name)], given[str(name)]
+    field = FIELDS[str(name)]
+    # A default may be wrong beside what somebody gave to another setting.
+    item = given.get(str(name)) or Given(field.default, str(name))
     if name == "policy_param":
         # What follows the parameter's name are the types that were tried.
         place = place[:1]

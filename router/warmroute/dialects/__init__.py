@@ -4,40 +4,23 @@ One pure module per dialect: bytes in, `ParsedRequest` out. The body itself is f
 is read here is read loosely, because refusing an odd value is the engine's business. Only a body that
 is not a JSON object at all is refused.
 
+    endpoints     every path, its dialect, and who serves it
     request       ParsedRequest, and what all dialects share
     turns         reading only what a conversation's next turn adds
-    openai        /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings
+    openai        chat, completions, responses, embeddings
     anthropic     /v1/messages
     sglang        /generate
+    vllm          /inference/v1/generate
     images        a prompt without the bytes of its images
-    other         any other POST under /v1/: forwarded without prefix knowledge
+    media         bodies that are no JSON: passed on while they come
+    forms         a form with a file in it, of which only the model's name is looked for
+    query         the model where a body cannot name it: in the URL
+    other         all that has no prompt to look up, and any other POST under /v1/
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from warmroute.dialects import anthropic, openai, other, sglang
-from warmroute.dialects.request import BadRequest, Buffer, ParsedRequest
-
-Parser = Callable[[Buffer], ParsedRequest]
-
-PARSERS: dict[str, Parser] = {
-    "/v1/chat/completions": openai.chat,
-    "/v1/completions": openai.completions,
-    "/v1/responses": openai.responses,
-    "/v1/embeddings": openai.embeddings,
-    "/v1/messages": anthropic.messages,
-    "/generate": sglang.generate,
-}
-
-
-def parser_for(path: str) -> Parser | None:
-    """The parser of an inference endpoint; None for a path that is not one."""
-    parser = PARSERS.get(path)
-    if parser is None and path.startswith("/v1/"):
-        return other.post
-    return parser
-
+from warmroute.dialects.endpoints import PARSERS, parser_for
+from warmroute.dialects.request import BadRequest, Buffer, ParsedRequest, Parser
 
 __all__ = ["PARSERS", "BadRequest", "Buffer", "ParsedRequest", "Parser", "parser_for"]

@@ -1,4 +1,5 @@
-"""Any other POST under /v1/: forwarded as it is, to a worker that serves its model when it names one."""
+"""A POST without a prompt that a cache could hold: forwarded as it is, to a worker that serves its model when
+it names one."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -40,7 +41,12 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     has_prompt: bool = True
     """False where the endpoint has no prompt that a cache could hold."""
+    kept: str = ""
+    """What the request goes on from or uses and one worker keeps (`owners`); empty: nothing."""
 
+
+Parser = Callable[[Buffer], ParsedRequest]
+"""A dialect. Raises BadRequest."""
 
 T = TypeVar("T")
 

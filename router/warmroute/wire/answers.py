@@ -150,11 +150,14 @@ def _parse(data: bytes) -> AnswerHead:
 
 
 def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
-    """The head without the fields that describe the worker's connection, and the framing if asked."""
+    """A head, and what is behind it, without the fields that describe the worker's connection, and the
+    framing if asked."""
+    head, end, body = head.partition(b"\r\n\r\n")
     dropped: tuple[bytes, ...] = (b"connection:", b"keep-alive:", b"proxy-connection:")
     if chunks_too:
         dropped += (b"transfer-encoding:",)
-    return b"\r\n".join([line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)])
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)]
+    return b"".join((b"\r\n".join(lines), end, body))
 
 
 class LengthBody:
@@ -204,6 +207,11 @@ class ChunkedBody:
         """A size line is next, and nothing of it has come."""
         self._payload: list[bytes] | None = [] if payload else None
         """What the chunks carry, for a client that does not know chunks."""
+
+    @property
+    def between(self) -> bool:
+        """Reads. A size line is next, and nothing of it has come."""
+        return self._between
 
     def feed(self, data: bytes) -> int:
         """How many of these bytes belong to the body. Raises BadAnswer."""
