@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaos_lib.answers import events, plain
@@ -70,9 +70,16 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Reads. Plain values."""
-        values = asdict(self) | {"error_rate": self.error_rate, "unexplained": self.unexplained}
+        values = {
+            name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()
+        }
         del values["latencies_s"]
-        return values | {"p50_s": self.latency_s(0.5), "p99_s": self.latency_s(0.99)}
+        return values | {
+            "error_rate": self.error_rate,
+            "unexplained": self.unexplained,
+            "p50_s": self.latency_s(0.5),
+            "p99_s": self.latency_s(0.99),
+        }
 
 
 def judge(asked: Sequence[Asked], faults: Sequence[Fault], leaked: int) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ SECONDS = 20
 
 def test_a_fleet_that_breaks_for_twenty_seconds_costs_nothing_but_what_died(tmp_path: Path) -> None:
     verdict, faults = chaos.play(tmp_path, SECONDS, rate=60, seed=3)
-    print("seed 3", verdict.as_json())
+    print("seed 3", json.dumps(verdict.as_json()))
     assert not faults
     assert not any(verdict.faulty.values()), verdict.examples
     assert verdict.requests > SECONDS * 30
