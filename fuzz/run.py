@@ -17,9 +17,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(_ROOT / "fuzz"))
-sys.path.insert(0, str(_ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fuzzing.admin import admin_target
 from fuzzing.answers import answers_target

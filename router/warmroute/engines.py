@@ -40,6 +40,10 @@ _METRIC = re.compile(
 )
 
 
+# Model objects are listed to clients as they are; one that cannot be written out would hide all the others.
+_DEPTH_MAX = 32
+
+
 class KvCache(msgspec.Struct, frozen=True):
     """An engine's KV cache, as far as it was told."""
 
@@ -59,11 +63,19 @@ class Learned(msgspec.Struct, frozen=True):
     """When its process started, by its own clock, seconds since 1970."""
 
 
+def _is_deep(value: Any, left: int = _DEPTH_MAX) -> bool:
+    """Whether there are more lists in lists than anybody reads."""
+    if not left:
+        return True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_is_deep(one, left - 1) for one in inner)
+
+
 def read_models(body: bytes) -> tuple[dict[str, Any], ...]:
     """The model objects of a `/v1/models` answer. Raises ValueError when it is not such a list."""
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, list):
@@ -72,7 +84,7 @@ def read_models(body: bytes) -> tuple[dict[str, Any], ...]:
     for item in data:
         name = item.get("id") if isinstance(item, dict) else None
         if isinstance(name, str) and 0 < len(name) <= MODEL_CHARS_MAX and len(models) < MODELS_MAX:
-            models.setdefault(name, item)
+            models.setdefault(name, {"id": name} if _is_deep(item) else item)
     return tuple(models.values())
 
 
@@ -140,7 +152,7 @@ def read_server_info(body: bytes) -> KvCache | None:
     """
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None

@@ -27,6 +27,9 @@ _OBJECT: Final = re.compile(rb"\s*:\s*(\{(?>[^}]*\{[^}]*\})*+[^}]*\})")
 # has no bare line ends within its texts.
 _CHUNK_CUT: Final = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
 
+# What decoding raises: nesting without end and text that is not UTF-8 have errors of their own.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _DECODE: Final = msgspec.json.Decoder(Counts).decode
 
 
@@ -88,5 +91,5 @@ def _counts(data: bytes, at: int) -> Counts | None:
         written = _CHUNK_CUT.sub(b"", written)
     try:
         return _DECODE(written)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None

@@ -188,6 +188,20 @@ def test_a_thousand_interim_answers_are_dropped_and_the_final_one_arrives(front:
         assert connection._until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [b'{"x": ' + b"[" * 3000 + b"}", b'{"prompt_tokens": 1e999}', b'{"\xff": 1}'],
+    ids=["deep", "endless", "binary"],
+)
+def test_counts_that_cannot_be_read_cost_no_answer(front: Front, counts: bytes) -> None:
+    body = b'{"usage": ' + counts
+    front.script(lambda call: call.answer(body))
+    with front.connect() as connection:
+        for _ in range(2):
+            assert connection.ask("POST", CHAT_PATH, CHAT).body == body
+    front.wait_idle()
+
+
 @pytest.mark.parametrize("framing", ["length", "chunks", "close"])
 def test_an_answer_of_100_mb_arrives_whole_and_is_not_kept(front: Front, framing: str) -> None:
     piece, count = hashlib.sha256(b"x").digest() * (MIB // 32), 100

@@ -115,6 +115,7 @@ def test_the_last_counts_of_a_stream_win_and_null_is_passed_over() -> None:
         b'{"usage": {"prompt_tokens": 12',
         b'{"usage"',
         b'"usage": ' + b"{" * 4000,
+        b'"usage": {"x": ' + b"[" * 3000 + b"}",
     ],
 )
 def test_an_answer_without_counts_has_none(answer: bytes) -> None:

@@ -145,6 +145,10 @@ def test_a_number_that_cannot_be_a_capacity_is_not_told(value: str) -> None:
 def test_models_are_read_once_each_and_up_to_a_limit() -> None:
     cards = [{"id": "a", "max_model_len": 5}, {"id": "a"}, {"id": ""}, {"id": 7}, {}, "b", {"id": "b"}]
     assert read_models(json.dumps({"data": cards}).encode()) == ({"id": "a", "max_model_len": 5}, {"id": "b"})
+    deep: Any = []
+    for _ in range(300):
+        deep = [deep]
+    assert read_models(json.dumps({"data": [{"id": "a", "x": deep}]}).encode()) == ({"id": "a"},)
     many = [{"id": f"adapter-{number}"} for number in range(MODELS_MAX + 50)]
     assert len(read_models(json.dumps({"data": many}).encode())) == MODELS_MAX
     for odd in (b"", b"[]", b"{}", b'{"data": 5}', b"<html>", b"\xff\xfe"):
@@ -267,8 +271,18 @@ def not_http(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [page(b"{"), page(b"[1,2]"), page(b"\xff" * 1000), page(b"", 500), page(b"", 401), endless, not_http],
-    ids=["half", "list", "binary", "500", "401", "endless", "no-http"],
+    [
+        page(b"{"),
+        page(b"[" * 100_000),
+        page(b'{"a": "\xff"}'),
+        page(b"[1,2]"),
+        page(b"\xff" * 1000),
+        page(b"", 500),
+        page(b"", 401),
+        endless,
+        not_http,
+    ],
+    ids=["half", "brackets", "not-utf-8", "list", "binary", "500", "401", "endless", "no-http"],
 )
 def test_odd_answers_are_logged_once_and_the_worker_serves(
     start_router: StartRouter, odd: Callable[[BaseHTTPRequestHandler], None]

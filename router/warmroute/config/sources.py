@@ -96,7 +96,7 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
 
     for name in [name for name, item in given.items() if not _is_plain(item.value)]:
         item = given.pop(name)
-        problems.append(f"{item.origin}{item.key}: expected text in UTF-8, numbers, lists or mappings")
+        problems.append(f"{item.origin}{item.key}: expected text, numbers, lists or mappings")
     try:
         settings = Settings(**{name: item.value for name, item in given.items()})
     except ValidationError as error:
