@@ -67,6 +67,8 @@ class Reloader:
     def __init__(self, gateway: Gateway, read: ReadSettings | None) -> None:
         self._gateway = gateway
         self._read = read
+        self._named = names_in(policy_spec(gateway.settings))
+        """Policies, and rules inside of them, that the configuration names: their code is the operator's."""
         self.lock = asyncio.Lock()
         """Held by whoever changes many workers at once."""
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +85,7 @@ class Reloader:
         former, spec = policy_spec(gateway.settings), spec_of(asked, gateway.settings.seed)
         if spec != former:
             # To import what a request names would be to run it.
-            strange = sorted(name for name in names_in(spec) - names_in(former) if ":" in name)
+            strange = sorted(name for name in names_in(spec) - self._named if ":" in name)
             if strange:
                 raise ConfigError(
                     f"`{strange[0]}` is code that the configuration does not name: set `policy` there and "
@@ -174,6 +176,7 @@ class Reloader:
         before, spec = gateway.settings, policy_spec(effective)
         if spec != policy_spec(before):
             self._take_over(load_policy(spec.name, spec.params, spec.seed), spec)
+        self._named = names_in(spec)
         gateway.reconfigure(effective)
         if effective.log_level != before.log_level:
             set_level(effective.log_level)

@@ -139,6 +139,8 @@ class FakeWorker:
         self.healthy = True
         self.eager = b""
         """Written as soon as a POST's head was read; its body never is."""
+        self.pages: dict[str, tuple[int, bytes]] = {}
+        """Status and body of what GET finds, beside the health check."""
         self.calls: list[Call] = []
         self.accepted = 0
         self.stopped = threading.Event()
@@ -157,7 +159,7 @@ class FakeWorker:
 
     def forget(self) -> None:
         """Behaves again, and remembers nothing."""
-        self.script, self.healthy, self.eager, self.calls = ok, True, b"", []
+        self.script, self.healthy, self.eager, self.calls, self.pages = ok, True, b"", [], {}
 
     @property
     def open_connections(self) -> int:
@@ -286,8 +288,9 @@ class FakeWorker:
 
     def _tell(self, call: Call) -> None:
         """Health and discovery."""
-        known = {"/health": 200 if self.healthy else 503}
-        call.answer(b"{}", known.get(call.path, 404), "connection: close")
+        known = {"/health": (200 if self.healthy else 503, b"{}"), **self.pages}
+        status, body = known.get(call.path, (404, b"{}"))
+        call.answer(body, status, "connection: close")
         call.keep = False
 
 

@@ -198,9 +198,9 @@ def test_an_inference_endpoint_knows_only_post(client: httpx.Client, path: str) 
 
 
 def test_the_wrong_method_on_a_control_endpoint_is_405(client: httpx.Client) -> None:
-    answer = client.put("/workers", json={})
+    answer = client.put("/policy", json={})
     assert answer.status_code == 405
-    assert "/workers does not know PUT" in error_of(answer)["message"]
+    assert "/policy does not know PUT" in error_of(answer)["message"]
 
 
 def test_the_api_describes_itself(client: httpx.Client) -> None:
