@@ -126,15 +126,18 @@ class Reloader:
     async def reload(self, actor: Actor) -> Report:
         """Writes. Reads the configuration again and makes the router follow it. Raises UsageError or
         ConfigError; then nothing has changed."""
+        gateway = self._gateway
         async with self.lock:
             try:
                 found = await self._checked()
             except (UsageError, ConfigError) as error:
                 problems = error.problems if isinstance(error, UsageError) else (str(error),)
+                gateway.metrics.reloads["refused"] += 1
                 for problem in problems:
                     log.error("reload refused, nothing changed: %s", problem)  # noqa: TRY400
                 raise
             report = await self._follow(found, actor)
+            gateway.metrics.reloads["done"] += 1
         log.info(
             "reloaded",
             extra={

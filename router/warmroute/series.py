@@ -30,6 +30,7 @@ _REMOVED_WORKER: Final = "removed"
 # and an alert that adds it up finds nothing.
 FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
 _RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+RELOADS: Final = ("done", "refused")
 SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
 """Refusals that are no fault of the client."""
 
@@ -108,6 +109,8 @@ class Metrics:
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0
+        self.policy_changes = 0
+        self.reloads = dict.fromkeys(RELOADS, 0)
         self.session_moves: dict[str, int] = {}
         self.session_return_s = Histogram(_RETURN_BOUNDS_S)
         self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)
@@ -121,6 +124,7 @@ class Metrics:
         self.decisions_by_policy.end(self.policy, self.decisions)
         self.outcomes_by_policy.end(self.policy, self.outcomes())
         self.policy = policy
+        self.policy_changes += 1
 
     def outcomes(self) -> dict[OutcomeKey, int]:
         """Reads. How requests ended, by model, worker and outcome."""
