@@ -13,11 +13,10 @@ import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema
 
 from warmroute import audit
 from warmroute.config.backends import Backend, worker_url
-from warmroute.config.kinds import Positive
 from warmroute.config.presets import preset_name
 from warmroute.control.admission import check_allowed
 from warmroute.control.audited import actor_of, changing_route
@@ -28,6 +27,7 @@ from warmroute.control.views import WorkerView, worker_view
 from warmroute.gateway import Gateway
 from warmroute.removal import Removals
 from warmroute.wire.replies import RouterError
+from warmroute_policies.latency import PRESETS
 from warmroute_policies.types import WorkerId
 
 log = logging.getLogger("warmroute")
@@ -42,6 +42,20 @@ CONTACT_SLACK_S = 1.0
 # Clients and proxies that tidy paths make one slash of two.
 _SCHEME = re.compile(r"^http:/{1,2}", re.IGNORECASE)
 
+WorkerUrl = Annotated[
+    str,
+    AfterValidator(worker_url),
+    # For programs that read the description; the words of a refusal are `worker_url`'s.
+    WithJsonSchema({"type": "string", "pattern": "^http://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?/?$"}),
+]
+
+Preset = Annotated[
+    str, AfterValidator(preset_name), WithJsonSchema({"type": "string", "enum": sorted(PRESETS)})
+]
+
+# Prices are divided by it: within these they stay numbers, and no two accelerators are further apart.
+Weight = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+
 Drain = Annotated[bool, Query(description="Let its requests end first.")]
 Deadline = Annotated[
     float,
@@ -54,14 +68,14 @@ class NewWorker(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, AfterValidator(worker_url)]
+    url: WorkerUrl
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Names of the models it serves; none: asked at its /v1/models."""
-    weight: Positive = 1.0
+    weight: Weight = 1.0
     """Relative speed."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """None: read from the engine where it tells, else learned."""
-    preset: Annotated[str, AfterValidator(preset_name)] | None = None
+    preset: Preset | None = None
     """Latency preset; None: the fleet's."""
     model_id: Annotated[str, Field(min_length=1)] | None = None
     """One more name of a model, as sglang-router's clients give it."""
@@ -84,9 +98,9 @@ class WorkerChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    draining: bool | None = None
+    draining: StrictBool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
-    weight: Positive | None = None
+    weight: Weight | None = None
 
 
 class WorkerList(BaseModel):
