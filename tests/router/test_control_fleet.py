@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from live.fake_worker import FakeWorker, fake_workers
-from live.front import CHAT, Front
+from live.front import CHAT, Front, at_word
 from live.polling import eventually
 from live.processes import StartRouter
 from live.wire import request
@@ -48,7 +48,7 @@ def test_a_worker_with_requests_drains_first_and_is_taken_back_by_a_list(start_r
     go_on = threading.Event()
     with fake_workers(2) as workers:
         front = Front(start_router(workers[0].url, flags=("--no-model-discovery",)), workers)
-        front.script(lambda call: (call.hold(go_on), call.answer(b"{}")))
+        front.script(at_word(go_on))
         first, second = (worker.url for worker in workers)
         with front.connect() as connection, client_of(front.router.url) as client:
             connection.send(request("POST", "/v1/chat/completions", CHAT))

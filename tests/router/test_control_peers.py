@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from live.fake_worker import Call, FakeWorker
-from live.front import CHAT, CHAT_PATH, Front, status
+from live.front import CHAT, CHAT_PATH, Front, at_word, status
 from live.polling import eventually
 from live.processes import StartEngines, StartRouter
 from live.wire import request
@@ -172,7 +172,7 @@ def test_the_routers_own_questions_follow_no_redirect(start_router: StartRouter)
 
 def test_loads_and_urls_are_told_as_others_tell_them(front: Front, client: httpx.Client) -> None:
     go_on = threading.Event()
-    front.script(lambda call: (call.hold(go_on), call.answer(b"{}")))
+    front.script(at_word(go_on))
     urls = [worker.url for worker in front.workers]
     assert client.get("/list_workers").json() == {"urls": urls}
     with front.connect() as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from live.front import CHAT, Front
+from live.front import CHAT, Front, at_word
 from live.polling import eventually_async
 from live.processes import Engines, StartEngines, StartRouter
 from live.wire import request
@@ -117,7 +117,7 @@ def test_what_is_cached_where_is_still_known_when_a_policy_comes_back(
 
 def test_a_request_on_its_way_ends_under_the_policy_that_came_after_it(front: Front) -> None:
     go_on = threading.Event()
-    front.script(lambda call: (call.hold(go_on), call.answer(b"{}")))
+    front.script(at_word(go_on))
     with front.connect() as connection, httpx.Client(base_url=front.router.url, trust_env=False) as client:
         connection.send(request("POST", "/v1/chat/completions", CHAT))
         front.wait_calls(1)

@@ -196,8 +196,8 @@ def test_sighup_reloads_and_the_log_says_what_came_of_it(
     router = start()
     configure(backend=[workers[0].url], log_level="debug", port=1234)
     os.kill(router.pid, signal.SIGHUP)
-    line = eventually(
-        lambda: next((line for line in router.lines() if line["message"] == "reloaded"), None), "it reloads"
+    [line] = eventually(
+        lambda: [line for line in router.lines() if line["message"] == "reloaded"], "it reloads"
     )
     assert line["changed"] == ["log_level"]
     assert line["needs_restart"] == [], "the port is given by a flag, which wins"

@@ -103,7 +103,9 @@ async def _http(request: Request, error: Exception) -> Response:
         return reply(RouterError(404, "unknown_url", f"unknown URL: {method} {path}{hint}"))
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")  # of the first route at this path; there may be more
-        allowed = ", ".join(_methods_at(request)) or allowed
+        known = _methods_at(request)
+        if set(allowed.split(", ")) <= set(known):  # else whoever refused knows better
+            allowed = ", ".join(known)
         text = f"{path} does not know {method}" + (f", it knows {allowed}" if allowed else "")
         return reply(RouterError(405, "method_not_allowed", text), {"Allow": allowed} if allowed else None)
     return reply(RouterError(error.status_code, "bad_request", str(error.detail)), error.headers)
@@ -113,7 +115,7 @@ def _methods_at(request: Request) -> list[str]:
     """Which some route of this path knows."""
     return [
         method
-        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
             for route in request.app.routes
