@@ -58,7 +58,10 @@ def test_a_worker_with_requests_drains_first_and_is_taken_back_by_a_list(start_r
                 first: "draining",
                 second: "added",
             }
-            assert known(client)[first]["leaves_in_s"] is not None
+            leaves = known(client)[first]["leaves_in_s"]
+            assert 170 < leaves <= 180
+            client.put("/workers", params={"deadline_s": 1000}, json={"workers": [{"url": second}]})
+            assert known(client)[first]["leaves_in_s"] <= leaves, "said again, it is not put off"
             back = client.put("/workers", json={"workers": [{"url": first}, {"url": second}]}).json()
             assert {row["id"]: row["action"] for row in back["workers"]} == {
                 first: "taken_back",

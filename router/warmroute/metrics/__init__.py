@@ -6,6 +6,7 @@ requests    by model and worker
 workers     by worker
 own         the router itself: decisions, connections, memory, sessions, prefixes
 watching    what watches beside it: shadow policies
+merged      the pages of many engines as one
 finding     the sources that workers are found by
 collector   all of them, in the order of docs/metrics.md
 """
