@@ -14,6 +14,7 @@ from typing import Final
 from warmroute.app import build
 from warmroute.config import peers
 from warmroute.config.flags import GROUPS, default_text
+from warmroute.config.reloading import LIVE
 from warmroute.config.settings import FIELDS, Settings, flag_of, group_of, is_list, kind_of, variable_of
 from warmroute.metrics import RouterCollector
 from warmroute_policies.latency import PRESETS
@@ -47,6 +48,10 @@ http://gpu2:8000,weight=2,model=llama-3.1-8b,preset=llama-3.1-8b-h200`. A list i
 `ROUTER_BACKEND="http://gpu1:8000 http://gpu2:8000"`; an empty variable counts as not set. Sizes are bytes or
 carry a unit (`64KiB`, `1GiB`). An unknown key, flag or `ROUTER_` variable is an error that names the nearest
 known one, with exit code 2.
+
+SIGHUP and `POST /reload` read all of it again while the router runs ([admin-api.md](admin-api.md)). The
+column `reload` says what changes then: `yes`, at once and for requests under way too; `restart`, not before
+the next start.
 """
 
 CONFIGURATION_END: Final = """
@@ -60,7 +65,8 @@ def configuration() -> str:
     parts = [CONFIGURATION]
     for group, text in GROUPS.items():
         parts.append(f"\n## {group.capitalize()}\n\n{text}\n\n")
-        parts.append("| name | flag and variable | takes | default | meaning |\n|---|---|---|---|---|\n")
+        parts.append("| name | flag and variable | takes | default | reload | meaning |\n")
+        parts.append("|---|---|---|---|---|---|\n")
         for name, field in FIELDS.items():
             if group_of(field) != group:
                 continue
@@ -70,6 +76,7 @@ def configuration() -> str:
                 f"`{flag_of(name)}`{more}<br>`{variable_of(name)}`",
                 kind_of(field).expects,
                 default_text(field),
+                "yes" if name in LIVE else "restart",
                 field.description or "",
             )
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")

@@ -330,6 +330,26 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Configuration",
+            (
+                graph(
+                    "Reloads",
+                    [Line(rate("router_reloads_total", by="outcome"), "{{outcome}}")],
+                    "Times that the configuration was read again. Refused: it is wrong, the former one "
+                    "stays, and the log says why.",
+                    unit="ops",
+                    width=12,
+                ),
+                graph(
+                    "Policy changes",
+                    [Line(rate("router_policy_changes_total", by="instance"), "{{instance}}")],
+                    "Times that another policy took over, by POST /policy or a reload. docs/admin-api.md.",
+                    unit="ops",
+                    width=12,
+                ),
+            ),
+        ),
+        (
             "Process",
             (
                 rows(

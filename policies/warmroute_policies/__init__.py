@@ -16,6 +16,7 @@ simulator with virtual time, and both run the same code. The map, in the order o
     beliefs     all that is believed of workers: what a prompt meets there, and what answers teach
     balancer    the one object that owns all of this: route, reroute, first_token, finish
     policy      what a policy is; `algorithms` holds those that are built in
+    succession  what a policy is told that takes over while requests are in flight
     chance      draws that leave no trace, so that `decide` only reads
     registry    the built-in policies by name; `parameters` turns text into their parameters, `plugins`
                 finds those of third parties

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from warmroute import audit
@@ -49,9 +50,13 @@ def take_back(gateway: Gateway, worker_id: WorkerId) -> bool:
 
 
 def let_go(gateway: Gateway, worker_id: WorkerId, deadline_s: float, actor: Actor) -> bool:
-    """Writes. Removes an idle worker at once, and drains any other first; whether it is gone."""
+    """Writes. Removes an idle worker at once, and drains any other first; whether it is gone. Said again, it
+    makes an end come sooner and never later."""
     removals = gateway.removals
     if removals.in_flight(worker_id):
+        due_at = removals.due_at(worker_id)
+        if due_at is not None and due_at <= monotonic() + deadline_s:
+            return False
         removals.begin(worker_id, deadline_s)
         audit.tell("drain_worker", worker_id, actor, after=f"removed in {deadline_s:g} s at the latest")
         return False

@@ -67,6 +67,8 @@ class Reloader:
     def __init__(self, gateway: Gateway, read: ReadSettings | None) -> None:
         self._gateway = gateway
         self._read = read
+        self._named = names_in(policy_spec(gateway.settings))
+        """Policies, and rules inside of them, that the configuration names: their code is the operator's."""
         self.lock = asyncio.Lock()
         """Held by whoever changes many workers at once."""
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +85,7 @@ class Reloader:
         former, spec = policy_spec(gateway.settings), spec_of(asked, gateway.settings.seed)
         if spec != former:
             # To import what a request names would be to run it.
-            strange = sorted(name for name in names_in(spec) - names_in(former) if ":" in name)
+            strange = sorted(name for name in names_in(spec) - self._named if ":" in name)
             if strange:
                 raise ConfigError(
                     f"`{strange[0]}` is code that the configuration does not name: set `policy` there and "
@@ -124,15 +126,18 @@ class Reloader:
     async def reload(self, actor: Actor) -> Report:
         """Writes. Reads the configuration again and makes the router follow it. Raises UsageError or
         ConfigError; then nothing has changed."""
+        gateway = self._gateway
         async with self.lock:
             try:
                 found = await self._checked()
             except (UsageError, ConfigError) as error:
                 problems = error.problems if isinstance(error, UsageError) else (str(error),)
+                gateway.metrics.reloads["refused"] += 1
                 for problem in problems:
                     log.error("reload refused, nothing changed: %s", problem)  # noqa: TRY400
                 raise
             report = await self._follow(found, actor)
+            gateway.metrics.reloads["done"] += 1
         log.info(
             "reloaded",
             extra={
@@ -174,6 +179,7 @@ class Reloader:
         before, spec = gateway.settings, policy_spec(effective)
         if spec != policy_spec(before):
             self._take_over(load_policy(spec.name, spec.params, spec.seed), spec)
+        self._named = names_in(spec)
         gateway.reconfigure(effective)
         if effective.log_level != before.log_level:
             set_level(effective.log_level)

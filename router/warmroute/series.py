@@ -32,6 +32,7 @@ FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeo
 _RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
 HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
 HEDGE_REFUSALS: Final = ("budget", "no_worker")
+RELOADS: Final = ("done", "refused")
 SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
 """Refusals that are no fault of the client."""
 CONNECTION_FAULTS: Final = ("proxy_head", "tls_handshake", "tls_on_plain_port", "too_many")
@@ -121,6 +122,8 @@ class Metrics:
         self.upload_bytes = 0
         self.tunnels = 0
         """Open now."""
+        self.policy_changes = 0
+        self.reloads = dict.fromkeys(RELOADS, 0)
         self.session_moves: dict[str, int] = {}
         self.session_return_s = Histogram(_RETURN_BOUNDS_S)
         self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)
@@ -134,6 +137,7 @@ class Metrics:
         self.decisions_by_policy.end(self.policy, self.decisions)
         self.outcomes_by_policy.end(self.policy, self.outcomes())
         self.policy = policy
+        self.policy_changes += 1
 
     def outcomes(self) -> dict[OutcomeKey, int]:
         """Reads. How requests ended, by model, worker and outcome."""

@@ -179,6 +179,8 @@ class FakeWorker:
         """Written as soon as a POST's head was read; its body never is."""
         self.on_head: OnHead | None = None
         """What happens to POSTs and WebSockets instead of the script."""
+        self.pages: dict[str, tuple[int, bytes]] = {}
+        """Status and body of what GET finds, beside the health check."""
         self.calls: list[Call] = []
         self.accepted = 0
         self.stopped = threading.Event()
@@ -201,7 +203,7 @@ class FakeWorker:
 
     def forget(self) -> None:
         """Behaves again, and remembers nothing."""
-        self.script, self.healthy, self.eager, self.calls = ok, True, b"", []
+        self.script, self.healthy, self.eager, self.calls, self.pages = ok, True, b"", [], {}
         self.on_head = None
 
     @property
@@ -347,8 +349,9 @@ class FakeWorker:
 
     def _tell(self, call: Call) -> None:
         """Health and discovery."""
-        known = {"/health": 200 if self.healthy else 503}
-        call.answer(b"{}", known.get(call.path, 404), "connection: close")
+        known = {"/health": (200 if self.healthy else 503, b"{}"), **self.pages}
+        status, body = known.get(call.path, (404, b"{}"))
+        call.answer(body, status, "connection: close")
         call.keep = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,16 @@ def in_turn(scripts: list[Script], then: Script) -> Script:
 def status(code: int, body: bytes = b'{"error": {"message": "from the worker"}}') -> Script:
     """A plain answer of this status."""
     return lambda call: call.answer(body, code)
+
+
+def at_word(event: threading.Event) -> Script:
+    """A small answer, once the test says so."""
+
+    def run(call: Call) -> None:
+        call.hold(event)
+        call.answer(b"{}")
+
+    return run
 
 
 def die(call: Call) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warmroute_policies.resilience import Ejector, Trust
+from warmroute_policies.resilience import Checks, Ejector, Trust
 
 FAILURES = 3
 EJECT_FOR_S = 10.0
@@ -58,6 +58,21 @@ def test_a_successful_probe_forgets_the_former_ejections(ejector: Ejector) -> No
     ejector.succeeded()
     eject(ejector, 1000.0)
     assert ejector.probe_due(1000.0 + EJECT_FOR_S)
+
+
+def test_other_limits_hold_from_the_next_failure_on(ejector: Ejector) -> None:
+    ejector.reconfigure(failures=1, eject_for_s=50.0)
+    ejector.failed(1.0)
+    assert ejector.trust is Trust.EJECTED
+    assert not ejector.probe_due(50.0)
+    assert ejector.probe_due(51.1)
+    ejector.reconfigure(failures=1, eject_for_s=1.0)
+    assert not ejector.probe_due(50.0), "an ejection under way ends when it was to end"
+    checks = Checks(rise=3, fall=3)
+    assert checks.seen(None, 1.0)
+    checks.reconfigure(rise=1, fall=1)
+    assert not checks.seen("down", 2.0)
+    assert checks.seen(None, 3.0)
 
 
 def test_requests_that_die_with_an_ejected_worker_do_not_keep_it_out_longer(ejector: Ejector) -> None:

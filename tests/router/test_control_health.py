@@ -198,9 +198,17 @@ def test_an_inference_endpoint_knows_only_post(client: httpx.Client, path: str) 
 
 
 def test_the_wrong_method_on_a_control_endpoint_is_405(client: httpx.Client) -> None:
-    answer = client.put("/workers", json={})
+    answer = client.put("/policy", json={})
     assert answer.status_code == 405
-    assert "/workers does not know PUT" in error_of(answer)["message"]
+    assert "/policy does not know PUT, it knows GET, POST" in error_of(answer)["message"]
+    for path, methods in (
+        ("/workers", "GET, PATCH, POST, PUT"),
+        ("/workers/http://h:1", "DELETE, GET, PATCH"),
+        ("/flush_cache", "GET, POST"),
+        ("/metrics", "GET"),
+    ):
+        answer = client.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 
 
 def test_the_api_describes_itself(client: httpx.Client) -> None:

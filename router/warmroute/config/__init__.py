@@ -4,8 +4,11 @@
     backends   one worker as an operator writes it: `http://gpu1:8000,weight=2`
     admission  a class, a tenant: `high=16`, `acme,weight=2`
     names      a DNS name as an operator writes it: `vllm.llm.svc:8000`
+    allowed    where workers may be added while the router runs
+    policies   the policy that settings ask for, as the core takes it
     settings   `Settings`: every field with its only default
     sources    `load`: flags > ROUTER_* environment > file > defaults, and errors that name their source
+    reloading  which settings can change while the router runs
     flags      the command line, generated from `Settings`
     peers      command lines of sglang-router, vllm-router and smg: what means the same, an answer to the rest
     show       `router config`: the resolved values for people and for programs

@@ -12,15 +12,19 @@ the system's resolver reads all of that.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
 from warmroute.config.kinds import Kind, split_text
+
+# Digits with dots, stars for some of them.
+_LOOKS_LIKE_ADDRESS: Final = re.compile(r"[0-9.*?]*[0-9][0-9.*?]*")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -38,7 +42,7 @@ def refusal(url: str, patterns: Sequence[str]) -> str | None:
     return None
 
 
-LINK_LOCAL = (
+LINK_LOCAL: Final = (
     "a link-local address is no place for a worker (clouds hand out credentials there); "
     "name it in worker_allow if it is"
 )
@@ -58,6 +62,8 @@ def address_of(host: str) -> _Address | None:
 
 
 def _fits(host: str, pattern: str) -> bool:
+    if pattern == "*":
+        return True
     network = _network(pattern)
     if network is None:
         return address_of(host) is None and fnmatchcase(host.rstrip("."), pattern.rstrip("."))
@@ -75,6 +81,9 @@ def _network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | No
 def _checked(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """In lower case, as hosts of URLs are. Raises ValueError for what no host can be."""
     for pattern in patterns:
+        if _LOOKS_LIKE_ADDRESS.fullmatch(pattern) and not _network(pattern):
+            # As a name it would admit 10.1.2.3.example.org and no address.
+            raise ValueError(f"expected a host's name or a network such as 10.1.2.0/24, got {pattern!r}")
         if not pattern or "://" in pattern or (("/" in pattern or ":" in pattern) and not _network(pattern)):
             raise ValueError(
                 f"expected a host's name with `*`, an address or a network, without scheme and port, "

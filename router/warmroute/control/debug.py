@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Response
 from warmroute.config.settings import FIELDS
 from warmroute.config.show import plain_value
 from warmroute.control.auth import view_guard
+from warmroute.control.errors import refusals
 from warmroute.control.views import worker_view
 from warmroute.exchange import Exchange
 from warmroute.gateway import Gateway
@@ -27,7 +28,7 @@ _PACKAGES = ("warmroute", "uvloop", "httptools", "msgspec", "xxhash", "fastapi",
 
 def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
     """/debug/state, behind an admin key."""
-    router = APIRouter(tags=["debug"], dependencies=[Depends(view_guard(gateway))])
+    router = APIRouter(tags=["debug"], dependencies=[Depends(view_guard(gateway))], responses=refusals(401))
     started_at, started = time(), monotonic()
     versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 

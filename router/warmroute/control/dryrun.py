@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
 from warmroute.control.auth import view_guard
-from warmroute.control.errors import Refused
+from warmroute.control.errors import Refused, refusals
 from warmroute.dialects import PARSERS, BadRequest, parser_for
 from warmroute.gateway import Gateway
 from warmroute.refusals import routing_error
@@ -52,11 +52,17 @@ class DryRun(BaseModel):
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/route, behind an admin key."""
-    router = APIRouter(tags=["routing"], dependencies=[Depends(view_guard(gateway))])
+    router = APIRouter(
+        tags=["routing"],
+        dependencies=[Depends(view_guard(gateway))],
+        responses=refusals(400, 401, 404, 422, 503),
+    )
 
     @router.post(
         "/route",
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}},
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+        },
     )
     async def route(
         request: Request,

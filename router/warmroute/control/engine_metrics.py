@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
-from warmroute.control.errors import Refused, refusals
+from warmroute.control.errors import Refused, refusals_in_json
 from warmroute.fanout import Shared, ask, client_of, over
 from warmroute.gateway import Gateway
 from warmroute.metrics.family import TEXT
@@ -36,7 +36,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics"},
-            **refusals(502, 503),
+            **refusals_in_json(502, 503),
         },
     )
     async def engine_metrics() -> Response:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from warmroute.dialects import PARSERS
 from warmroute.wire.replies import RouterError, error_body
@@ -57,6 +58,15 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
 
 
+def refusals_in_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for endpoints whose own answer is not JSON."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        status: {"content": {"application/json": {"schema": schema}}, "description": _MEANINGS[status]}
+        for status in statuses
+    }
+
+
 class Refused(Exception):
     """The request is answered with an error."""
 
@@ -99,10 +109,25 @@ async def _http(request: Request, error: Exception) -> Response:
         hint = f"; did you mean {near}?" if near in PARSERS else ""
         return reply(RouterError(404, "unknown_url", f"unknown URL: {method} {path}{hint}"))
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = (error.headers or {}).get("Allow", "")  # of the first route at this path; there may be more
+        known = _methods_at(request)
+        if set(allowed.split(", ")) <= set(known):  # else whoever refused knows better
+            allowed = ", ".join(known)
         text = f"{path} does not know {method}" + (f", it knows {allowed}" if allowed else "")
-        return reply(RouterError(405, "method_not_allowed", text), error.headers)
+        return reply(RouterError(405, "method_not_allowed", text), {"Allow": allowed} if allowed else None)
     return reply(RouterError(error.status_code, "bad_request", str(error.detail)), error.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Which some route of this path knows."""
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _request_id(request: Request) -> dict[str, str]:

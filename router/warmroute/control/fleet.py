@@ -10,11 +10,9 @@ import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from warmroute import audit
-from warmroute.config.backends import worker_url
-from warmroute.config.kinds import Positive
 from warmroute.control.admission import check_allowed
 from warmroute.control.audited import actor_of, changing_route
 from warmroute.control.auth import change_guard
@@ -26,7 +24,9 @@ from warmroute.control.workers import (
     Deadline,
     Drain,
     NewWorker,
+    Weight,
     WorkerChange,
+    WorkerUrl,
     change_one,
     find_worker,
 )
@@ -57,9 +57,9 @@ class OneChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, AfterValidator(worker_url)]
-    draining: bool | None = None
-    weight: Positive | None = None
+    url: WorkerUrl
+    draining: StrictBool | None = None
+    weight: Weight | None = None
 
 
 class Changes(BaseModel):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from time import sleep
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest as text_of
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_of
+from pydantic import BaseModel
 
 from warmroute.gateway import Gateway
 from warmroute.metrics import RouterCollector, page
@@ -18,6 +20,16 @@ from warmroute.metrics.family import OPENMETRICS, TEXT
 
 # Twice as long as a slice of the page: the event loop has the interpreter for two thirds of the time.
 _PAUSE_S = 0.0005
+
+
+class Readiness(BaseModel):
+    """Whether requests can be taken."""
+
+    status: Literal["ready", "not ready"]
+    reason: str | None = None
+    """Left out where they can."""
+    healthy_workers: int
+    total_workers: int
 
 
 def endpoints(gateway: Gateway) -> APIRouter:
@@ -33,8 +45,12 @@ def endpoints(gateway: Gateway) -> APIRouter:
         return {"status": "ok"}
 
     @router.head("/readiness", include_in_schema=False)
-    @router.get("/readiness")
-    async def readiness(response: Response) -> dict[str, str | int]:
+    @router.get(
+        "/readiness",
+        response_model_exclude_none=True,
+        responses={503: {"model": Readiness, "description": "No request can be taken"}},
+    )
+    async def readiness(response: Response) -> Readiness:
         """200 while requests can be taken: some worker is healthy and not draining, and the router is not
         stopping. Else 503, so that a balancer in front sends requests elsewhere."""
         total = len(gateway.workers)
@@ -46,9 +62,9 @@ def endpoints(gateway: Gateway) -> APIRouter:
         elif not able:
             reason = f"none of the {total} workers can take a request"
         else:
-            return {"status": "ready", "healthy_workers": able, "total_workers": total}
+            return Readiness(status="ready", healthy_workers=able, total_workers=total)
         response.status_code = 503
-        return {"status": "not ready", "reason": reason, "healthy_workers": able, "total_workers": total}
+        return Readiness(status="not ready", reason=reason, healthy_workers=able, total_workers=total)
 
     own = RouterCollector(gateway)
     process = CollectorRegistry()

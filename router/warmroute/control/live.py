@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from starlette.types import Receive, Scope, Send
 
 from warmroute.control.auth import view_guard
-from warmroute.control.errors import Refused
+from warmroute.control.errors import Refused, refusals, refusals_in_json
 from warmroute.gateway import Gateway
 from warmroute.live.feed import WATCHERS_MAX, Feed
 from warmroute.wire.replies import RouterError
@@ -53,7 +53,7 @@ async def _left(receive: Receive) -> None:
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/live, behind an admin key."""
-    router = APIRouter(tags=["live"], dependencies=[Depends(view_guard(gateway))])
+    router = APIRouter(tags=["live"], dependencies=[Depends(view_guard(gateway))], responses=refusals(401))
 
     @router.get("/live/snapshot", response_class=Response)
     async def snapshot() -> Response:
@@ -64,7 +64,10 @@ def endpoints(gateway: Gateway) -> APIRouter:
     @router.get(
         "/live/events",
         response_class=Response,
-        responses={200: {"content": {_Events.media_type: {"schema": {"type": "string"}}}}},
+        responses={
+            200: {"content": {_Events.media_type: {"schema": {"type": "string"}}}},
+            **refusals_in_json(503),
+        },
     )
     async def events() -> Response:
         """Server-sent events. `snapshot`, once a second, is `/live/snapshot`. `decisions` is `{"skipped",

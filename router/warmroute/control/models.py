@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from warmroute.control.auth import client_guard
-from warmroute.control.errors import Refused
+from warmroute.control.errors import Refused, refusals
 from warmroute.control.health import able_workers
 from warmroute.gateway import Gateway
 from warmroute.refusals import routing_error
@@ -17,7 +17,9 @@ from warmroute_policies.errors import NoWorkers, UnknownModel
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/v1/models."""
-    router = APIRouter(tags=["models"], dependencies=[Depends(client_guard(gateway))])
+    router = APIRouter(
+        tags=["models"], dependencies=[Depends(client_guard(gateway))], responses=refusals(401, 503)
+    )
     started_at = int(time())
 
     @router.get("/v1/models")
@@ -29,7 +31,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
             raise Refused(routing_error(NoWorkers("", len(gateway.workers))))
         return {"object": "list", "data": list(cards.values())}
 
-    @router.get("/v1/models/{model:path}")
+    @router.get("/v1/models/{model:path}", responses=refusals(404))
     async def get_model(model: str) -> dict[str, Any]:
         """One model. 404 names those that are known; 503 when its workers cannot take requests now."""
         card = _cards(gateway, started_at).get(model)

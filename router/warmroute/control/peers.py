@@ -11,14 +11,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
 from warmroute import audit
-from warmroute.config.backends import worker_url
 from warmroute.control.audited import actor_of, changing_route
 from warmroute.control.auth import change_guard, view_guard
-from warmroute.control.errors import Refused, refusals, reply
-from warmroute.control.workers import NewWorker, add_one, find_worker
+from warmroute.control.errors import Refused, refusals, refusals_in_json, reply
+from warmroute.control.workers import NewWorker, WorkerUrl, add_one, find_worker
 from warmroute.fanout import Answer, Shared, ask, client_of
 from warmroute.gateway import Gateway
 from warmroute.wire.replies import RouterError
@@ -36,7 +35,7 @@ _TRIED_MAX: Final = 3
 
 _NOBODY: Final = RouterError(503, "no_worker", "no worker can take a request now", retry_after_s=1)
 
-_Url = Annotated[str, Query(description="http://host:port"), AfterValidator(worker_url)]
+_Url = Annotated[WorkerUrl, Query(description="http://host:port")]
 _ANY: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "A worker's own answer", "content": {"application/json": {"schema": {}}}}
 }
@@ -65,11 +64,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
     """The peers' names: some open, most behind an admin key."""
     router = APIRouter(tags=["peers' names"])
     views = APIRouter(dependencies=[Depends(view_guard(gateway))], responses=refusals(401, 403))
-    changes = APIRouter(
-        dependencies=[Depends(change_guard(gateway))],
-        route_class=changing_route(),
-        responses=refusals(401, 403),
-    )
+    changes = APIRouter(dependencies=[Depends(change_guard(gateway))], route_class=changing_route())
 
     @views.get("/get_loads")
     async def get_loads() -> Loads:
@@ -96,13 +91,17 @@ def endpoints(gateway: Gateway) -> APIRouter:
         """What the first worker that can take requests says of its model."""
         return _passed_on(await _first(gateway, _MODEL_INFO))
 
-    @changes.post("/add_worker", response_class=PlainTextResponse, responses=refusals(409, 422))
+    @changes.post(
+        "/add_worker", response_class=PlainTextResponse, responses=refusals_in_json(401, 403, 409, 422)
+    )
     async def add_worker_by_url(url: _Url, request: Request) -> str:
         """As `POST /workers` with nothing but the URL; the answer is text."""
         worker_id = await add_one(gateway, NewWorker(url=url), request)
         return f"Successfully added worker: {worker_id}"
 
-    @changes.post("/remove_worker", response_class=PlainTextResponse, responses=refusals(404, 422))
+    @changes.post(
+        "/remove_worker", response_class=PlainTextResponse, responses=refusals_in_json(401, 403, 404, 422)
+    )
     async def remove_worker_by_url(url: _Url, request: Request) -> str:
         """As `DELETE /workers/{url}?drain=false`: gone at once, answers on their way still arrive."""
         worker_id = find_worker(gateway, url)
@@ -112,7 +111,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
 
     generated: Shared[Answer | None] = Shared(_HEALTH_FRESH_S)
 
-    @router.get("/health_generate", response_class=PlainTextResponse, responses=refusals(503))
+    @router.get("/health_generate", response_class=PlainTextResponse, responses=refusals_in_json(503))
     async def health_generate() -> Response:
         """200 when a worker that can take requests has just computed a token (as SGLang's check does), or
         is healthy where its engine has no such check. Who asks within a second shares an answer."""

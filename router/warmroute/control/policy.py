@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from warmroute.config.policies import Asked, asked_of
 from warmroute.control.audited import actor_of, changing_route
@@ -37,7 +37,7 @@ class PolicyChange(BaseModel):
         None
     )
     """Its parameters by name. Left out: those it has, or the defaults where the policy is another one."""
-    session_sticky: bool | None = None
+    session_sticky: StrictBool | None = None
     """Keep every session on its worker, whatever the policy."""
 
 

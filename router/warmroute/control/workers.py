@@ -13,7 +13,15 @@ import re
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    WithJsonSchema,
+    model_validator,
+)
 
 from warmroute import audit
 from warmroute.config.backends import Backend, worker_url
@@ -28,6 +36,7 @@ from warmroute.control.views import WorkerView, worker_view
 from warmroute.gateway import Gateway
 from warmroute.removal import Removals
 from warmroute.wire.replies import RouterError
+from warmroute_policies.latency import PRESETS
 from warmroute_policies.types import WorkerId
 
 log = logging.getLogger("warmroute")
@@ -42,6 +51,17 @@ CONTACT_SLACK_S = 1.0
 # Clients and proxies that tidy paths make one slash of two.
 _SCHEME = re.compile(r"^(https?):/{1,2}", re.IGNORECASE)
 
+WorkerUrl = Annotated[
+    str,
+    AfterValidator(worker_url),
+    # For programs that read the description; the words of a refusal are `worker_url`'s.
+    WithJsonSchema({"type": "string", "pattern": "^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?/?$"}),
+]
+
+Preset = Annotated[
+    str, AfterValidator(preset_name), WithJsonSchema({"type": "string", "enum": sorted(PRESETS)})
+]
+
 Drain = Annotated[bool, Query(description="Let its requests end first.")]
 Deadline = Annotated[
     float,
@@ -54,14 +74,14 @@ class NewWorker(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, AfterValidator(worker_url)]
+    url: WorkerUrl
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Names of the models it serves; none: asked at its /v1/models."""
     weight: Weight = 1.0
     """Relative speed."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """None: read from the engine where it tells, else learned."""
-    preset: Annotated[str, AfterValidator(preset_name)] | None = None
+    preset: Preset | None = None
     """Latency preset; None: the fleet's."""
     tls_name: Annotated[str, Field(min_length=1)] | None = None
     """With https://: the name that its certificate must show; None: the URL's host."""
@@ -96,7 +116,7 @@ class WorkerChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    draining: bool | None = None
+    draining: StrictBool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
     weight: Weight | None = None
     max_inflight: int | None = Field(default=None, ge=1)

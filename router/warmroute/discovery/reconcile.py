@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
+from warmroute import audit
+from warmroute.audit import Actor
+from warmroute.config.allowed import refusal
 from warmroute.config.backends import Backend
 from warmroute.discovery.backoff import Backoff
 from warmroute.discovery.feed import Feed
@@ -38,6 +41,10 @@ _NEXT_S: Final = 0.01
 
 # Workers that were left out wait for others to be gone, and no source says when that is.
 _ROOM_S: Final = 1.0
+
+
+# Of a source that names ever new places, the log repeats itself beyond it.
+_REFUSED_MAX: Final = 1024
 
 
 class _Owned:
@@ -65,6 +72,8 @@ class Discovery:
         self._dismissed: set[WorkerId] = set()
         self._peoples: set[WorkerId] = set()
         """Wanted by a source too, but added by people."""
+        self._refused: set[WorkerId] = set()
+        """Those that may not be added, and the log says so."""
         self._left_out = 0
         self._changed_at: float | None = None
         self._done: Counter[str] = Counter()
@@ -154,7 +163,7 @@ class Discovery:
                 self._peoples.add(worker_id)
             elif worker_id in self._peoples:
                 self._dismissed.add(worker_id)
-            elif sight is Sight.READY and worker_id not in self._dismissed:
+            elif sight is Sight.READY and worker_id not in self._dismissed and self._allows(worker_id):
                 new.append((backend, kind))
         self._add(new)
 
@@ -166,6 +175,18 @@ class Discovery:
                 if sight is not Sight.LEAVING and (worker_id not in wanted or sight < wanted[worker_id][1]):
                     wanted[worker_id] = backend, sight, feed.kind
         return wanted
+
+    def _allows(self, worker_id: WorkerId) -> bool:
+        """Writes. Whether a new worker may be added; of one that may not it is told once."""
+        why = refusal(worker_id, patterns) if (patterns := self._gateway.settings.worker_allow) else None
+        if why is None:
+            self._refused.discard(worker_id)
+        elif worker_id not in self._refused:
+            if len(self._refused) >= _REFUSED_MAX:
+                self._refused.clear()
+            self._refused.add(worker_id)
+            log.warning("a worker that was found may not be added", extra={"worker": worker_id, "why": why})
+        return why is None
 
     def _see_hands(self) -> None:
         """Writes. Lets go of the workers that a person has acted on."""
@@ -189,6 +210,7 @@ class Discovery:
         for backend, kind in new[: min(room, _ADDED_AT_ONCE)]:
             worker = self._gateway.workers.add(backend, trusted=False, added_by=kind)
             self._owned[backend.url] = _Owned(worker, backend)
+            audit.tell("add_worker", backend.url, Actor(f"discovery:{kind}"), after=str(backend))
             self._done["added"] += 1
         if self._next is not None:
             self._next.cancel()
@@ -204,6 +226,9 @@ class Discovery:
     def _remove(self, worker_id: WorkerId, owned: _Owned) -> None:
         self._gateway.removals.begin(worker_id, self._gateway.settings.discovery_drain_s)
         owned.leaves_at = self._gateway.removals.due_at(worker_id)
+        audit.tell(
+            "drain_worker", worker_id, Actor(f"discovery:{owned.worker.added_by}"), after="it vanished"
+        )
 
     def _adjust(self, worker_id: WorkerId, owned: _Owned, backend: Backend, sight: Sight) -> str:
         """What was done: a worker that is there stays, is taken back, paused, or described anew."""
@@ -211,6 +236,8 @@ class Discovery:
         if backend is not owned.backend and backend != owned.backend:  # the same one costs no comparison
             owned.backend = backend
             gateway.workers.describe(worker_id, backend, owned.worker.learned)
+            actor = Actor(f"discovery:{owned.worker.added_by}")
+            audit.tell("change_worker", worker_id, actor, after=str(backend))
             done = "changed"
         paused = sight is Sight.PAUSED
         if owned.leaves_at is not None:

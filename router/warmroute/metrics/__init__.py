@@ -7,6 +7,7 @@ workers     by worker
 own         the router itself: decisions, connections, memory, sessions, prefixes
 admission   who is let in, waits or is refused, where there are limits
 watching    what watches beside it: shadow policies
+merged      the pages of many engines as one
 finding     the sources that workers are found by
 collector   all of them, in the order of docs/metrics.md
 """

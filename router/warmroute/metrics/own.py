@@ -51,6 +51,10 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
         "Requests to endpoints with a prompt in which none was found: routed blindly.",
         metrics.without_prefix,
     )
+    changes = "Times that another policy took over while the router ran."
+    yield _one("counter", "policy_changes", changes, metrics.policy_changes)
+    reloads = "Times that the configuration was read again, by what came of it."
+    yield _counter("reloads", reloads, "outcome", metrics.reloads.items())
     yield _histogram(
         "decision_seconds",
         "Parsing, identifying and routing a request; one request in 16 is timed.",

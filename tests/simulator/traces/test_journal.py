@@ -345,3 +345,21 @@ def test_requests_about_what_one_worker_keeps_are_left_out_and_counted(
     assert len(trace.prompts) == 2
     assert any("2 requests about what one worker keeps" in note for note in trace.notes), trace.notes
     assert len(measured(tmp_path / "journal.jsonl")) == 2
+
+
+def test_a_policy_that_took_over_is_no_request_and_changes_none(tmp_path: Path) -> None:
+    recordings = []
+    for switches in (False, True):
+        recording = Recording()
+        for number in range(6):
+            if switches and number % 2:
+                made = PolicySpec("least_requests" if number == 3 else "round_robin", seed=3)
+                recording.balancer.set_policy(make_policy(made.name, seed=3), made, recording.now)
+            started = recording.start(f"prompt {number} " * 200)
+            recording.end(started, Usage(600, 10, 0))
+        recordings.append(recording)
+    plain, switched = (recording.write(tmp_path / f"{n}.jsonl") for n, recording in enumerate(recordings))
+    assert len(switched.read_bytes().splitlines()) == len(plain.read_bytes().splitlines()) + 3
+    assert [row.prompt_tokens for row in measured(switched)] == [600] * 6
+    assert journal_header(switched).workers == journal_header(plain).workers
+    assert list(read_trace(switched).arrivals_s) == list(read_trace(plain).arrivals_s)
