@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from warmroute import audit
+from warmroute.config.kinds import Weight
 from warmroute.control.admission import check_allowed
 from warmroute.control.audited import actor_of, changing_route
 from warmroute.control.auth import change_guard
@@ -24,7 +25,6 @@ from warmroute.control.workers import (
     Deadline,
     Drain,
     NewWorker,
-    Weight,
     WorkerChange,
     WorkerUrl,
     change_one,
