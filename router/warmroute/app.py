@@ -21,6 +21,7 @@ from warmroute.config.core import balancer_config
 from warmroute.control.api import control_app
 from warmroute.control.bridge import ControlPlane
 from warmroute.control.health import able_workers
+from warmroute.control.methods import Methods
 from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
 from warmroute.journal import JournalFile
@@ -106,7 +107,7 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     gateway = Gateway(settings, balancer, Metrics(policy.name))
     gateway.removals = Removals(gateway)
     gateway.live = Feed(gateway)
-    gateway.control = ControlPlane(control_app(gateway))
+    gateway.control = ControlPlane(Methods(control_app(gateway), gateway.cross_origin))
     gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
         gateway.add_worker(backend)

@@ -25,6 +25,7 @@ from warmroute.dialects.images import without_images
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
+from warmroute.wire.cross_origin import without_cross_origin_fields
 from warmroute.wire.replies import RouterError
 from warmroute.worker import WorkerConnection, WorkerPool
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
@@ -222,6 +223,8 @@ class Exchange:
             close = b""
         else:
             close, data = self._closing(head, data)
+        if plan.cross_origin is not None:
+            close, data = close + plan.cross_origin, without_cross_origin_fields(data)
         return b"%b\r\nx-request-id: %b%b\r\nx-router-reason: %b\r\nx-router-predicted-hit-tokens: %d%b%b" % (
             line, self.request_id, connection.pool.name_field, _WORDS[decision.reason],
             decision.predicted_hit_tokens, close, data[len(line) :],
@@ -438,7 +441,9 @@ class Exchange:
 
     def _reply(self, error: RouterError) -> None:
         self.status = error.status
-        self.client.reply(error, self.request_id, anthropic=self.plan.anthropic)
+        self.client.reply(
+            error, self.request_id, anthropic=self.plan.anthropic, fields=self.plan.cross_origin
+        )
         self.client.exchange_done()
 
     def _finish(self, outcome: Outcome, usage: Usage | None) -> None:

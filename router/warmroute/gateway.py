@@ -22,6 +22,7 @@ from warmroute.observers import Observer, Observers
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
 from warmroute.tls import upstream_certificates
+from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import HeadCache
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
@@ -100,7 +101,9 @@ class Gateway:
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.cross_origin = CrossOrigin(settings.cors_origin) if settings.cors_origin else None
+        """Which pages of others may read answers; None: nothing is said of that."""
+        self.planner = Planner(keys, settings.session_header, self.cross_origin)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.observers = Observers()

@@ -11,11 +11,20 @@ from typing import Final, final
 
 from warmroute.dialects import Parser, parser_for
 from warmroute.dialects.request import SESSION_CHARS_MAX
+from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import Head
+from warmroute.wire.paths import is_ambiguous
 from warmroute.wire.replies import RouterError
 
 # Request ids of clients are echoed into headers and logs.
 _REQUEST_ID_BYTES_MAX: Final = 128
+
+
+_AMBIGUOUS: Final = RouterError(
+    400, "ambiguous_path", "write the path without `//`, `.`, `..`, backslashes, or any of these encoded"
+)
+
+_NO_TUNNEL: Final = RouterError(501, "not_a_proxy", "the router opens no tunnels: ask for a path")
 
 
 @final
@@ -23,8 +32,8 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "parse",
-        "plain", "refusal", "request_id", "session",
+        "anthropic", "chunked", "cross_origin", "expects_continue", "forwarded", "head", "http_10",
+        "keep_alive", "parse", "plain", "refusal", "request_id", "session",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +43,7 @@ class Plan:
         request_id: bytes | None,
         session: str | None,
         refusal: RouterError | None,
+        cross_origin: bytes | None = None,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -43,6 +53,8 @@ class Plan:
         self.request_id = request_id
         self.session = session
         self.refusal = refusal
+        self.cross_origin = cross_origin
+        """Lines of every answer that say which pages may read it; None: nothing is said of that."""
         self.http_10 = head.http_10
         self.keep_alive = head.keep_alive
         self.plain = head.keep_alive and not head.http_10
@@ -55,8 +67,14 @@ class Plan:
 class Planner:
     """State: none but the keys and header names that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api_keys: Sequence[str],
+        session_headers: Sequence[str],
+        cross_origin: CrossOrigin | None = None,
+    ) -> None:
         self._keys = [key.encode() for key in api_keys]
+        self._cross_origin = cross_origin
         self._session_headers = [name.lower().encode() for name in session_headers]
 
     def plan(self, head: Head) -> Plan:
@@ -67,10 +85,16 @@ class Planner:
             refusal = RouterError(
                 401, "invalid_api_key", "a valid API key is needed: Authorization: Bearer KEY"
             )
+        elif parse is not None and is_ambiguous(head.path):
+            refusal = _AMBIGUOUS
+        elif head.method == "CONNECT":
+            refusal = _NO_TUNNEL
         request_id = head.get(b"x-request-id")
         if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
             request_id = None
-        return Plan(head, parse, request_id or None, self._session(head), refusal)
+        asked = self._cross_origin
+        lines = None if asked is None else asked.lines(head.get(b"origin"))
+        return Plan(head, parse, request_id or None, self._session(head), refusal, lines)
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""

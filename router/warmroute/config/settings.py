@@ -26,6 +26,7 @@ from warmroute.config.kinds import (
     HttpUrlOrNone,
     Kind,
     NotNegative,
+    Origins,
     Parameters,
     Policies,
     Port,
@@ -140,6 +141,12 @@ class Settings(BaseSettings):
     )
     admin_api_key: Secrets = _setting(
         "server", (), "Keys for the endpoints that change or show the router's state; none: those of clients."
+    )
+    cors_origin: Origins = _setting(
+        "server",
+        (),
+        "Pages of these origins (`https://chat.example.com`) may ask from a browser; `*` is every origin, "
+        "without credentials. None: browsers let no other page read answers.",
     )
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."

@@ -31,6 +31,7 @@ ALIASES: Final[dict[str, str]] = {
     "--client-cert-path": "upstream_client_cert",
     "--client-key-path": "upstream_client_key",
     "--ca-cert-paths": "upstream_ca",
+    "--cors-allowed-origins": "cors_origin",
 }
 
 _COST = "cache_aware weighs seconds of predicted delay and needs no thresholds"
@@ -144,7 +145,6 @@ UNSUPPORTED: Final[dict[str, str]] = {
     "--enable-igw": "several models are served without a switch",
     "--log-dir": "the log goes to stderr",
     "--request-id-headers": "the request id is taken from x-request-id",
-    "--cors-allowed-origins": "cross-origin requests are not offered; put them in front",
     "--enable-trace": "tracing is not offered",
     "--otlp-traces-endpoint": "tracing is not offered",
 }

@@ -24,15 +24,12 @@ def endpoints(gateway: Gateway) -> APIRouter:
     """/health, /liveness, /readiness and /metrics, open to all."""
     router = APIRouter(tags=["health"])
 
-    @router.head("/liveness", include_in_schema=False)
     @router.get("/liveness")
-    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def health() -> dict[str, str]:
         """200 while the process serves, with or without workers."""
         return {"status": "ok"}
 
-    @router.head("/readiness", include_in_schema=False)
     @router.get("/readiness")
     async def readiness(response: Response) -> dict[str, str | int]:
         """200 while requests can be taken: some worker is healthy and not draining, and the router is not

@@ -150,11 +150,14 @@ def _parse(data: bytes) -> AnswerHead:
 
 
 def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
-    """The head without the fields that describe the worker's connection, and the framing if asked."""
+    """The head without the fields that describe the worker's connection, and the framing if asked. A body
+    behind it stays as it is."""
     dropped: tuple[bytes, ...] = (b"connection:", b"keep-alive:", b"proxy-connection:")
     if chunks_too:
         dropped += (b"transfer-encoding:",)
-    return b"\r\n".join([line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)])
+    fields, end, body = head.partition(b"\r\n\r\n")
+    kept = [line for line in fields.split(b"\r\n") if not line.lower().startswith(dropped)]
+    return b"\r\n".join(kept) + end + body
 
 
 class LengthBody:
