@@ -270,6 +270,13 @@ BOARD: Final = frame.Board(
                     unit="reqps",
                 ),
                 graph(
+                    "Connections without a request",
+                    [Line(rate("router_connection_faults_total", by="fault"), "{{fault}}")],
+                    "Closed before they could carry one: no TLS handshake, TLS on a plain port, no head of "
+                    "a proxy. docs/network.md.",
+                    unit="ops",
+                ),
+                graph(
                     "Log lines dropped",
                     [Line(rate("router_log_lines_dropped_total", by="instance"), "{{instance}}")],
                     "Whoever reads the log is too slow: the router drops lines and never waits.",

@@ -23,6 +23,7 @@ from warmroute.control.api import control_app
 from warmroute.control.auth import warn_if_open
 from warmroute.control.bridge import ControlPlane
 from warmroute.control.health import able_workers
+from warmroute.control.methods import Methods
 from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
 from warmroute.journal import JournalFile
@@ -99,7 +100,7 @@ def build(
     gateway.removals = Removals(gateway)
     gateway.live = Feed(gateway)
     gateway.reloader = Reloader(gateway, read_again)
-    gateway.control = ControlPlane(control_app(gateway))
+    gateway.control = ControlPlane(Methods(control_app(gateway), gateway.cross_origin))
     gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
         gateway.workers.add(backend)

@@ -306,7 +306,7 @@ class ClientConnection(asyncio.Protocol):
         self.close_after_reply = not plan.keep_alive or self._gateway.stopping
         if plan.refusal is not None:
             self._gateway.turned_away(plan.refusal, self, plan)
-            self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic)
+            self.reply(plan.refusal, plan.request_id, anthropic=plan.anthropic, fields=plan.cross_origin)
             self._next()
         elif plan.parse is not None:
             gateway = self._gateway
@@ -330,10 +330,19 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the answer -----------------------------------------------------------------------------
 
-    def reply(self, error: RouterError, request_id: bytes | None, *, anthropic: bool = False) -> None:
-        """The router's own answer."""
+    def reply(
+        self,
+        error: RouterError,
+        request_id: bytes | None,
+        *,
+        anthropic: bool = False,
+        fields: bytes | None = None,
+    ) -> None:
+        """The router's own answer; `fields` are further lines of its head, as `error_reply` takes them."""
         keep_alive = not self.close_after_reply
-        self.transport.write(error_reply(error, request_id, keep_alive=keep_alive, anthropic=anthropic))
+        self.transport.write(
+            error_reply(error, request_id, keep_alive=keep_alive, anthropic=anthropic, fields=fields or b"")
+        )
 
     def exchange_done(self) -> None:
         """The exchange's answer is written, whole."""
@@ -454,7 +463,12 @@ class ClientConnection(asyncio.Protocol):
         self.close_after_reply = True
         anthropic = plan is not None and plan.anthropic
         self._gateway.turned_away(error, self, plan)
-        self.reply(error, None if plan is None else plan.request_id, anthropic=anthropic)
+        self.reply(
+            error,
+            None if plan is None else plan.request_id,
+            anthropic=anthropic,
+            fields=None if plan is None else plan.cross_origin,
+        )
         self._linger()
 
     def _linger(self) -> None:

@@ -36,6 +36,7 @@ from warmroute.refusals import routing_error
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
+from warmroute.wire.cross_origin import without_cross_origin_fields
 from warmroute.wire.replies import RouterError
 from warmroute.worker import Receiver, WorkerConnection, WorkerPool
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
@@ -320,6 +321,8 @@ class Exchange(Receiver):
         decision, connection = self.decision, self.connection
         assert decision is not None
         assert connection is not None
+        if self.plan.cross_origin is not None:
+            close, data = close + self.plan.cross_origin, without_cross_origin_fields(data)
         return b"%b\r\nx-request-id: %b%b\r\nx-router-reason: %b\r\nx-router-predicted-hit-tokens: %d%b%b" % (
             line, self.request_id, connection.pool.name_field, _WORDS[decision.reason],
             decision.predicted_hit_tokens, close, data[len(line) :],
@@ -629,7 +632,9 @@ class Exchange(Receiver):
 
     def _reply(self, error: RouterError) -> None:
         self.status = error.status
-        self.client.reply(error, self.request_id, anthropic=self.plan.anthropic)
+        self.client.reply(
+            error, self.request_id, anthropic=self.plan.anthropic, fields=self.plan.cross_origin
+        )
         self._done()
 
     def _finish(self, outcome: Outcome, usage: Usage | None) -> None:

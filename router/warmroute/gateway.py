@@ -23,6 +23,7 @@ from warmroute.owners import Owners
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
 from warmroute.tls import upstream_certificates
+from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import HeadCache
 from warmroute.workers import Workers
 from warmroute_policies.balancer import Balancer
@@ -83,7 +84,9 @@ class Gateway:
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         self.callers = Callers(settings)
-        self.planner = _planner(settings, self.callers)
+        self.cross_origin = CrossOrigin(settings.cors_origin) if settings.cors_origin else None
+        """Which pages of others may read answers; None: nothing is said of that."""
+        self.planner = self._planner(settings)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
         self.hedging: Hedging | None = None
@@ -138,7 +141,7 @@ class Gateway:
         ones is made anew here, for requests under way too."""
         before, self.settings = self.settings, settings
         self.callers = Callers(settings)
-        self.planner = _planner(settings, self.callers)
+        self.planner = self._planner(settings)
         self.heads = HeadCache(self.planner.plan)
         ratio, min_per_s = settings.retry_budget_ratio, settings.retry_budget_min_per_s
         if (ratio, min_per_s) != (before.retry_budget_ratio, before.retry_budget_min_per_s):
@@ -151,6 +154,16 @@ class Gateway:
             self.unwatch(self._access_log)
             self._access_log = None
         self.workers.reconfigure(settings)
+
+    def _planner(self, settings: Settings) -> Planner:
+        return Planner(
+            [key.get_secret_value() for key in settings.api_key],
+            settings.session_header,
+            settings.request_id_header,
+            self.callers,
+            self.cross_origin,
+            inject_usage=settings.inject_usage,
+        )
 
     def limit(self) -> None:
         """Writes. Something is limited: from now on requests may have to wait."""
@@ -274,10 +287,3 @@ class Gateway:
         for client in list(self.clients):
             client.check_time(now)
         self.workers.tick(now)
-
-
-def _planner(settings: Settings, callers: Callers) -> Planner:
-    keys = [key.get_secret_value() for key in settings.api_key]
-    return Planner(
-        keys, settings.session_header, settings.request_id_header, callers, inject_usage=settings.inject_usage
-    )

@@ -16,7 +16,9 @@ from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
 from warmroute.dialects.request import SESSION_CHARS_MAX
 from warmroute.owners import Kept, kept_of
+from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import Head
+from warmroute.wire.paths import is_ambiguous
 from warmroute.wire.replies import RouterError
 
 # Request ids of clients are echoed into headers and logs.
@@ -31,14 +33,21 @@ _KEY_SUBPROTOCOL: Final = b"openai-insecure-api-key."
 _NO_KEY: Final = RouterError(401, "invalid_api_key", "a valid API key is needed: Authorization: Bearer KEY")
 
 
+_AMBIGUOUS: Final = RouterError(
+    400, "ambiguous_path", "write the path without `//`, `.`, `..`, backslashes, or any of these encoded"
+)
+
+_NO_TUNNEL: Final = RouterError(501, "not_a_proxy", "the router opens no tunnels: ask for a path")
+
+
 @final
 class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "caller", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects",
-        "keep_alive", "kept", "media", "parse", "plain", "proves", "refusal", "repeatable", "request_id",
-        "session", "tunnel",
+        "anthropic", "caller", "chunked", "cross_origin", "expects_continue", "forwarded", "head",
+        "http_10", "injects", "keep_alive", "kept", "media", "parse", "plain", "proves", "refusal",
+        "repeatable", "request_id", "session", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +61,7 @@ class Plan:
         refusal: RouterError | None,
         kept: Kept | None,
         caller: Caller,
+        cross_origin: bytes | None,
         *,
         injects: bool,
     ) -> None:
@@ -68,6 +78,8 @@ class Plan:
         self.caller = caller
         self.session = session
         self.refusal = refusal
+        self.cross_origin = cross_origin
+        """Lines of every answer that say which pages may read it; None: nothing is said of that."""
         self.http_10 = head.http_10
         self.keep_alive = head.keep_alive
         self.plain = head.keep_alive and not head.http_10
@@ -94,9 +106,11 @@ class Planner:
         session_headers: Sequence[str],
         request_id_headers: Sequence[str],
         callers: Callers,
+        cross_origin: CrossOrigin | None,
         *,
         inject_usage: bool = False,
     ) -> None:
+        self._cross_origin = cross_origin
         self._callers = callers
         self._keys = [key.encode() for key in api_keys]
         self._request_id_headers = [name.lower().encode() for name in request_id_headers]
@@ -119,6 +133,10 @@ class Planner:
         routed = parse is not None or tunnel is not None or refusal is not None
         if routed and self._keys and not self.authorized(head):
             refusal = _NO_KEY
+        elif routed and is_ambiguous(head.path):
+            refusal = _AMBIGUOUS
+        elif head.method == "CONNECT":
+            refusal = _NO_TUNNEL
         injects = self._inject_usage and parse is not None and head.path in inject.PATHS
         return Plan(
             head,
@@ -130,6 +148,7 @@ class Planner:
             refusal,
             kept,
             self._callers.of(head),
+            None if self._cross_origin is None else self._cross_origin.lines(head.get(b"origin")),
             injects=injects,
         )
 

@@ -77,8 +77,7 @@ async def watch_workers(gateway: Gateway) -> None:
 
 class Questioner:
     """Asks workers by httpx. State: a client, and one for workers with https://, made anew when the
-    certificates are. A question a minute needs no idle connections, so a client that was replaced holds
-    none."""
+    certificates are. A question a minute needs no idle connections: a client that was replaced holds none."""
 
     def __init__(self, tls: Certificates) -> None:
         self._tls = tls

@@ -15,6 +15,7 @@ from deployed.tools import on_path, output, silent
 
 FOLDER: Final = ROOT / "deploy" / "systemd"
 UNIT: Final = FOLDER / "warmroute.service"
+SOCKET: Final = FOLDER / "warmroute.socket"
 
 # Of 10; systemd calls below 2.0 "OK". What is left: the network, which is the router's work.
 EXPOSURE_AT_MOST: Final = 1.5
@@ -67,6 +68,27 @@ def test_the_examples_variables_are_settings() -> None:
     variables = dict(re.findall(r'^# (ROUTER_\w+)="(.+)"$', text, re.MULTILINE))
     told = accepted(variables=variables)
     assert (len(told["api_key"]), len(told["admin_api_key"])) == (2, 1)
+
+
+def test_systemd_accepts_the_socket_beside_the_unit(tmp_path: Path) -> None:
+    analyze = on_path("systemd-analyze", "systemd")
+    program = tmp_path / "router"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    text = UNIT.read_text(encoding="utf-8").replace("/opt/warmroute/bin/router", str(program))
+    (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
+    socket = tmp_path / SOCKET.name
+    socket.write_text(SOCKET.read_text(encoding="utf-8"), encoding="utf-8")
+    silent(analyze, "verify", "--recursive-errors=no", socket)
+
+
+def test_the_socket_is_the_services_and_has_the_port_of_the_example() -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters="=")
+    parser.read(SOCKET, encoding="utf-8")
+    assert SOCKET.stem == UNIT.stem  # so systemd knows whose it is
+    told = accepted("--config", str(FOLDER / "router.yaml"))
+    assert parser["Socket"]["listenstream"] == str(told["port"])
+    assert "accept" not in parser["Socket"], "one router for all connections"
 
 
 def test_an_error_in_the_configuration_is_not_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -175,6 +176,24 @@ def _ends(connection: socket.socket) -> bool:
     except ConnectionResetError:
         pass
     return True
+
+
+def test_handshakes_under_way_are_bounded_like_clients(start_front: StartFront, authority: Authority) -> None:
+    front = start_front(*tls_flags(authority), "--max-connections", "2", "--head-timeout-s", "600")
+    url = front.router.url.replace("https", "http")
+    with socket_to(url), socket_to(url), socket_to(url) as third:  # the first two say nothing
+        assert _ends(third)
+    assert eventually(lambda: _too_many(front, authority), "there is room again") >= 1
+
+
+def _too_many(front: Front, authority: Authority) -> float:
+    """How many were, as soon as somebody is let in to ask."""
+    with (
+        contextlib.suppress(OSError),
+        Connection(front.router.url, tls=authority.client_context()) as connection,
+    ):
+        return faults_counted(connection, "too_many")
+    return 0
 
 
 def test_tls_on_a_plain_port_is_closed_at_once_and_counted(

@@ -168,7 +168,7 @@ def test_every_problem_of_every_source_is_told_at_once(
         ("policy_param", ["miss_price"], "expected name=value, got 'miss_price'"),
         ("latency_preset", "llama-3.1-8b-h10", "did you mean llama-3.1-8b-h100?"),
         ("backend", ["gpu1:8000"], "[0].url: expected http://host:port, got 'gpu1:8000'; did you mean"),
-        ("backend", ["https://gpu1:8000"], "plain http:// only"),
+        ("backend", ["ftp://gpu1:8000"], "https://host:port"),
         ("backend", ["http://gpu1:8000/v1"], "expected no path behind the port"),
         ("backend", ["http://gpu1:99999"], "expected a port from 1 to 65535"),
         ("backend", ["http://gpu1:1,weigth=2"], "a backend has no option 'weigth'"),

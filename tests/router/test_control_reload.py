@@ -284,7 +284,7 @@ def test_nothing_keeps_a_live_setting_from_its_start() -> None:
 
     from warmroute import gateway, reload
 
-    followed = inspect.getsource(gateway.Gateway.reconfigure) + inspect.getsource(gateway._planner)
+    followed = inspect.getsource(gateway.Gateway.reconfigure) + inspect.getsource(gateway.Gateway._planner)
     followed += inspect.getsource(reload)
     copies = []
     for path in Path(inspect.getfile(gateway)).parent.rglob("*.py"):

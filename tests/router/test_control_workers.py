@@ -114,7 +114,7 @@ def test_what_cannot_be_a_worker_is_refused_in_words(client: httpx.Client, engin
     refused(409, {"url": engines.urls[0]}, "already")
     refused(422, {"url": "gpu1:8000"}, "did you mean http://gpu1:8000?")
     refused(422, {"url": "banana"}, "did you mean http://banana?")
-    refused(422, {"url": "https://gpu1:8000"}, "plain http://")
+    refused(422, {"url": "ftp://gpu1:8000"}, "https://host:port")
     refused(422, {"url": "http://gpu1:8000/v1"}, "no path")
     refused(422, {"url": "http://gpu1:8000", "weight": 0}, "`weight`", "greater than or equal to 0.001")
     refused(422, {"url": "http://gpu1:8000", "preset": "llama-3.1-8b-h10"}, "did you mean llama-3.1-8b-h100")

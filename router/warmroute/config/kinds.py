@@ -73,6 +73,22 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _origins(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in texts and len(texts) > 1:
+        raise ValueError("`*` is every origin: name it alone, or the others without it")
+    for text in texts:
+        if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s*]+", text):
+            raise ValueError(
+                f"expected an origin such as https://chat.example.com, without a path, or *, got {text!r}"
+            )
+    return texts
+
+
+def _lower_all(value: object) -> object:
+    words = split_text(value)
+    return tuple(map(_lower, words)) if isinstance(words, (list, tuple)) else words
+
+
 def _octal(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"(?:0o?)?[0-7]{3}", value):
         return value[-3:]
@@ -136,6 +152,12 @@ HttpUrlOrNone = Annotated[
 ]
 File = Annotated[Path | None, Kind("a path", "FILE")]
 Files = Annotated[tuple[Path, ...], BeforeValidator(split_text), Kind("paths", "FILE")]
+Origins = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_lower_all),
+    AfterValidator(_origins),
+    Kind("origins such as https://chat.example.com, or *", "ORIGIN"),
+]
 FileMode = Annotated[str, BeforeValidator(_octal), Kind("three octal digits, such as 660", "MODE")]
 Switch = Annotated[bool, Kind("true or false", "")]
 Secrets = Annotated[

@@ -30,6 +30,7 @@ from warmroute.config.kinds import (
     HttpUrlOrNone,
     Kind,
     NotNegative,
+    Origins,
     Parameters,
     Policies,
     Port,
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
         ("x-request-id", "x-correlation-id", "x-trace-id", "request-id"),
         "Request headers that give the request its id, the first one present wins; the answer and the worker "
         "have it as `x-request-id`.",
+    )
+    cors_origin: Origins = _setting(
+        "server",
+        (),
+        "Pages of these origins (`https://chat.example.com`) may ask from a browser; `*` is every origin, "
+        "without credentials. None: browsers let no other page read answers.",
     )
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."

@@ -16,6 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from warmroute.control.methods import EVERYTHING
+
 if TYPE_CHECKING:
     from warmroute.dialects import Buffer
     from warmroute.plan import Plan
@@ -40,7 +42,8 @@ class ControlProtocol(HttpToolsProtocol):
             if name not in (b"content-length", b"transfer-encoding", b"expect", b"upgrade")
         )
         version = b"1.0" if head.http_10 else b"1.1"
-        line = b"%b %b HTTP/%b\r\n" % (head.method.encode(), head.target, version)
+        target = EVERYTHING.encode() if head.target == b"*" else head.target  # uvicorn wants a path
+        line = b"%b %b HTTP/%b\r\n" % (head.method.encode(), target, version)
         self.data_received(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, fields, len(body), bytes(body)))
 
     def on_response_complete(self) -> None:

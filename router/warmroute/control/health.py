@@ -36,9 +36,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
     """/health, /liveness, /readiness and /metrics, open to all."""
     router = APIRouter(tags=["health"])
 
-    @router.head("/liveness", include_in_schema=False)
     @router.get("/liveness")
-    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def health() -> dict[str, str]:
         """200 while the process serves, with or without workers."""

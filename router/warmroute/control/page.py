@@ -52,22 +52,18 @@ def endpoints() -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(found[name], headers=headers | {"content-type": _TYPES[name.rpartition(".")[2]]})
 
-    @router.head("/")
     @router.get("/")
     async def root() -> Response:
         return Response(status_code=307, headers={"location": "ui"})
 
-    @router.head("/ui/")
     @router.get("/ui/")
     async def slash() -> Response:
         return Response(status_code=307, headers={"location": "../ui"})
 
-    @router.head("/ui")
     @router.get("/ui")
     async def page(request: Request) -> Response:
         return answer(request, "index.html")
 
-    @router.head("/ui/{name}")
     @router.get("/ui/{name}")
     async def asset(request: Request, name: str) -> Response:
         return answer(request, name)

@@ -208,7 +208,7 @@ class _Facts:
             self._facts = late_backend("0.0.0.0:1", Backend.model_validate(given))
         except ValidationError as error:
             first = error.errors()[0]
-            name = str(first["loc"][0]).replace("_", "-")
+            name = str((*first["loc"], "tls_name")[0]).replace("_", "-")  # the only one that needs another
             raise Unclear(f"{self._whose}: {PREFIX}{name}: {first['msg']}") from None
         except ValueError as error:
             raise Unclear(f"{self._whose}: {PREFIX}preset: {error}") from None

@@ -82,6 +82,13 @@ class Head:
         return b"".join(lines)
 
 
+def _check_target(head: Head) -> None:
+    """Raises BadHead for what is no path, nor `*` or an authority with the one method that knows it."""
+    expected = {"CONNECT": True, "OPTIONS": head.target == b"*"}.get(head.method, False)
+    if not head.target.startswith(b"/") and not expected:
+        raise BadHead("the target is not a path")
+
+
 def _origin_form(target: bytes) -> bytes:
     """The target without scheme and host, which clients with a proxy setting send (RFC 9112, 3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
@@ -130,6 +137,7 @@ def read_head(data: bytes) -> Head:
     if not collector.complete:
         raise BadHead("the head is not complete")
     head = Head(parser.get_method().decode(), collector.target, collector.fields)
+    _check_target(head)
     version = parser.get_http_version()
     head.http_10 = version == "1.0"
     if version not in ("1.0", "1.1"):

@@ -54,12 +54,17 @@ def error_body(error: RouterError, *, anthropic: bool = False) -> bytes:
 
 
 def error_reply(
-    error: RouterError, request_id: bytes | None, *, keep_alive: bool, anthropic: bool = False
+    error: RouterError,
+    request_id: bytes | None,
+    *,
+    keep_alive: bool,
+    anthropic: bool = False,
+    fields: bytes = b"",
 ) -> bytes:
-    """A whole HTTP answer."""
+    """A whole HTTP answer. `fields` are further lines of the head, each with a line's end before it."""
     body = error_body(error, anthropic=anthropic)
     lines = [
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode(),
+        b"HTTP/1.1 %d %b%b\r\n" % (error.status, HTTPStatus(error.status).phrase.encode(), fields),
         b"content-type: application/json\r\n",
         b"content-length: %d\r\n" % len(body),
         b"x-router-error: %s\r\n" % error.code.encode(),
