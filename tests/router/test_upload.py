@@ -442,6 +442,27 @@ def test_an_answer_that_comes_early_reaches_a_client_that_still_sends(front: Fro
     )
 
 
+def test_a_connection_that_holds_half_a_request_carries_no_other_one(front: Front) -> None:
+    body = form(8 * MIB)
+
+    def refuses(call: Call, ahead: bytearray) -> None:
+        call.read(MIB, ahead)  # all that is there, so that nothing waits to be written
+        call.answer(b"{}", 413)
+        stray.append(call.read(1, ahead))
+
+    stray: list[bytes] = []
+    on_head(front, refuses)
+    with front.connect() as connection:
+        connection.send(head(length=len(body)), body[:MIB])
+        assert connection.answer().status == 413
+        (call,) = front.calls
+        for worker in front.workers:
+            worker.on_head = None
+        assert all(front.ask().status == 200 for _ in range(4))
+        eventually(call.gone.is_set, "the router closes it")
+    assert not stray
+
+
 def test_an_early_answer_may_be_a_stream_and_the_rest_of_the_body_still_arrives(front: Front) -> None:
     body = form(4 * MIB)
 
