@@ -38,7 +38,7 @@ socket may bring behind it (256 KB)."""
 
 _MODEL_TOO_LATE: Final = RouterError(
     400,
-    "model_not_found",
+    "model_not_named",
     "several models are served here, and the field `model` is not in the first 64 KiB of the form: write it "
     "before the file, or name the model in the URL (?model=NAME)",
     param="model",

@@ -275,7 +275,7 @@ def test_a_model_behind_the_file_is_asked_to_come_before_it(two_models: Front) -
     body = FILE + b"z" * 300 * KIB + b"\r\n" + field("model", "a") + END
     answer = upload(two_models, body)
     error = answer.json()["error"]
-    assert (answer.status, error["code"], error["param"]) == (400, "model_not_found", "model")
+    assert (answer.status, error["code"], error["param"]) == (400, "model_not_named", "model")
     assert "before the file" in error["message"]
     assert upload(two_models, body, f"{PATH}?model=b").json()["worker"] == two_models.workers[1].url
 
