@@ -575,6 +575,27 @@ def test_a_body_that_comes_too_slowly_is_refused_and_nobody_is_blamed(
         eventually(call.gone.is_set, "the worker's connection ends")
 
 
+def test_a_model_that_dribbles_in_is_not_waited_for(start_front: StartFront) -> None:
+    front = start_front("--body-timeout-s", "1")
+    answered = threading.Event()
+    with front.connect() as connection:
+        connection.send(head(length=8 * MIB), field("language", "en"))
+
+        def dribble() -> None:
+            with contextlib.suppress(OSError):
+                while not answered.wait(0.1):
+                    connection.send(b"-")
+
+        sender = threading.Thread(target=dribble)
+        sender.start()
+        answer = connection.answer()
+        answered.set()
+        sender.join()
+    assert (answer.status, answer.json()["error"]["code"]) == (408, "body_timeout")
+    assert not front.calls
+    front.wait_idle()
+
+
 def test_a_body_without_a_length_has_a_limit_all_the_same(start_front: StartFront) -> None:
     front = start_front("--max-body-bytes", "2MiB")
     on_head(front, reads_on)
