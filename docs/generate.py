@@ -16,6 +16,8 @@ from warmroute.config import peers
 from warmroute.config.flags import GROUPS, default_text
 from warmroute.config.reloading import LIVE
 from warmroute.config.settings import FIELDS, Settings, flag_of, group_of, is_list, kind_of, variable_of
+from warmroute.control.api import control_app
+from warmroute.dialects.endpoints import ENDPOINTS, KINDS
 from warmroute.metrics import RouterCollector
 from warmroute_policies.latency import PRESETS
 
@@ -241,7 +243,84 @@ def drop_in() -> str:
     return "".join(parts)
 
 
+API: Final = """\
+# Endpoints
+
+<!-- Written by docs/generate.py from warmroute.dialects.endpoints; `make docs` writes it again. -->
+
+All on one port. Requests of the first four tables are the workers' own API: routed, passed on as they came,
+and answered by a worker; which one says the answer's `x-router-worker`. They take POST; another method is
+answered 405. Any other POST under `/v1/` is passed on as well. Keys: `--api-key`.
+
+A request goes to a worker that serves its `model`; one that names none may go to any. Where a prefix is
+known, it is looked up, and its worker is preferred as far as that pays
+([architecture.md](architecture.md)). Where none is, the worker with the fewest requests in flight takes it:
+encoders keep nothing, a query that recurs is short, and tokenizing computes nothing that is kept.
+"""
+
+API_BODIES: Final = """\
+
+## Bodies that are no JSON
+
+A form with a file (`multipart/form-data`), on any of these endpoints, and audio, images, video or
+`application/octet-stream` on those that are not listed, are passed on while they come: the router holds up
+to 512 KiB of such a body, however long it is (`max_body_bytes`), and does not read it faster than the
+worker does.
+
+- The model is the form's field `model`, looked for in the first 64 KiB; clients' libraries write fields
+  before files. The URL may name it as well: `?model=NAME`, which wins. Where neither does and several
+  models are served, the endpoints whose forms have such a field (marked *form* above) answer 400
+  `model_not_named`; others go to any worker.
+- While no more than 512 KiB have come, a worker that fails is replaced as ever. After that there is nothing
+  left to send to another one, and the answer is 502.
+- `body_timeout_s` is the time from piece to piece here, and `idle_timeout_s` that of a worker that does not
+  read.
+- A worker may answer before it has all, as with 413: the answer is passed on, and the connection closed
+  behind it.
+- `Expect: 100-continue` is answered by the router.
+
+```
+curl http://localhost:30000/v1/audio/transcriptions -F model=openai/whisper-large-v3 -F file=@speech.wav
+```
+
+## WebSockets
+
+A WebSocket under `/v1/`, such as `/v1/realtime?model=NAME`, is routed by the model in its URL and by its
+session header, and is a tunnel from then on. It counts as one request in flight until it ends. A worker
+that fails before it has agreed is replaced; its refusal (4xx) is passed on. A key may come as a header, or
+as browsers have to send it: as the subprotocol `openai-insecure-api-key.KEY`. A tunnel on which nobody says
+anything for `tunnel_idle_timeout_s` is closed; `total_timeout_s` does not apply. A stopping router waits
+for its tunnels for `shutdown_grace_s`, a draining worker for those to it; when a worker is removed at once,
+its tunnels are closed.
+
+## Administration
+
+What the router answers itself. `/docs` shows the fields, `/openapi.json` is for programs.
+
+| request | what it does |
+|---|---|
+"""
+
+
+def api() -> str:
+    """docs/api.md."""
+    parts = [API]
+    for kind in KINDS:
+        parts.append(f"\n## {kind}\n\n| POST | served by | prefix |\n|---|---|---|\n")
+        for endpoint in ENDPOINTS:
+            if endpoint.kind == kind:
+                form = " (*form*)" if endpoint.form else ""
+                parts.append(f"| `{endpoint.path}`{form} | {endpoint.engines} | {endpoint.prefix or '-'} |\n")
+    parts.append(API_BODIES)
+    for path, methods in control_app(build(Settings())).openapi()["paths"].items():
+        for method, told in methods.items():
+            first = told.get("description", told["summary"]).replace("\n", " ").partition(". ")[0].rstrip(".")
+            parts.append(f"| `{method.upper()} {path}` | {first} |\n")
+    return "".join(parts)
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "api.md": api,
     "configuration.md": configuration,
     "drop-in.md": drop_in,
     "metrics.md": metrics,

@@ -178,6 +178,7 @@ def _is_tunnel(head: Head) -> bool:
     """A WebSocket's handshake under /v1/; it has no body."""
     return (
         head.upgrade
+        and not head.http_10
         and head.method == "GET"
         and head.path.startswith("/v1/")
         and (head.get(b"upgrade") or b"").strip().lower() == b"websocket"

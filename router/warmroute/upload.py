@@ -38,7 +38,7 @@ socket may bring behind it (256 KB)."""
 
 _MODEL_TOO_LATE: Final = RouterError(
     400,
-    "model_not_found",
+    "model_not_named",
     "several models are served here, and the field `model` is not in the first 64 KiB of the form: write it "
     "before the file, or name the model in the URL (?model=NAME)",
     param="model",
@@ -166,6 +166,7 @@ class Upload(Exchange):
     def _send_on(self, connection: WorkerConnection, pool: WorkerPool) -> None:
         self.connection = connection
         self._full = False
+        self._came_at = monotonic()  # the client could not send until now
         framing = (
             b"content-length: %d" % self._length if self._chunks is None else b"transfer-encoding: chunked"
         )
@@ -183,7 +184,7 @@ class Upload(Exchange):
 
     def worker_drained(self) -> None:
         self._full = False
-        self._came_at = monotonic()  # the client could not send until now
+        self._came_at = monotonic()  # nor until now
         self.client.go_on_reading()
 
     # --- back -------------------------------------------------------------------------------------
@@ -210,10 +211,12 @@ class Upload(Exchange):
 
     def check_body(self, now: float) -> None:
         """Called about once a second while the body comes."""
-        settings, quiet_s = self.gateway.settings, now - self._came_at
+        settings = self.gateway.settings
         if self._size != self._seen_bytes:
             self._seen_bytes, self._came_at = self._size, now
-        elif self._routed and self.connection is None:
+        # What is needed to route it has the time that any body has, however it dribbles.
+        quiet_s = now - (self._came_at if self._routed else self.began_at)
+        if self._routed and self.connection is None:
             pass  # the client is not read, and connecting has an end of its own
         elif self._full and quiet_s > settings.idle_timeout_s:
             self._timed_out(f"the worker has not read the request's body for {settings.idle_timeout_s:g} s")

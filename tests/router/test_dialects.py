@@ -14,7 +14,7 @@ from warmroute_policies.blocks import PromptBlocks
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES, EMBEDDINGS, GENERATE = "/v1/messages", "/v1/embeddings", "/generate"
-OTHER = "/v1/rerank"
+TOKENS, INVOCATIONS, OTHER = "/inference/v1/generate", "/invocations", "/v1/rerank"
 
 TURN = {"role": "user", "content": "hello"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
@@ -59,6 +59,16 @@ FULL: dict[str, tuple[dict[str, Any], ParsedRequest]] = {
         {"model": "m", "text": "hello", "stream": True, "sampling_params": {"max_new_tokens": 9},
          "priority": 3, "session_params": {"id": "u"}},
         ParsedRequest("m", compact("hello"), True, 9, "u", "", 3),
+    ),
+    TOKENS: (
+        {"model": "m", "token_ids": [1, 2], "stream": True, "sampling_params": {"max_tokens": 9},
+         "cache_salt": "s", "priority": 3},
+        ParsedRequest("m", compact([1, 2]), True, 9, None, "s", 3),
+    ),
+    INVOCATIONS: (
+        {"model": "m", "messages": [TURN], "tools": [TOOL], "stream": True, "max_tokens": 9, "user": "u",
+         "cache_salt": "s", "priority": -2},
+        ParsedRequest("m", compact([TOOL], [TURN]), True, 9, "u", "s", -2),
     ),
     OTHER: (
         {"model": "m", "query": "hello", "stream": True},
@@ -164,7 +174,7 @@ def test_no_field_of_an_odd_type_is_refused_or_spoils_the_others(path: str, odd:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
-    st.sampled_from((CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, OTHER)),
+    st.sampled_from(tuple(FULL)),
     st.one_of(
         st.binary(max_size=200),
         st.recursive(
@@ -231,6 +241,14 @@ def test_a_prompt_of_token_ids_is_a_prompt() -> None:
     assert parsed(GENERATE, {"input_ids": ids}).material == compact(ids)
     longer = parsed(COMPLETIONS, {"prompt": [*ids, 7]}).material
     assert bytes(longer).startswith(compact(ids)[:-1])
+
+
+def test_an_invocation_is_what_its_body_says() -> None:
+    chat = {"model": "m", "messages": [TURN], "tools": [TOOL]}
+    assert parsed(INVOCATIONS, chat).material == parsed(CHAT, chat).material, "they share a prefix"
+    assert parsed(INVOCATIONS, {"prompt": "hello"}).material == compact("hello")
+    other = parsed(INVOCATIONS, {"model": "m", "input": ["hello"]})
+    assert (other.model, other.material, other.has_prompt) == ("m", b"", False)
 
 
 def test_only_inference_paths_have_a_parser() -> None:

@@ -275,7 +275,7 @@ def test_a_model_behind_the_file_is_asked_to_come_before_it(two_models: Front) -
     body = FILE + b"z" * 300 * KIB + b"\r\n" + field("model", "a") + END
     answer = upload(two_models, body)
     error = answer.json()["error"]
-    assert (answer.status, error["code"], error["param"]) == (400, "model_not_found", "model")
+    assert (answer.status, error["code"], error["param"]) == (400, "model_not_named", "model")
     assert "before the file" in error["message"]
     assert upload(two_models, body, f"{PATH}?model=b").json()["worker"] == two_models.workers[1].url
 
@@ -442,6 +442,27 @@ def test_an_answer_that_comes_early_reaches_a_client_that_still_sends(front: Fro
     )
 
 
+def test_a_connection_that_holds_half_a_request_carries_no_other_one(front: Front) -> None:
+    body = form(8 * MIB)
+
+    def refuses(call: Call, ahead: bytearray) -> None:
+        call.read(MIB, ahead)  # all that is there, so that nothing waits to be written
+        call.answer(b"{}", 413)
+        stray.append(call.read(1, ahead))
+
+    stray: list[bytes] = []
+    on_head(front, refuses)
+    with front.connect() as connection:
+        connection.send(head(length=len(body)), body[:MIB])
+        assert connection.answer().status == 413
+        (call,) = front.calls
+        for worker in front.workers:
+            worker.on_head = None
+        assert all(front.ask().status == 200 for _ in range(4))
+        eventually(call.gone.is_set, "the router closes it")
+    assert not stray
+
+
 def test_an_early_answer_may_be_a_stream_and_the_rest_of_the_body_still_arrives(front: Front) -> None:
     body = form(4 * MIB)
 
@@ -552,6 +573,27 @@ def test_a_body_that_comes_too_slowly_is_refused_and_nobody_is_blamed(
     assert front.counted("router_worker_failures_total") == 0
     for call in front.calls:
         eventually(call.gone.is_set, "the worker's connection ends")
+
+
+def test_a_model_that_dribbles_in_is_not_waited_for(start_front: StartFront) -> None:
+    front = start_front("--body-timeout-s", "1")
+    answered = threading.Event()
+    with front.connect() as connection:
+        connection.send(head(length=8 * MIB), field("language", "en"))
+
+        def dribble() -> None:
+            with contextlib.suppress(OSError):
+                while not answered.wait(0.1):
+                    connection.send(b"-")
+
+        sender = threading.Thread(target=dribble)
+        sender.start()
+        answer = connection.answer()
+        answered.set()
+        sender.join()
+    assert (answer.status, answer.json()["error"]["code"]) == (408, "body_timeout")
+    assert not front.calls
+    front.wait_idle()
 
 
 def test_a_body_without_a_length_has_a_limit_all_the_same(start_front: StartFront) -> None:

@@ -25,14 +25,16 @@ from warmroute.control import (
     stored,
     workers,
 )
-from warmroute.dialects import PARSERS
+from warmroute.dialects.endpoints import ENDPOINTS, KINDS, PARSERS, TUNNELS
 from warmroute.gateway import Gateway
 
 _NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]
 
 _DESCRIPTION = """\
-Everything that the router answers itself. Inference endpoints ({inference}, and any other POST under
-/v1/) are the workers' own API and are not listed here.
+Everything that the router answers itself. What follows is the workers' own API, to which the router passes
+requests on; so it does with any other POST and any WebSocket under /v1/.
+
+{inference}
 
 Errors are `{{"error": {{"message", "type", "code", "param"}}}}`. This page loads its scripts from a CDN;
 `/openapi.json` does not need it.
@@ -44,7 +46,7 @@ def control_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(
         title="warmroute",
         version=version("warmroute"),
-        description=_DESCRIPTION.format(inference=", ".join(PARSERS)),
+        description=_DESCRIPTION.format(inference=_inference()),
         redoc_url=None,
         redirect_slashes=False,
         responses=errors.REFUSALS,
@@ -68,6 +70,15 @@ def control_app(gateway: Gateway) -> FastAPI:
     for path in PARSERS:
         app.add_route(path, _post_only, methods=_NOT_POST, include_in_schema=False)
     return app
+
+
+def _inference() -> str:
+    """The endpoints of the workers as a list."""
+    lines = [
+        f"- {kind}: {', '.join(f'`{endpoint.path}`' for endpoint in ENDPOINTS if endpoint.kind == kind)}"
+        for kind in KINDS
+    ]
+    return "\n".join([*lines, f"- WebSockets: {', '.join(f'`{path}`' for path in TUNNELS)}"])
 
 
 async def _post_only(_request: Request) -> NoReturn:

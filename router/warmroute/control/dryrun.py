@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from warmroute.control.auth import view_guard
 from warmroute.control.errors import Refused, refusals
-from warmroute.dialects import PARSERS, BadRequest, parser_for
+from warmroute.dialects import BadRequest, parser_for
 from warmroute.gateway import Gateway
 from warmroute.refusals import routing_error
 from warmroute.wire.replies import RouterError
@@ -73,9 +73,7 @@ def endpoints(gateway: Gateway) -> APIRouter:
         """The body of any inference request, and its session header if it has one."""
         parse = parser_for(path)
         if parse is None:
-            text = (
-                f"{path} is not an inference endpoint; those are {', '.join(PARSERS)} and others under /v1/"
-            )
+            text = f"{path} is not an inference endpoint; those are listed at /docs"
             raise Refused(RouterError(400, "invalid_value", text, param="path"))
         try:
             parsed = parse(await request.body())

@@ -85,6 +85,9 @@ ENDPOINTS: Final = (
 
 PARSERS: Final[dict[str, Parser]] = {endpoint.path: endpoint.parse for endpoint in ENDPOINTS}
 
+TUNNELS: Final = ("/v1/realtime",)
+"""WebSockets that engines serve, as of the same versions."""
+
 FORMS: Final = frozenset(endpoint.path for endpoint in ENDPOINTS if endpoint.form)
 """Whose forms name a model."""
 

@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 )
 
 from warmroute.config import Settings
-from warmroute.dialects import PARSERS
+from warmroute.dialects.endpoints import PARSERS, TUNNELS
 from warmroute.tracing.context import Parent, fields_for_worker, parent_of
 from warmroute.tracing.export import Export
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
@@ -180,7 +180,7 @@ class Tracing:
             context = set_span_in_context(NonRecordingSpan(remote), context)
         wall_ns_at_0 = time_ns() - int(monotonic() * _NS)
         head = exchange.plan.head
-        route = head.path if head.path in PARSERS else _OTHER_ROUTE
+        route = head.path if head.path in PARSERS or head.path in TUNNELS else _OTHER_ROUTE
         span = self._tracer.start_span(
             f"{head.method} {route}",
             context,
