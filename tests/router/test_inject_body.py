@@ -13,7 +13,9 @@ from warmroute.inject import with_usage
 
 ASKS = {"include_usage": True}
 
-KEYS = st.sampled_from(["model", "messages", "stream", "stream_option", "x", "é", 'quoted "stream_options"'])
+KEYS = st.sampled_from(
+    ["model", "stream", "stream_option", "x", "é", 'quoted "stream_options"', 'ends like "stream_options']
+)
 TEXTS = st.sampled_from(
     [
         "hello",
