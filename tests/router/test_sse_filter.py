@@ -7,12 +7,14 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmroute.inject import CountsAlone, UsageTap
 from warmroute.wire.answers import AnswerHeads
 from warmroute.wire.sse import EVENT_BYTES_MAX, EventFilter
+
+EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 
 COUNTS = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
 TOKEN = {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi \"usage\": [] 'choices': []"}}]}
@@ -106,6 +108,7 @@ def cut(text: bytes, chance: random.Random, most: int) -> list[bytes]:
 # --- events ---------------------------------------------------------------------------------------
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False), st.sampled_from([1, 2, 3, 7, 50, 5000]))
 def test_what_is_passed_on_is_what_a_look_at_the_whole_text_leaves(
     text: bytes, chance: random.Random, most: int
@@ -115,6 +118,7 @@ def test_what_is_passed_on_is_what_a_look_at_the_whole_text_leaves(
     assert passed == without_counts(text)
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False))
 def test_never_more_than_one_event_is_held_back(text: bytes, chance: random.Random) -> None:
     taken, fed, passed = EventFilter(CountsAlone()), b"", b""
@@ -176,6 +180,7 @@ def on_a_stream(head: bytes = HEAD, *, http_10: bool = False) -> UsageTap:
     return tap
 
 
+@EXAMPLES
 @given(
     STREAMS, st.randoms(use_true_random=False), st.sampled_from([3, 60, 5000]), st.sampled_from([1, 9, 400])
 )
@@ -188,6 +193,7 @@ def test_a_chunked_stream_stays_well_framed(
     assert unchunked(passed) == without_counts(text)
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False), st.sampled_from([5, 60, 200]))
 def test_chunks_that_come_one_by_one_stay_in_order(text: bytes, chance: random.Random, most: int) -> None:
     pieces = [chunked([part]).removesuffix(b"0\r\n\r\n") for part in cut(text, chance, most)]
@@ -195,6 +201,7 @@ def test_chunks_that_come_one_by_one_stay_in_order(text: bytes, chance: random.R
     assert unchunked(b"".join(map(tap.take, [*pieces, b"0\r\n\r\n"]))) == without_counts(text)
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False))
 def test_a_stream_without_chunks_is_filtered_too(text: bytes, chance: random.Random) -> None:
     for head, http_10 in ((HEAD, True), (HEAD.replace(b"transfer-encoding: chunked\r\n", b""), False)):
