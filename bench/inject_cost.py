@@ -1,4 +1,4 @@
-"""What `inject_usage` costs: CPU time of the router per chunk of a stream, and of the body that asks for counts.
+"""What `inject_usage` costs: CPU time of the router per chunk of a stream, and of the body that asks.
 
     .venv/bin/python bench/inject_cost.py [--quick] [--json FILE] [--render docs/token-counts.md]
 
@@ -85,7 +85,9 @@ async def rounds(count: int, seconds: float, ports: list[int], core: int) -> lis
 def body_us(kilobytes: int) -> float:
     """µs for the body of a request that says nothing of counts."""
     text = "the same words again " * (kilobytes * 1024 // 21)
-    body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]}).encode()
+    body = json.dumps(
+        {"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]}
+    ).encode()
     times = 20_000 // kilobytes
     return min(repeat(lambda: with_usage(body), number=times, repeat=7)) / times * 1e6
 
@@ -94,11 +96,9 @@ def table(found: list[dict[str, float]]) -> str:
     """Markdown."""
     ratios = [figures["on"] / figures["off"] for figures in found]
     lines = ["| | CPU time |", "|---|---|"]
-    for name in CASES:
-        lines.append(f"| a chunk of a stream, {name} | {median(f[name] for f in found):.1f} µs |")
+    lines += [f"| a chunk of a stream, {name} | {median(f[name] for f in found):.1f} µs |" for name in CASES]
     lines.append(f"| on beside off | {median(ratios):.2f}× [{min(ratios):.2f}–{max(ratios):.2f}] |")
-    for kilobytes in SIZES_KB:
-        lines.append(f"| the wish, in a body of {kilobytes} KB | {body_us(kilobytes):.1f} µs |")
+    lines += [f"| the wish, in a body of {size} KB | {body_us(size):.1f} µs |" for size in SIZES_KB]
     return "\n".join(lines) + "\n"
 
 

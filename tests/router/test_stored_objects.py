@@ -156,9 +156,10 @@ def test_a_stored_response_is_streamed_as_it_comes(three: Front) -> None:
 
 def test_a_prompt_that_goes_on_from_a_stored_one_is_not_taken_for_a_whole_prompt(three: Front) -> None:
     before = create(three)
-    resident = three.counted("router_index_blocks")
+    resident, tokens = three.counted("router_index_blocks"), three.counted("router_prompt_tokens_total")
     create(three, previous_response_id=before["id"], input="x" * 20_000)
     assert three.counted("router_index_blocks") == resident
+    assert three.counted("router_prompt_tokens_total") > tokens + 1000, "its length is booked"
     create(three, input="x" * 20_000)
     assert three.counted("router_index_blocks") > resident
 
