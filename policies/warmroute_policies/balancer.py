@@ -156,7 +156,7 @@ class Balancer:
             if outcome is _OK:
                 if usage is not None and self.beliefs.learn(flight, usage):
                     self._cache_lost(flight.decision.slot)
-                if self.config.learn_prices:
+                if self.config.learn_prices and flight.request.owner is None:  # else its prompt is unknown
                     self.beliefs.learn_price(flight, usage)
                 if flight.hedge and flight.request.session is not None:
                     self._session_seen(flight.request.session, flight.decision, now, again=True)

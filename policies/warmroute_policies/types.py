@@ -29,7 +29,8 @@ class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     blocks: PromptBlocks
     """The prompt's identity; `NO_BLOCKS` when it has none (embeddings, unknown endpoints)."""
     prompt_tokens: int | None = None
-    """Exact when the driver has token ids; None: estimated from the prompt's bytes."""
+    """Exact when the driver has token ids, or what is known of a prompt that its owner puts together; None:
+    estimated from the prompt's bytes."""
     max_tokens: int | None = None
     session: str | None = None
     """What the client calls its session, or None."""

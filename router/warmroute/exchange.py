@@ -1,6 +1,8 @@
 """One request's way through the router, from a whole body to the last byte of its answer.
 
     parse     the body says the model, the session and the prompt         dialects
+    find      the owner of what the request is about, if one worker alone
+              keeps that; who it is may have to be asked first            owners, owner_search
     identify  the prompt becomes a chain of block ids                     warmroute_policies.blocks
     admit     where there are limits: at once, when there is room, or not
               at all                                                      admission
@@ -163,15 +165,18 @@ class Exchange(Receiver):
             if plan.kept is not None and not self._is_at_hand(plan.kept):
                 return
             material, model = parsed.material, parsed.model
+            added_tokens: int | None = None
             if self.owner is not None:
-                material = b""  # the rest of the prompt, and with it its beginning, is at the owner
+                # The beginning of its prompt is kept there: what is here says how long the rest is.
+                ratio = gateway.balancer.beliefs.ratio
+                material, added_tokens = b"", int(len(material) / ratio.bytes_per_token(model))
             elif model in gateway.images.names:
                 material = without_images(material)
             request = RoutingRequest(
                 self.number,
                 model,
                 PromptBlocks(material, gateway.salt(model, parsed.cache_salt)) if material else NO_BLOCKS,
-                None,
+                added_tokens,
                 parsed.max_tokens,
                 plan.session or parsed.session,
                 parsed.priority,

@@ -40,6 +40,7 @@ _TOKEN: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\]:,]', re.DOTALL)
 
 _CHUNK_CUT: Final = re.compile(rb"\r\n[0-9a-fA-F]{1,16}\r\n")
 
+# About the time after which an ejected worker is tried again.
 _RETRY_AFTER_S: Final = 5
 
 

@@ -326,6 +326,18 @@ def test_an_owner_that_has_left_or_failed_leaves_nobody() -> None:
     assert books(balancer) == {"b": (0, 0, 0.0)}
 
 
+@pytest.mark.parametrize("owner", [None, "a"])
+def test_a_prompt_that_its_owner_put_together_teaches_no_price(owner: str | None) -> None:
+    balancer = balancer_of("a")
+    before = balancer.beliefs.learned_prices.price("default")
+    for number in range(20):
+        now = 100.0 * number
+        balancer.route(request(number, b"%d" % number * 20_000, owner=owner), now)
+        balancer.first_token(number, now + 9.0)
+        balancer.finish(number, Outcome.OK, Usage(20_000, 5, None), now + 10.0)
+    assert (balancer.beliefs.learned_prices.price("default") == before) is (owner is not None)
+
+
 def test_a_dry_run_of_a_request_with_an_owner_names_the_owner() -> None:
     balancer = balancer_of("a", "b", policy="cache_aware")
     for owner in ("a", "b"):

@@ -6,14 +6,18 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmroute.inject import with_usage
 
+EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+
 ASKS = {"include_usage": True}
 
-KEYS = st.sampled_from(["model", "messages", "stream", "stream_option", "x", "é", 'quoted "stream_options"'])
+KEYS = st.sampled_from(
+    ["model", "stream", "stream_option", "x", "é", 'quoted "stream_options"', 'ends like "stream_options']
+)
 TEXTS = st.sampled_from(
     [
         "hello",
@@ -51,6 +55,7 @@ def bodies(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
     return asked, draw(st.sampled_from([b"", b" \n"])) + text.encode() + draw(st.sampled_from([b"", b"\n"]))
 
 
+@EXAMPLES
 @given(bodies())
 def test_a_body_gains_the_wish_and_nothing_else(drawn: tuple[dict[str, Any], bytes]) -> None:
     asked, text = drawn

@@ -7,15 +7,29 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmroute.inject import CountsAlone, UsageTap
 from warmroute.wire.answers import AnswerHeads
 from warmroute.wire.sse import EVENT_BYTES_MAX, EventFilter
 
+EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+
 COUNTS = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
 TOKEN = {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi \"usage\": [] 'choices': []"}}]}
+
+VALUES: dict[str, object] = {
+    "token": TOKEN,
+    "another token": TOKEN,
+    "counts": COUNTS,
+    "token and counts": TOKEN | {"usage": COUNTS["usage"]},
+    "no counts": COUNTS | {"usage": None},
+    "odd counts": COUNTS | {"usage": 5},
+    "counts without choices": {"usage": COUNTS["usage"]},
+    "counts and no list": COUNTS | {"choices": None},
+    "no object": [{"choices": [], "usage": {}}],
+}
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -61,7 +75,7 @@ def dumped(value: object, *, spread: bool) -> bytes:
 @st.composite
 def events(draw: st.DrawFn) -> bytes:
     """One event, its lines ended in some way, with an empty line behind."""
-    kind = draw(st.sampled_from(["token", "token", "counts", "null", "done", "comment", "odd", "empty"]))
+    kind = draw(st.sampled_from([*VALUES, "done", "comment", "odd", "empty"]))
     eol = draw(LINE_ENDS)
     colon = draw(st.sampled_from([b"data: ", b"data:"]))
     if kind == "empty":
@@ -72,9 +86,7 @@ def events(draw: st.DrawFn) -> bytes:
         return colon + b"[DONE]" + eol + eol
     if kind == "odd":
         return draw(st.binary(max_size=30)) + eol + eol
-    values: dict[str, object] = {"token": TOKEN, "counts": COUNTS, "null": TOKEN | {"usage": None}}
-    value = values[kind]
-    lines = dumped(value, spread=draw(st.integers(0, 5)) == 0).split(b"\n")
+    lines = dumped(VALUES[kind], spread=draw(st.integers(0, 5)) == 0).split(b"\n")
     named = b"event: message" + eol if draw(st.booleans()) else b""
     return named + eol.join(colon + line for line in lines) + eol + eol
 
@@ -96,6 +108,7 @@ def cut(text: bytes, chance: random.Random, most: int) -> list[bytes]:
 # --- events ---------------------------------------------------------------------------------------
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False), st.sampled_from([1, 2, 3, 7, 50, 5000]))
 def test_what_is_passed_on_is_what_a_look_at_the_whole_text_leaves(
     text: bytes, chance: random.Random, most: int
@@ -105,6 +118,7 @@ def test_what_is_passed_on_is_what_a_look_at_the_whole_text_leaves(
     assert passed == without_counts(text)
 
 
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False))
 def test_never_more_than_one_event_is_held_back(text: bytes, chance: random.Random) -> None:
     taken, fed, passed = EventFilter(CountsAlone()), b"", b""
@@ -166,6 +180,7 @@ def on_a_stream(head: bytes = HEAD, *, http_10: bool = False) -> UsageTap:
     return tap
 
 
+@EXAMPLES
 @given(
     STREAMS, st.randoms(use_true_random=False), st.sampled_from([3, 60, 5000]), st.sampled_from([1, 9, 400])
 )
@@ -178,6 +193,15 @@ def test_a_chunked_stream_stays_well_framed(
     assert unchunked(passed) == without_counts(text)
 
 
+@EXAMPLES
+@given(STREAMS, st.randoms(use_true_random=False), st.sampled_from([5, 60, 200]))
+def test_chunks_that_come_one_by_one_stay_in_order(text: bytes, chance: random.Random, most: int) -> None:
+    pieces = [chunked([part]).removesuffix(b"0\r\n\r\n") for part in cut(text, chance, most)]
+    tap = on_a_stream()
+    assert unchunked(b"".join(map(tap.take, [*pieces, b"0\r\n\r\n"]))) == without_counts(text)
+
+
+@EXAMPLES
 @given(STREAMS, st.randoms(use_true_random=False))
 def test_a_stream_without_chunks_is_filtered_too(text: bytes, chance: random.Random) -> None:
     for head, http_10 in ((HEAD, True), (HEAD.replace(b"transfer-encoding: chunked\r\n", b""), False)):
@@ -191,6 +215,21 @@ def test_a_chunk_that_is_a_token_goes_on_as_the_same_bytes() -> None:
     piece = chunked([b"data: " + json.dumps(TOKEN | {"x": 1}).replace("usage", "used").encode() + b"\n\n"])
     piece = piece.removesuffix(b"0\r\n\r\n")
     assert tap.take(piece) is piece
+
+
+def test_a_payload_that_looks_like_a_chunk_is_none() -> None:
+    tap = on_a_stream()
+    begun, looks_so = b": a\n\n", b"5\r\n: x\n\n\r\n"
+    framed = b"%x\r\n%b%b\r\n0\r\n\r\n" % (len(begun + looks_so), begun, looks_so)
+    at = framed.index(looks_so)
+    pieces = [framed[:at], looks_so, framed[at + len(looks_so) :]]
+    assert unchunked(b"".join(map(tap.take, pieces))) == begun + looks_so
+
+
+def test_what_ends_an_event_that_has_begun_follows_its_beginning() -> None:
+    tap = on_a_stream()
+    pieces = [chunked([part]).removesuffix(b"0\r\n\r\n") for part in (b": beg", b"inning\n\n")]
+    assert unchunked(b"".join(map(tap.take, [*pieces, b"0\r\n\r\n"]))) == b": beginning\n\n"
 
 
 @pytest.mark.parametrize(
