@@ -8,8 +8,8 @@ objective. An answer is *good* when it is whole and its first token came within 
 
 Peak goodput is the best of rising rates, without limits. Then, in rounds whose order alternates, `--over`
 times the rate of that peak: once without limits and once with; and the peak's own rate with limits, which
-must not cost anything. Every play has a fresh router and fresh engines. Figures are medians over the rounds, with the
-range. The exit code is 1 when goodput with limits is below 95 % of the peak's.
+must not cost anything. Every play has a fresh router and fresh engines. Figures are medians over the rounds,
+with the range. The exit code is 1 when goodput with limits is below 95 % of the peak's.
 
 Read `first token p99` as what a client that was served waited. Resident memory is the router's, at the end of
 a play. The engines, the router and the clients share a machine: on fewer than four idle cores the rates say

@@ -23,9 +23,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from warmroute import refusals
+from warmroute.admission_counts import DISPLACED, LEFT, REFUSED, SERVED, TIMEOUT, AdmissionCounts
 from warmroute.config.admission import parse_tenant
 from warmroute.refusals import routing_error
-from warmroute.series import Histogram
 from warmroute_policies.admission.buckets import Buckets, Rate
 from warmroute_policies.admission.pace import Pace
 from warmroute_policies.admission.queue import Queue
@@ -43,14 +43,6 @@ _LOOK_S: Final = 0.1
 
 # Answers are seldom longer: a client that allows more says "as much as it takes", which predicts nothing.
 _ANSWER_TOKENS_MAX: Final = 1024
-
-_WAIT_BOUNDS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-
-OTHER_TENANTS: Final = "other"
-"""The label of all tenants that the operator does not name."""
-
-EXITS: Final = ("served", "timeout", "displaced", "left")
-"""How a request may stop waiting; `left`: its client has."""
 
 # The longest queues are the interesting ones.
 _TENANTS_SHOWN: Final = 20
@@ -98,15 +90,7 @@ class Admission:
             self._buckets = Buckets(others, named, settings.rate_limit_burst_s)
         self._due: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.classes = callers.classes
-        self.admitted = [0] * len(self.classes)
-        """Requests that were let in, by class; so are the next two."""
-        self.exits = [dict.fromkeys(EXITS, 0) for _ in self.classes]
-        self.waited_s = [Histogram(_WAIT_BOUNDS_S) for _ in self.classes]
-        labels = [*callers.tenants, OTHER_TENANTS]
-        self.tenant_tokens = dict.fromkeys(labels, 0)
-        """Estimated prompt tokens that were let in."""
-        self.rate_limited = {(name, what): 0 for name in labels for what in ("requests", "prompt_tokens")}
+        self.counts = AdmissionCounts(callers.classes, list(callers.tenants))
         for code in refusals.BUSY:
             gateway.metrics.refusals.setdefault(code, 0)
 
@@ -120,12 +104,11 @@ class Admission:
         if self._buckets is not None:
             exceeded = self._buckets.take(ticket.tenant, ticket.tokens, now)
             if exceeded is not None:
-                self.rate_limited[self._label(exchange), exceeded.what] += 1
+                self.counts.too_fast(exchange.plan.caller, exceeded.what)
                 exchange.refuse(refusals.too_fast(exceeded))
                 return False
         exchange.ticket = ticket
-        if self._goes_at_once(ticket, request.model):
-            self._count(ticket)
+        if self._goes_at_once(exchange, ticket):
             return True
         if self._finds_a_place(ticket, now):
             self._queue.add(ticket)
@@ -164,7 +147,7 @@ class Admission:
 
     def left(self, ticket: Ticket) -> None:
         """Writes. The client of a request that waits has gone."""
-        self.exits[ticket.rank]["left"] += 1
+        self.counts.exits[ticket.rank][LEFT] += 1
         self.turned_away(ticket)
 
     def room(self) -> None:
@@ -187,12 +170,19 @@ class Admission:
             owner = _owner(found)
             exchange, request = owner.exchange, owner.request
             if request is not None:
-                self.exits[found.rank]["served"] += 1
-                self.waited_s[found.rank].observe(now - found.arrived_at)
-                self._count(found)
                 exchange.go(request, now)
+                self._has_waited(exchange, found, now)
             else:
                 exchange.go_again(now)
+
+    def _has_waited(self, exchange: Exchange, ticket: Ticket, now: float) -> None:
+        counts, rank = self.counts, ticket.rank
+        if exchange.decision is None:
+            counts.exits[rank][REFUSED] += 1
+        else:
+            counts.exits[rank][SERVED] += 1
+            counts.waited_s[rank].observe(now - ticket.arrived_at)
+            counts.let_in(exchange.plan.caller, rank, ticket.tokens)
 
     def _may(self, ticket: Ticket) -> bool:
         """Whether there is room for it, or nobody left to wait for: then `go` tells the client."""
@@ -208,17 +198,17 @@ class Admission:
         except RoutingError:
             return True
 
-    def _goes_at_once(self, ticket: Ticket, model: str) -> bool:
+    def _goes_at_once(self, exchange: Exchange, ticket: Ticket) -> bool:
         try:
-            room = self._gateway.balancer.has_room(model)
+            room = self._gateway.balancer.has_room(exchange.parsed.model)
         except RoutingError:
             return True  # `route` says it again, and the client is told
-        return (
-            room
-            and self._due is None
-            and not self._queue.stands(ticket.line)
-            and len(self._gateway.exchanges) < self._max_inflight
-        )
+        if not room or self._due is not None or self._queue.stands(ticket.line):
+            return False
+        if len(self._gateway.exchanges) >= self._max_inflight:
+            return False
+        self.counts.let_in(exchange.plan.caller, ticket.rank, ticket.tokens)
+        return True
 
     def _finds_a_place(self, ticket: Ticket, now: float) -> bool:
         """Whether the ticket may wait; somebody else may have to make way."""
@@ -227,14 +217,14 @@ class Admission:
         other = self._queue.makes_way(ticket.rank, ticket.tenant) if self._queue_size else None
         if other is None:
             return False
-        self.exits[other.rank]["displaced"] += 1
+        self.counts.exits[other.rank][DISPLACED] += 1
         _owner(other).exchange.refuse(refusals.displaced(self._retry_s(now)))
         return True
 
     def _too_late(self, ticket: Ticket, now: float) -> None:
         exchange = _owner(ticket).exchange
         error = refusals.too_late(now - ticket.arrived_at, self._retry_s(now))
-        self.exits[ticket.rank]["timeout"] += 1
+        self.counts.exits[ticket.rank][TIMEOUT] += 1
         try:
             self._gateway.balancer.has_room(exchange.parsed.model)
         except RoutingError as why:  # it was not the queue that it waited for
@@ -276,14 +266,6 @@ class Admission:
         size = request.blocks.bytes_len or len(exchange.body)
         return max(1, int(size / self._gateway.balancer.beliefs.ratio.bytes_per_token(request.model)))
 
-    def _count(self, ticket: Ticket) -> None:
-        self.admitted[ticket.rank] += 1
-        self.tenant_tokens[self._label(_owner(ticket).exchange)] += ticket.tokens
-
-    def _label(self, exchange: Exchange) -> str:
-        caller = exchange.plan.caller
-        return caller.tenant if caller.named else OTHER_TENANTS
-
     def _retry_s(self, now: float) -> int:
         return self._pace.retry_s(self._queue.count, now)
 
@@ -295,10 +277,11 @@ class Admission:
         """Reads. For /debug/state."""
         now = monotonic()
         tenants = sorted(self._queue.tenants().items(), key=lambda item: -item[1])
-        oldest = map(self._queue.oldest, range(len(self.classes)))
+        classes = self.counts.classes
+        oldest = map(self._queue.oldest, range(len(classes)))
         return {
-            "waiting": dict(zip(self.classes, self._queue.lengths(), strict=True)),
-            "oldest_s": dict(zip(self.classes, _ages(oldest, now), strict=True)),
+            "waiting": dict(zip(classes, self._queue.lengths(), strict=True)),
+            "oldest_s": dict(zip(classes, _ages(oldest, now), strict=True)),
             "waiting_again": self._queue.again,
             "waiting_by_tenant": dict(tenants[:_TENANTS_SHOWN]),
             "ended_per_s": round(self._pace.per_s(now), 3),
