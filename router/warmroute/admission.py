@@ -50,7 +50,8 @@ _TENANTS_SHOWN: Final = 20
 
 @final
 class _Owner:
-    """Whose ticket it is. Not to be written."""
+    """Whose ticket it is, as long as it waits: later it would hold the exchange, which holds the ticket, and
+    such a circle is garbage that nobody collects."""
 
     __slots__ = ("exchange", "request")
 
@@ -76,7 +77,7 @@ class Admission:
         self._gateway = gateway
         self._callers = callers = gateway.callers
         settings = gateway.settings
-        self._max_inflight = inf if settings.max_inflight is None else settings.max_inflight
+        self._max_inflight = inf if settings.max_inflight is None else float(settings.max_inflight)
         self._queue_size = settings.queue_size
         self._patience_s = min(settings.queue_timeout_s, settings.total_timeout_s)
         self._queue = Queue(callers.weights)
@@ -100,7 +101,7 @@ class Admission:
         """Writes. Whether the request may go at once. Else it waits, and `exchange.go` is called when there
         is room; or it was refused."""
         now = exchange.began_at
-        ticket = self._ticket(exchange, request, self._prompt_tokens(exchange, request), now)
+        ticket = self._ticket(exchange, self._prompt_tokens(exchange, request), now)
         if self._buckets is not None:
             exceeded = self._buckets.take(ticket.tenant, ticket.tokens, now)
             if exceeded is not None:
@@ -111,6 +112,7 @@ class Admission:
         if self._goes_at_once(exchange, ticket):
             return True
         if self._finds_a_place(ticket, now):
+            ticket.owner = _Owner(exchange, request)
             self._queue.add(ticket)
             self._watch()
         else:
@@ -124,7 +126,8 @@ class Admission:
             return False
         now = monotonic()
         tokens = 0 if exchange.ticket is None else exchange.ticket.tokens
-        exchange.ticket = ticket = self._ticket(exchange, None, tokens, now)
+        exchange.ticket = ticket = self._ticket(exchange, tokens, now)
+        ticket.owner = _Owner(exchange, None)
         self._queue.add_again(ticket)
         self._watch()
         return True
@@ -133,7 +136,7 @@ class Admission:
         """Writes. A request that was routed has ended."""
         ticket = exchange.ticket
         if ticket is not None:
-            self._queue.leave(ticket)  # if it waited again
+            self._leave(ticket)  # if it waited again
             if self._buckets is not None and usage is not None and usage.prompt_tokens:
                 self._buckets.settle(ticket.tenant, usage.prompt_tokens - ticket.tokens, now)
         self._pace.ended(now)
@@ -141,7 +144,7 @@ class Admission:
 
     def turned_away(self, ticket: Ticket) -> None:
         """Writes. No worker was asked: the request costs its tenant nothing."""
-        self._queue.leave(ticket)
+        self._leave(ticket)
         if self._buckets is not None:
             self._buckets.give_back(ticket.tenant, ticket.tokens, monotonic())
 
@@ -168,6 +171,7 @@ class Admission:
             if found is None:
                 break
             owner = _owner(found)
+            found.owner = None
             exchange, request = owner.exchange, owner.request
             if request is not None:
                 exchange.go(request, now)
@@ -223,6 +227,7 @@ class Admission:
 
     def _too_late(self, ticket: Ticket, now: float) -> None:
         exchange = _owner(ticket).exchange
+        ticket.owner = None
         error = refusals.too_late(now - ticket.arrived_at, self._retry_s(now))
         self.counts.exits[ticket.rank][TIMEOUT] += 1
         try:
@@ -231,6 +236,10 @@ class Admission:
             exchange.refuse(routing_error(why))
         else:
             exchange.refuse(error)
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._queue.leave(ticket)
+        ticket.owner = None
 
     def _watch(self) -> None:
         if self._timer is None:
@@ -245,7 +254,7 @@ class Admission:
 
     # --- what is asked ----------------------------------------------------------------------------
 
-    def _ticket(self, exchange: Exchange, request: RoutingRequest | None, tokens: int, now: float) -> Ticket:
+    def _ticket(self, exchange: Exchange, tokens: int, now: float) -> Ticket:
         caller, parsed = exchange.plan.caller, exchange.parsed
         answer_tokens = min(max(parsed.max_tokens or 0, 0), _ANSWER_TOKENS_MAX)
         return Ticket(
@@ -258,7 +267,6 @@ class Admission:
             float(max(1, tokens) + answer_tokens),
             now,
             now + min(self._patience_s, caller.patience_s),
-            _Owner(exchange, request),
         )
 
     def _prompt_tokens(self, exchange: Exchange, request: RoutingRequest) -> int:

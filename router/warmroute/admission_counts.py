@@ -1,7 +1,7 @@
 """What is counted of requests that are let in, wait or are refused.
 
-By class, and by tenant where the operator names one: labels are bounded by the settings. All other tenants are
-one.
+By class, and by tenant where the operator names one: labels are bounded by the settings. All other tenants
+are one.
 """
 
 from __future__ import annotations
