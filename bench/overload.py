@@ -138,7 +138,7 @@ async def _ask(client: Client, text: str, result: Play) -> None:
 
 def find_peak(seconds: float, folder: Path) -> Play:
     """The best goodput of rising rates; it ends where a rate is good for less than four fifths."""
-    best, rate = Play(0.0, 1.0), 2.0
+    best, rate = Play(0.0, 1.0), 4.0
     while True:
         now = play(rate, seconds, (), 1, folder)
         print(f"  {rate:5.1f} requests/s offered, {now.goodput:5.1f} good", flush=True)
@@ -208,7 +208,9 @@ def report(plays: dict[str, list[Play]], rate: float, path: Path | None) -> int:
         if others:
             print(f"|  | not answered: {dict(others)} | | | | | |")
     if path is not None:
-        document = {case: [asdict(one) for one in ones] for case, ones in plays.items()}
+        document = {
+            case: [asdict(one) | {"failed": dict(one.failed)} for one in ones] for case, ones in plays.items()
+        }
         path.write_text(json.dumps({"rate": rate, "plays": document}, indent=1) + "\n")
     return 0 if median(ratios) >= GOODPUT_MIN else 1
 
