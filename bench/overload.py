@@ -47,7 +47,7 @@ PROMPT_BYTES = 24 * 1024
 ANSWER_TOKENS = 32
 OBJECTIVE_S = 2.0
 
-LIMITS = "--max-inflight-per-worker 16 --queue-size 100 --queue-timeout-s 0.5"
+LIMITS = "--max-inflight-per-worker 20 --queue-size 100 --queue-timeout-s 0.7"
 """In flight: a third more than at the peak. Waiting: what the objective leaves beside the engine's time."""
 
 # The engines' queues need some seconds to fill; what is offered before that is not counted.
