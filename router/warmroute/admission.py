@@ -23,9 +23,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from warmroute import refusals
+from warmroute.admission_counts import DISPLACED, LEFT, REFUSED, SERVED, TIMEOUT, AdmissionCounts
 from warmroute.config.admission import parse_tenant
 from warmroute.refusals import routing_error
-from warmroute.series import Histogram
 from warmroute_policies.admission.buckets import Buckets, Rate
 from warmroute_policies.admission.pace import Pace
 from warmroute_policies.admission.queue import Queue
@@ -44,21 +44,14 @@ _LOOK_S: Final = 0.1
 # Answers are seldom longer: a client that allows more says "as much as it takes", which predicts nothing.
 _ANSWER_TOKENS_MAX: Final = 1024
 
-_WAIT_BOUNDS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-
-OTHER_TENANTS: Final = "other"
-"""The label of all tenants that the operator does not name."""
-
-EXITS: Final = ("served", "timeout", "displaced", "left")
-"""How a request may stop waiting; `left`: its client has."""
-
 # The longest queues are the interesting ones.
 _TENANTS_SHOWN: Final = 20
 
 
 @final
 class _Owner:
-    """Whose ticket it is. Not to be written."""
+    """Whose ticket it is, as long as it waits: later it would hold the exchange, which holds the ticket, and
+    such a circle is garbage that nobody collects."""
 
     __slots__ = ("exchange", "request")
 
@@ -84,7 +77,7 @@ class Admission:
         self._gateway = gateway
         self._callers = callers = gateway.callers
         settings = gateway.settings
-        self._max_inflight = inf if settings.max_inflight is None else settings.max_inflight
+        self._max_inflight = inf if settings.max_inflight is None else float(settings.max_inflight)
         self._queue_size = settings.queue_size
         self._patience_s = min(settings.queue_timeout_s, settings.total_timeout_s)
         self._queue = Queue(callers.weights)
@@ -98,15 +91,7 @@ class Admission:
             self._buckets = Buckets(others, named, settings.rate_limit_burst_s)
         self._due: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.classes = callers.classes
-        self.admitted = [0] * len(self.classes)
-        """Requests that were let in, by class; so are the next two."""
-        self.exits = [dict.fromkeys(EXITS, 0) for _ in self.classes]
-        self.waited_s = [Histogram(_WAIT_BOUNDS_S) for _ in self.classes]
-        labels = [*callers.tenants, OTHER_TENANTS]
-        self.tenant_tokens = dict.fromkeys(labels, 0)
-        """Estimated prompt tokens that were let in."""
-        self.rate_limited = {(name, what): 0 for name in labels for what in ("requests", "prompt_tokens")}
+        self.counts = AdmissionCounts(callers.classes, list(callers.tenants))
         for code in refusals.BUSY:
             gateway.metrics.refusals.setdefault(code, 0)
 
@@ -116,18 +101,18 @@ class Admission:
         """Writes. Whether the request may go at once. Else it waits, and `exchange.go` is called when there
         is room; or it was refused."""
         now = exchange.began_at
-        ticket = self._ticket(exchange, request, self._prompt_tokens(exchange, request), now)
+        ticket = self._ticket(exchange, self._prompt_tokens(exchange, request), now)
         if self._buckets is not None:
             exceeded = self._buckets.take(ticket.tenant, ticket.tokens, now)
             if exceeded is not None:
-                self.rate_limited[self._label(exchange), exceeded.what] += 1
+                self.counts.too_fast(exchange.plan.caller, exceeded.what)
                 exchange.refuse(refusals.too_fast(exceeded))
                 return False
         exchange.ticket = ticket
-        if request.owner is not None or self._goes_at_once(ticket, request.model):
-            self._count(ticket)
+        if request.owner is not None or self._goes_at_once(exchange, ticket):
             return True
         if self._finds_a_place(ticket, now):
+            ticket.owner = _Owner(exchange, request)
             self._queue.add(ticket)
             self._watch()
         else:
@@ -141,7 +126,8 @@ class Admission:
             return False
         now = monotonic()
         tokens = 0 if exchange.ticket is None else exchange.ticket.tokens
-        exchange.ticket = ticket = self._ticket(exchange, None, tokens, now)
+        exchange.ticket = ticket = self._ticket(exchange, tokens, now)
+        ticket.owner = _Owner(exchange, None)
         self._queue.add_again(ticket)
         self._watch()
         return True
@@ -150,7 +136,7 @@ class Admission:
         """Writes. A request that was routed has ended."""
         ticket = exchange.ticket
         if ticket is not None:
-            self._queue.leave(ticket)  # if it waited again
+            self._leave(ticket)  # if it waited again
             if self._buckets is not None and usage is not None and usage.prompt_tokens:
                 self._buckets.settle(ticket.tenant, usage.prompt_tokens - ticket.tokens, now)
         self._pace.ended(now)
@@ -158,13 +144,13 @@ class Admission:
 
     def turned_away(self, ticket: Ticket) -> None:
         """Writes. No worker was asked: the request costs its tenant nothing."""
-        self._queue.leave(ticket)
+        self._leave(ticket)
         if self._buckets is not None:
             self._buckets.give_back(ticket.tenant, ticket.tokens, monotonic())
 
     def left(self, ticket: Ticket) -> None:
         """Writes. The client of a request that waits has gone."""
-        self.exits[ticket.rank]["left"] += 1
+        self.counts.exits[ticket.rank][LEFT] += 1
         self.turned_away(ticket)
 
     def room(self) -> None:
@@ -185,14 +171,22 @@ class Admission:
             if found is None:
                 break
             owner = _owner(found)
+            found.owner = None
             exchange, request = owner.exchange, owner.request
             if request is not None:
-                self.exits[found.rank]["served"] += 1
-                self.waited_s[found.rank].observe(now - found.arrived_at)
-                self._count(found)
                 exchange.go(request, now)
+                self._has_waited(exchange, found, now)
             else:
                 exchange.go_again(now)
+
+    def _has_waited(self, exchange: Exchange, ticket: Ticket, now: float) -> None:
+        counts, rank = self.counts, ticket.rank
+        if exchange.decision is None:
+            counts.exits[rank][REFUSED] += 1
+        else:
+            counts.exits[rank][SERVED] += 1
+            counts.waited_s[rank].observe(now - ticket.arrived_at)
+            counts.let_in(exchange.plan.caller, rank, ticket.tokens)
 
     def _may(self, ticket: Ticket) -> bool:
         """Whether there is room for it, or nobody left to wait for: then `go` tells the client."""
@@ -208,17 +202,17 @@ class Admission:
         except RoutingError:
             return True
 
-    def _goes_at_once(self, ticket: Ticket, model: str) -> bool:
+    def _goes_at_once(self, exchange: Exchange, ticket: Ticket) -> bool:
         try:
-            room = self._gateway.balancer.has_room(model)
+            room = self._gateway.balancer.has_room(exchange.parsed.model)
         except RoutingError:
             return True  # `route` says it again, and the client is told
-        return (
-            room
-            and self._due is None
-            and not self._queue.stands(ticket.line)
-            and len(self._gateway.exchanges) < self._max_inflight
-        )
+        if not room or self._due is not None or self._queue.stands(ticket.line):
+            return False
+        if len(self._gateway.exchanges) >= self._max_inflight:
+            return False
+        self.counts.let_in(exchange.plan.caller, ticket.rank, ticket.tokens)
+        return True
 
     def _finds_a_place(self, ticket: Ticket, now: float) -> bool:
         """Whether the ticket may wait; somebody else may have to make way."""
@@ -227,20 +221,25 @@ class Admission:
         other = self._queue.makes_way(ticket.rank, ticket.tenant) if self._queue_size else None
         if other is None:
             return False
-        self.exits[other.rank]["displaced"] += 1
+        self.counts.exits[other.rank][DISPLACED] += 1
         _owner(other).exchange.refuse(refusals.displaced(self._retry_s(now)))
         return True
 
     def _too_late(self, ticket: Ticket, now: float) -> None:
         exchange = _owner(ticket).exchange
+        ticket.owner = None
         error = refusals.too_late(now - ticket.arrived_at, self._retry_s(now))
-        self.exits[ticket.rank]["timeout"] += 1
+        self.counts.exits[ticket.rank][TIMEOUT] += 1
         try:
             self._gateway.balancer.has_room(exchange.parsed.model)
         except RoutingError as why:  # it was not the queue that it waited for
             exchange.refuse(routing_error(why))
         else:
             exchange.refuse(error)
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._queue.leave(ticket)
+        ticket.owner = None
 
     def _watch(self) -> None:
         if self._timer is None:
@@ -255,7 +254,7 @@ class Admission:
 
     # --- what is asked ----------------------------------------------------------------------------
 
-    def _ticket(self, exchange: Exchange, request: RoutingRequest | None, tokens: int, now: float) -> Ticket:
+    def _ticket(self, exchange: Exchange, tokens: int, now: float) -> Ticket:
         caller, parsed = exchange.plan.caller, exchange.parsed
         answer_tokens = min(max(parsed.max_tokens or 0, 0), _ANSWER_TOKENS_MAX)
         return Ticket(
@@ -268,21 +267,12 @@ class Admission:
             float(max(1, tokens) + answer_tokens),
             now,
             now + min(self._patience_s, caller.patience_s),
-            _Owner(exchange, request),
         )
 
     def _prompt_tokens(self, exchange: Exchange, request: RoutingRequest) -> int:
         """By the model's ratio, as learned; of what has no prompt to look up, by the whole body."""
         size = request.blocks.bytes_len or len(exchange.body)
         return max(1, int(size / self._gateway.balancer.beliefs.ratio.bytes_per_token(request.model)))
-
-    def _count(self, ticket: Ticket) -> None:
-        self.admitted[ticket.rank] += 1
-        self.tenant_tokens[self._label(_owner(ticket).exchange)] += ticket.tokens
-
-    def _label(self, exchange: Exchange) -> str:
-        caller = exchange.plan.caller
-        return caller.tenant if caller.named else OTHER_TENANTS
 
     def _retry_s(self, now: float) -> int:
         return self._pace.retry_s(self._queue.count, now)
@@ -295,10 +285,11 @@ class Admission:
         """Reads. For /debug/state."""
         now = monotonic()
         tenants = sorted(self._queue.tenants().items(), key=lambda item: -item[1])
-        oldest = map(self._queue.oldest, range(len(self.classes)))
+        classes = self.counts.classes
+        oldest = map(self._queue.oldest, range(len(classes)))
         return {
-            "waiting": dict(zip(self.classes, self._queue.lengths(), strict=True)),
-            "oldest_s": dict(zip(self.classes, _ages(oldest, now), strict=True)),
+            "waiting": dict(zip(classes, self._queue.lengths(), strict=True)),
+            "oldest_s": dict(zip(classes, _ages(oldest, now), strict=True)),
             "waiting_again": self._queue.again,
             "waiting_by_tenant": dict(tenants[:_TENANTS_SHOWN]),
             "ended_per_s": round(self._pace.per_s(now), 3),

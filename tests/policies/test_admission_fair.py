@@ -17,7 +17,7 @@ _numbers = count(1)
 def ticket(tenant: str, cost: float = 1.0, weight: float = 1.0, **facts: float) -> Ticket:
     number = next(_numbers)
     arrived_at = facts.get("arrived_at", float(number))
-    return Ticket(number, "m", 0, tenant, weight, 1, cost, arrived_at, 1e9, None)
+    return Ticket(number, "m", 0, tenant, weight, 1, cost, arrived_at, 1e9)
 
 
 class NaiveLine:

@@ -21,7 +21,7 @@ def ticket(rank: int = DEFAULT, tenant: str = "t", line: str = "m", **facts: flo
     number = next(_numbers)
     return Ticket(
         number, line, rank, tenant, 1.0, 1, facts.get("cost", 1.0), float(number),
-        facts.get("deadline_at", 1e9), None,
+        facts.get("deadline_at", 1e9),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """One request that asks to be let in: who asks, how much it is, how long it may wait.
 
-Rules kept. What it says does not change while it waits. `owner` is the driver's; nothing here looks at it.
+Rules kept. What it says does not change while it waits. Nothing here looks at `owner`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import final
 
 @final
 class Ticket:
-    """Not to be written, but for `waiting`, which is the queue's."""
+    """Not to be written, but for `waiting`, which is the queue's, and `owner`, which is the driver's."""
 
     __slots__ = (
         "arrived_at", "cost", "deadline_at", "line", "number", "owner", "rank", "tenant", "tokens", "waiting",
@@ -28,7 +28,6 @@ class Ticket:
         cost: float,
         arrived_at: float,
         deadline_at: float,
-        owner: object,
     ) -> None:
         self.number = number
         """Unique among the tickets that wait."""
@@ -45,5 +44,5 @@ class Ticket:
         """What the tenant is charged for it; above 0."""
         self.arrived_at = arrived_at
         self.deadline_at = deadline_at
-        self.owner = owner
+        self.owner: object = None
         self.waiting = False

@@ -18,7 +18,7 @@ def admission_families(snapshot: Snapshot) -> Iterator[Family]:
         "router_queue_exits",
         "counter",
         "Requests that wait no longer: served, or without a worker, because their time was over (timeout), "
-        "others needed the place (displaced), or their client left.",
+        "others needed the place (displaced), their client left, or no worker was left (refused).",
         ("class", "how"),
     )
     admitted = Family(

@@ -175,12 +175,13 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
 
 
 def _admission_row(admission: Admission) -> AdmissionRow:
+    counts = admission.counts
     return AdmissionRow(
-        admission.classes,
+        counts.classes,
         admission.lengths(),
-        admission.waited_s,
-        list(admission.admitted),
-        [list(exits.items()) for exits in admission.exits],
-        list(admission.tenant_tokens.items()),
-        list(admission.rate_limited.items()),
+        counts.waited_s,
+        list(counts.admitted),
+        [list(exits.items()) for exits in counts.exits],
+        list(counts.tenant_tokens.items()),
+        list(counts.rate_limited.items()),
     )
