@@ -69,6 +69,16 @@ class ResilienceConfig:
     """Requests in a row that fail by the worker's fault before it is ejected."""
     eject_for_s: float = 10.0
     """An ejected worker gets one probing request after this time."""
+    eject_error_rate: float = 0.5
+    """Share of failures by which a worker is ejected that also succeeds: a fault of every second request is
+    no chance."""
+    eject_slow_factor: float = 0.0
+    """Off: what is slow for a reason that the books do not know would be ejected. 4 spares noisy fleets."""
+    eject_window_s: float = 30.0
+    eject_min_requests: int = 20
+    """Of fewer, half may fail, or be slow, by chance."""
+    max_ejected_share: float = 0.5
+    """The other half would break under the whole of the load sooner than an outlier does under its part."""
     health_interval_s: float = 10.0
     """Between two checks of one worker."""
     health_rise: int = 2

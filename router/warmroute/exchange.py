@@ -80,9 +80,9 @@ class Exchange(Receiver):
     """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
     __slots__ = (
-        "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "parse", "parsed", "pieces",
-        "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
+        "began_at", "body", "client", "connecting", "connection", "decision", "expected_s", "finished",
+        "first_byte_at", "first_piece", "flight", "gateway", "hedge", "number", "on_fresh", "parse", "parsed",
+        "pieces", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail",
         "trace_field",
     )  # fmt: skip
 
@@ -112,6 +112,8 @@ class Exchange(Receiver):
         self.request_id = request_id
         self.parsed = _NOT_PARSED
         self.decision: Decision | None = None
+        self.expected_s = 0.0
+        """Predicted time to first byte on the first worker; only where workers are judged by it."""
         self.connection: WorkerConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.on_fresh = False
@@ -167,6 +169,8 @@ class Exchange(Receiver):
             self._refuse(RouterError(500, "internal_error", "the router could not route this request"))
             return
         gateway.exchanges[self.number] = self
+        if gateway.times_matter:
+            self.expected_s = gateway.balancer.fleet.queued_prefill_s[decision.slot]
         if not self.number & _TIMED_EVERY_MASK:
             gateway.metrics.decision_s.observe(monotonic() - self.began_at)
         self._send(decision)
@@ -299,8 +303,10 @@ class Exchange(Receiver):
     def _ended(self, tail: bytes) -> None:
         if self.client.paused:
             self.resume()  # the next request on this connection may be another client's
+        status, connection = self.status, self.connection
         self.connection = None
-        status = self.status
+        if status < 500 and connection is not None:
+            connection.pool.answered += 1
         if status < 400:
             self._finish(_OK, find_usage(tail, self.first_piece))
         elif status < 500:

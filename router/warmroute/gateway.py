@@ -92,6 +92,8 @@ class Gateway:
         self.pools = self.workers.pools
         """By slot, for the request path."""
         self._suspects = self.workers.suspects
+        self.times_matter = settings.eject_slow_factor > 0
+        """Workers are judged by their times to first byte."""
         self.images = ImageModels()
         self.stopping = False
         self._access_log = AccessLog() if settings.access_log else None
@@ -154,6 +156,8 @@ class Gateway:
         assert decision is not None
         if self._suspects:
             self.workers.judge(decision.worker, exchange.number, outcome)
+        if self.times_matter and not decision.attempt and exchange.ttft_s is not None:
+            self.workers.took(decision.worker, exchange.ttft_s, exchange.expected_s, now)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:
             self.observers.finished(exchange, outcome, usage, now)

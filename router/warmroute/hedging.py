@@ -254,6 +254,9 @@ class Hedge(Receiver):
         assert first is not None
         self._take_over(Outcome.CANCELLED)
         gateway.workers.judge(first.worker, exchange.number, Outcome.CANCELLED)
+        if gateway.times_matter and not first.attempt:
+            now = monotonic()  # at least so long: it would have taken longer yet
+            gateway.workers.took(first.worker, now - exchange.began_at, exchange.expected_s, now)
         return exchange
 
     def _take_over(self, outcome: Outcome) -> None:

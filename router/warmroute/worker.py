@@ -223,6 +223,8 @@ class WorkerPool:
         self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
         self.probe = False
         """The next request is a probe: no other may follow before it has ended."""
+        self.answered = 0
+        """Answers that were no fault of the worker's, ever."""
         self._idle_max = idle_max
         self._idle: dict[WorkerConnection, None] = {}
         self.heads = answers.AnswerHeads()

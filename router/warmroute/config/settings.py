@@ -326,6 +326,32 @@ class Settings(BaseSettings):
         _RESILIENCE["eject_for_s"],
         "An ejected worker gets one probing request after this time; success brings it back.",
     )
+    eject_error_rate: Share = _setting(
+        "health",
+        _RESILIENCE["eject_error_rate"],
+        "A worker is ejected too when this share of its requests in `eject_window_s` failed by its fault; "
+        "0: off.",
+    )
+    eject_slow_factor: NotNegative = _setting(
+        "health",
+        _RESILIENCE["eject_slow_factor"],
+        "A worker is ejected too when its times to first byte, beside what was predicted, are this many "
+        "times the other workers'; 4 is careful; 0: off.",
+    )
+    eject_window_s: Seconds = _setting(
+        "health", _RESILIENCE["eject_window_s"], "How far back error rates and slowness are looked at."
+    )
+    eject_min_requests: Count = _setting(
+        "health",
+        _RESILIENCE["eject_min_requests"],
+        "Requests of a worker within `eject_window_s` without which neither is judged.",
+    )
+    max_ejected_share: Share = _setting(
+        "health",
+        _RESILIENCE["max_ejected_share"],
+        "No worker is ejected for its error rate or slowness that would leave more than this share of the "
+        "workers without requests.",
+    )
 
     retries: CountOrZero = _setting(
         "retries",

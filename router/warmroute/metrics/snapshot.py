@@ -75,6 +75,7 @@ class Snapshot(NamedTuple):
     refusals: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
+    worker_ejections: list[tuple[tuple[WorkerId, str], int]]
     worker_restarts: list[tuple[WorkerId, int]]
     lessons: list[tuple[str, int]]
     workers: list[tuple[WorkerId, WorkerRow]]
@@ -124,6 +125,7 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(metrics.refusals.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),
+        list(metrics.worker_ejections.items()),
         list(metrics.worker_restarts.items()),
         [(lesson.value, count) for lesson, count in balancer.beliefs.lessons.items()],
         rows,
