@@ -65,7 +65,7 @@ class Balancer:
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.beliefs = Beliefs(self.config, self.fleet, self.index)
         self.sessions = Sessions(self.config.sessions_max)
-        self._pools = Pools(self.fleet)
+        self._pools = Pools(self.fleet, self.config.panic_threshold)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)
 
@@ -334,6 +334,14 @@ class Balancer:
     def models(self) -> tuple[str, ...]:
         """Reads. Every model that some worker declares, sorted."""
         return self._pools.models()
+
+    def panicking(self) -> tuple[str, ...]:
+        """Reads. The models whose workers get requests whether they are healthy or not (`pools`)."""
+        return self._pools.panicking()
+
+    def eligible(self) -> set[int]:
+        """Reads. The slots that may take a request of some model."""
+        return self._pools.eligible()
 
     def in_flight(self) -> int:
         """Reads. Requests routed and not finished."""

@@ -42,6 +42,8 @@ class BalancerConfig:
     capacity_feedback: bool = True
     learn_prices: bool = True
     """Prices follow the times to first token; they begin at `learned_prices`."""
+    panic_threshold: float = 0.0
+    """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
     learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
     """By worker class, what was learned earlier; a class that is missing begins at its price above."""
 
@@ -50,6 +52,7 @@ class BalancerConfig:
         require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
         require(self.replicas >= 1, "replicas must be at least 1")
         require(self.sessions_max >= 1, "sessions_max must be at least 1")
+        require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)

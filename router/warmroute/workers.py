@@ -84,6 +84,7 @@ class Workers:
         """By slot, for the request path."""
         self.changed = asyncio.Event()
         """Set whenever a worker comes or goes; whoever waits for it clears it."""
+        self._panicking: tuple[str, ...] = ()
         self.outliers = _outliers(settings)
         """Who is worse than the others; None: nobody looks."""
         self.suspects: set[WorkerId] = set()
@@ -135,7 +136,7 @@ class Workers:
         if not trusted:
             worker.checks_passed = False
             self._update_health(spec.worker_id, worker)
-        self._tell_shadows(spec.worker_id)
+        self._fleet_changed(spec.worker_id)
         self.changed.set()
         return worker
 
@@ -146,7 +147,7 @@ class Workers:
         spec = learned_spec(backend, learned, self._settings)
         if spec != self._balancer.fleet.spec(self._balancer.fleet.slot_of[worker_id]):
             self._balancer.update_worker(spec, monotonic())
-            self._tell_shadows(worker_id)
+            self._fleet_changed(worker_id)
 
     def restarted(self, worker_id: WorkerId) -> None:
         """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
@@ -159,7 +160,7 @@ class Workers:
     def drain(self, worker_id: WorkerId, draining: bool) -> None:
         """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
         self._balancer.drain_worker(worker_id, draining, monotonic())
-        self._tell_shadows(worker_id)
+        self._fleet_changed(worker_id)
 
     def remove(self, worker_id: WorkerId) -> None:
         """Writes. A worker leaves; answers that are on their way still arrive. Raises KeyError."""
@@ -170,7 +171,7 @@ class Workers:
         if self.outliers is not None:
             self.outliers.forget(worker_id)
         self._metrics.forget_worker(worker_id)
-        self._tell_shadows(worker_id)
+        self._fleet_changed(worker_id)
         self.changed.set()
 
     # --- who is trusted -----------------------------------------------------------------------------
@@ -278,11 +279,21 @@ class Workers:
     def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
         healthy = worker.checks_passed and worker.ejector.accepts
         self._balancer.set_health(worker_id, healthy, monotonic())
-        self._tell_shadows(worker_id)
+        self._fleet_changed(worker_id)
 
-    def _tell_shadows(self, worker_id: WorkerId) -> None:
+    def _fleet_changed(self, worker_id: WorkerId) -> None:
         for shadow in self._shadows:
             shadow.follow(worker_id, monotonic())
+        panicking = self._balancer.panicking()
+        if panicking != self._panicking:
+            self._panicking = panicking
+            if panicking:
+                named = [model or "any" for model in panicking]
+                log.warning(
+                    "too few workers are healthy, so their health is ignored", extra={"models": named}
+                )
+            else:
+                log.info("enough workers are healthy again")
 
 
 def _outliers(settings: Settings) -> Outliers | None:

@@ -43,6 +43,7 @@ class Traffic:
 
     def __init__(self, balancer: Balancer, seed: int, streamed: float = 0.8) -> None:
         self.balancer = balancer
+        self.panic_threshold = balancer.config.panic_threshold
         self.streamed = streamed
         """Share of requests whose first token can be seen."""
         self.chance = Random(seed)
@@ -211,11 +212,13 @@ class Traffic:
 
     def eligible(self, model: str, failed: set[str]) -> set[str]:
         """Reads. Who may take a request of the model."""
-        return {
+        staying = {
             worker
             for worker, spec in self.workers.items()
-            if worker not in self.unfit | failed and (not spec.models or model in spec.models)
+            if worker not in self._draining and (not spec.models or model in spec.models)
         }
+        able = staying - self._ill
+        return (staying if len(able) < self.panic_threshold * len(staying) else able) - failed
 
     # --- helpers ------------------------------------------------------------------------------
 

@@ -353,6 +353,13 @@ class Settings(BaseSettings):
         "workers without requests.",
     )
 
+    panic_threshold: Share = _setting(
+        "health",
+        _CORE["panic_threshold"],
+        "When fewer than this share of a model's workers are healthy, all that are not draining get "
+        "requests: better a sick worker than none. 0: off; 0.01: only when none is healthy.",
+    )
+
     retries: CountOrZero = _setting(
         "retries",
         _RESILIENCE["retries"],

@@ -83,6 +83,7 @@ class Snapshot(NamedTuple):
     """Tokens saved, the hottest first."""
     shadows: list[ShadowRow]
     sources: list[SourceRow]
+    panicking_models: int
     statistics: Statistics
     index_max_bytes: float
     client_connections: int
@@ -132,6 +133,7 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         [prefix.saved_tokens for prefix in metrics.hot_prefixes.top(_HOTTEST)],
         [shadow.row() for shadow in gateway.shadows],
         [] if gateway.discovery is None else [feed.row() for feed in gateway.discovery.sources],
+        len(balancer.panicking()),
         balancer.statistics(),
         index.max_bytes,
         len(gateway.clients),
