@@ -42,6 +42,9 @@ class BalancerConfig:
     capacity_feedback: bool = True
     learn_prices: bool = True
     """Prices follow the times to first token; they begin at `learned_prices`."""
+    slow_start_s: float = 0.0
+    """Off: the books count every request at dispatch, so a burst is spread as it comes. Engines that compile
+    at their first requests want some ten seconds."""
     panic_threshold: float = 0.0
     """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
     learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class BalancerConfig:
         require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
         require(self.replicas >= 1, "replicas must be at least 1")
         require(self.sessions_max >= 1, "sessions_max must be at least 1")
+        require(self.slow_start_s >= 0, "slow_start_s must not be negative")
         require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
 
 

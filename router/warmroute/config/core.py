@@ -34,6 +34,7 @@ def balancer_config(
         learn_prices=settings.learn_prices,
         learned_prices=learned_prices or {},
         panic_threshold=settings.panic_threshold,
+        slow_start_s=settings.slow_start_s,
     )
 
 

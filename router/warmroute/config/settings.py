@@ -353,6 +353,14 @@ class Settings(BaseSettings):
         "workers without requests.",
     )
 
+    slow_start_s: Annotated[
+        float, Field(ge=0, le=86400, allow_inf_nan=False), Kind("seconds, at least 0", "SECONDS")
+    ] = _setting(
+        "health",
+        _CORE["slow_start_s"],
+        "For this long a worker that joins or comes back is held to a growing share of what the others have "
+        "in flight. 0: off.",
+    )
     panic_threshold: Share = _setting(
         "health",
         _CORE["panic_threshold"],
