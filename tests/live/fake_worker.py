@@ -137,6 +137,8 @@ class FakeWorker:
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script: Script = ok
         self.healthy = True
+        self.metrics_page = b""
+        """What /metrics answers; empty: there is none."""
         self.eager = b""
         """Written as soon as a POST's head was read; its body never is."""
         self.calls: list[Call] = []
@@ -287,7 +289,10 @@ class FakeWorker:
     def _tell(self, call: Call) -> None:
         """Health and discovery."""
         known = {"/health": 200 if self.healthy else 503}
-        call.answer(b"{}", known.get(call.path, 404), "connection: close")
+        if call.path == "/metrics" and self.metrics_page:
+            call.answer(self.metrics_page, 200, "connection: close")
+        else:
+            call.answer(b"{}", known.get(call.path, 404), "connection: close")
         call.keep = False
 
 

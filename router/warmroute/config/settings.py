@@ -162,6 +162,16 @@ class Settings(BaseSettings):
         "Keep what was learned of prices here over restarts: read at the start if it is there, written every "
         "minute and at the end.",
     )
+    state_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "workers",
+        None,
+        "Keep what is believed of the workers' caches, and sessions, here over restarts: hashes, never "
+        "prompts. Written at the end and every `state_interval_s`, read at the start.",
+    )
+    state_interval_s: Seconds = _setting("workers", 60.0, "Between two writes of `state_file`.")
+    state_max_age_s: Seconds = _setting(
+        "workers", 900.0, "An older `state_file` is not read: caches have turned over since."
+    )
     idle_connections_per_worker: CountOrZero = _setting(
         "workers", 256, "Idle connections kept open to one worker."
     )
