@@ -1,14 +1,14 @@
 """A balancer's knowledge out into frames, and back into another one.
 
-    frames = list(snapshot(balancer, now))        later, elsewhere:  for f in frames: restore(other, f, ...)
+    frames = list(snapshot(balancer, now))        later, elsewhere:  for each frame the restore_… of its kind
 
 What holds prefixes is taken as what it means and not as it lies in memory: for each worker its prompts in the
 order of last use, which are inserted again. So a snapshot may be taken in slices while requests go on: every
 frame is true when it is made, and a prompt that was used in between stands there as of one of the two times.
 An epoch's boundaries and the record of evictions (ghosts) are not kept; hits and the order of eviction are.
 
-Rules kept. `snapshot` yields after a few hundred steps, under a millisecond. `restore` inserts one frame's
-prompts, at most 256, and evicts as any insert does where there is less room than before.
+Rules kept. `snapshot` yields after a few hundred steps, and `restore_prefixes` after a few inserts, under a
+millisecond each. An insert evicts as any does, where there is less room than before.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _ROWS: Final = 256
 
 # A lane may open epochs as fast as they are written; after so many times those at the beginning it is enough.
 _EPOCHS_FACTOR: Final = 4
+
+# Prompts that are inserted in one slice: under a millisecond.
+_PROMPTS: Final = 16
 
 _BEGINNING: Final = -1
 
@@ -167,16 +170,19 @@ def restore_facts(balancer: Balancer, facts: Facts) -> None:
     beliefs.measure_capacities()
 
 
-def restore_prefixes(balancer: Balancer, restoring: Restoring, frame: Prefixes, now: float) -> int:
-    """Writes. One worker's prompts of one stretch of time; how many. The worker is present. Raises
-    ValueError."""
-    slot = balancer.fleet.slot_of[frame.worker]
-    index = balancer.index
+def restore_prefixes(balancer: Balancer, restoring: Restoring, frame: Prefixes, now: float) -> Iterator[int]:
+    """Writes. One worker's prompts of one stretch of time, in slices; how many each held. Ends early when the
+    worker is not present. Raises ValueError."""
+    index, ends = balancer.index, frame.ends
     balancer.beliefs.reuse.read_clock(index.clock, now - frame.age_s)
-    for run, depth in frame.ends:
-        blocks = PromptBlocks.from_ids(restoring.path(run, depth))
-        index.insert(slot, blocks, index.match(blocks))
-    return len(frame.ends)
+    for at in range(0, len(ends), _PROMPTS):
+        slot = balancer.fleet.slot_of.get(frame.worker)
+        if slot is None:
+            return
+        for run, depth in ends[at : at + _PROMPTS]:
+            blocks = PromptBlocks.from_ids(restoring.path(run, depth))
+            index.insert(slot, blocks, index.match(blocks))
+        yield min(_PROMPTS, len(ends) - at)
 
 
 def restore_capacity(balancer: Balancer, frame: Capacity) -> None:

@@ -45,6 +45,9 @@ log: Final = logging.getLogger("warmroute")
 # passed on as it is.
 _RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
 
+# Nor do these, and nobody is to blame: the worker's queue is full, or it lost patience with the network.
+_BUSY_STATUS: Final = frozenset((408, 429))
+
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
 
@@ -222,7 +225,9 @@ class Exchange(Receiver):
 
     def declines(self, status: int) -> bool:
         """Whether this answer is dropped because another worker is asked."""
-        return status in _RETRIED_STATUS and self._another_worker("status")
+        if status in _RETRIED_STATUS:
+            return self._another_worker("status")
+        return status in _BUSY_STATUS and self._reroute("busy")
 
     def take_head(self, head: AnswerHead, data: bytes) -> None:
         """The answer's head. It waits for the first byte behind it: until then another worker may be
@@ -356,6 +361,17 @@ class Exchange(Receiver):
         self._finish(Outcome.CANCELLED, None)
         self.client.cut()
 
+    def leave_worker(self) -> None:
+        """Writes. The worker drains and its deadline has passed: another one is asked where nothing has
+        reached the client, else the answer is cut."""
+        if self.pieces:
+            self.cancel()
+        elif not self._reroute("drained"):
+            self.let_go()
+            self._finish(Outcome.CANCELLED, None)
+            text = "the worker was taken out of service before it answered"
+            self._reply(RouterError(503, "worker_drained", text, retry_after_s=_RETRY_AFTER_S))
+
     def check_time(self, now: float) -> None:
         """Called about once a second: pieces are counted as they come and looked at only here."""
         settings = self.gateway.settings
@@ -413,9 +429,13 @@ class Exchange(Receiver):
 
     def _another_worker(self, kind: str) -> bool:
         """Blames the worker; then sends the request to another one, within the budget for retries."""
+        self.gateway.workers.failed(self._worker, kind)
+        return self._reroute(kind)
+
+    def _reroute(self, kind: str) -> bool:
+        """Sends the request to another worker, if there is one and the budget for retries allows it."""
         gateway = self.gateway
         assert self.decision is not None
-        gateway.workers.failed(self._worker, kind)
         if self.hedge is not None and self.hedge.first_failed():
             return True
         if self.decision.attempt >= gateway.settings.retries:

@@ -28,7 +28,7 @@ _REMOVED_WORKER: Final = "removed"
 # Counted from the first scrape on: a series that appears with its first event hides that event from `rate`,
 # and an alert that adds it up finds nothing.
 FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
-_RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+_RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "busy", "drained")
 EJECTIONS: Final = ("in_a_row", "errors", "slow")
 HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
 HEDGE_REFUSALS: Final = ("budget", "no_worker")

@@ -205,7 +205,7 @@ class StateFile:
         for frame in frames:
             if self._gateway.workers.get(worker_id) is not worker:
                 return  # it left between two slices
-            yield restore_prefixes(balancer, saved.restoring, frame, monotonic())
+            yield from restore_prefixes(balancer, saved.restoring, frame, monotonic())
 
     # --- while it runs ----------------------------------------------------------------------------
 

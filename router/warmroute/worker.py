@@ -146,7 +146,7 @@ class WorkerConnection(asyncio.Protocol):
             self._held = data
             return
         head, length, end = found
-        if not 200 <= head.status < 500:
+        if not 200 <= head.status < 400:
             if head.status < 200:
                 self._pass_interim(exchange, head, data[end:])
                 return

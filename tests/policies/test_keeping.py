@@ -47,7 +47,8 @@ def restored(balancer: Balancer, frames: list[AnyFrame], now: float, config: Bal
                 restore_capacity(other, frame)
             case Prefixes():
                 restoring.read(frame)
-                restore_prefixes(other, restoring, frame, now)
+                held = sum(restore_prefixes(other, restoring, frame, now))
+                assert held == len(frame.ends)
             case Conversations():
                 restore_answers(other, frame.rows)
             case Turns():

@@ -12,7 +12,7 @@ import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from warmroute.config.backends import Backend, worker_url
 from warmroute.config.kinds import Positive
@@ -63,6 +63,15 @@ class WorkerChange(BaseModel):
     draining: bool | None = None
     """True: no new requests. False: back in service, a removal under way is called off."""
     weight: Positive | None = None
+    deadline_s: float | None = Field(default=None, gt=0, le=_DEADLINE_MAX_S)
+    """With `draining: true`: what still runs then goes to another worker, or is cut where the client has a
+    part of the answer."""
+
+    @model_validator(mode="after")
+    def _drains_by_then(self) -> WorkerChange:
+        if self.deadline_s is not None and not self.draining:
+            raise ValueError("deadline_s needs draining: true")
+        return self
 
 
 class WorkerList(BaseModel):
@@ -157,6 +166,8 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
                 extra={"worker": worker_id, "by": "admin"},
             )
             gateway.workers.drain(worker_id, change.draining)
+            if change.deadline_s is not None:
+                removals.clear(worker_id, change.deadline_s)
         return view(worker_id)
 
     @router.delete("/workers/{worker:path}", responses={202: {"description": "Draining, removed later"}})
