@@ -310,6 +310,13 @@ BOARD: Final = frame.Board(
                     "workers fail, and asking the others for all of it would break them too.",
                     width=12,
                 ),
+                graph(
+                    "Panic",
+                    [Line(total("router_panicking_models", by="instance"), "{{instance}}")],
+                    "Models so few of whose workers are healthy that all of them get requests "
+                    "(panic_threshold).",
+                    width=12,
+                ),
             ),
         ),
         (

@@ -230,6 +230,13 @@ BOARD: Final = frame.Board(
                     unit="reqps",
                 ),
                 graph(
+                    "Ejections by reason",
+                    [Line(rate("router_worker_ejections_total", WORKER, by="reason"), "{{reason}}")],
+                    "in_a_row: requests failed one after the other, or a probe did. errors: too large a "
+                    "share of them (eject_error_rate). slow: late beside the others (eject_slow_factor).",
+                    unit="ops",
+                ),
+                graph(
                     "Failures by kind",
                     [Line(rate("router_worker_failures_total", WORKER, by="kind"), "{{kind}}")],
                     "connect, connect_timeout: nobody listens, or does not accept. status: a 5xx. broken: "

@@ -37,6 +37,10 @@ class Answers:
         """Reads."""
         return self._answered.get(block_id)
 
+    def items(self) -> list[tuple[int, Answered]]:
+        """Reads. All of them, the oldest first."""
+        return list(self._answered.items())
+
     def add(self, block_id: int, answered: Answered) -> None:
         """Writes."""
         known = self._answered

@@ -25,6 +25,7 @@ from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pool, Pools
 from warmroute_policies.sessions import Session, Sessions
+from warmroute_policies.slow_start import SlowStart
 from warmroute_policies.succession import take_over
 from warmroute_policies.survivors import expected_there
 from warmroute_policies.types import (
@@ -70,7 +71,8 @@ class Balancer:
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.beliefs = Beliefs(self.config, self.fleet, self.index)
         self.sessions = Sessions(self.config.sessions_max)
-        self._pools = Pools(self.fleet)
+        self.slow_start = SlowStart(self.config.slow_start_s)
+        self._pools = Pools(self.fleet, self.config.panic_threshold)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)
         self._untold: set[int] = set()
@@ -235,6 +237,12 @@ class Balancer:
             gate_s = [inf] * len(gate_s)
             for slot in eligible:
                 gate_s[slot] = 0.0
+        if self.slow_start.shares and request.owner is None:
+            held_back = self.slow_start.held_back(eligible, self.fleet.inflight)
+            if held_back:
+                eligible = tuple(slot for slot in eligible if slot not in held_back)
+                kinds = self.fleet.kinds(eligible)
+                gate_s = [inf if slot in held_back else gate for slot, gate in enumerate(gate_s)]
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
@@ -333,6 +341,7 @@ class Balancer:
         """Writes. A new worker, healthy and empty. Raises ValueError when it is already present."""
         slot = self.fleet.add(spec, now)
         self.beliefs.declare_capacity(slot, spec)
+        self.slow_start.begin(slot, now)
         self._fleet_changed(slot, spec, now, present=True)
 
     def update_worker(self, spec: WorkerSpec, now: float) -> None:
@@ -355,11 +364,14 @@ class Balancer:
         spec = self.fleet.spec(slot)
         self.fleet.remove(worker_id)
         self.beliefs.drop_slot(slot)
+        self.slow_start.end(slot)
         self._fleet_changed(slot, spec, now, present=False)
 
     def drain_worker(self, worker_id: WorkerId, draining: bool, now: float) -> None:
         """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
         slot = self.fleet.slot_of[worker_id]
+        if self.fleet.draining[slot] and not draining:
+            self.slow_start.begin(slot, now)
         self.fleet.draining[slot] = draining
         self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
 
@@ -368,6 +380,8 @@ class Balancer:
         slot = self.fleet.slot_of[worker_id]
         if self.fleet.healthy[slot] is not healthy:
             self.fleet.healthy[slot] = healthy
+            if healthy:
+                self.slow_start.begin(slot, now)
             self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
 
     def forget_cache(self, worker_id: WorkerId, now: float) -> None:
@@ -379,6 +393,7 @@ class Balancer:
         slot = self.fleet.slot_of[worker_id]
         self.beliefs.restarted(slot)
         self._cache_lost(slot)
+        self.slow_start.begin(slot, now)
         self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
 
     def _cache_lost(self, slot: int) -> None:
@@ -396,12 +411,21 @@ class Balancer:
         call should come soon.
         """
         self.fleet.tick(now)
+        self.slow_start.tick(now)
         self.beliefs.tick(now)
         return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
 
     def models(self) -> tuple[str, ...]:
         """Reads. Every model that some worker declares, sorted."""
         return self._pools.models()
+
+    def panicking(self) -> tuple[str, ...]:
+        """Reads. The models whose workers get requests whether they are healthy or not (`pools`)."""
+        return self._pools.panicking()
+
+    def eligible(self) -> set[int]:
+        """Reads. The slots that may take a request of some model."""
+        return self._pools.eligible()
 
     def in_flight(self) -> int:
         """Reads. Requests routed and not finished."""

@@ -187,6 +187,12 @@ class Beliefs:
         self._fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
         self._fleet.compare_capacities()
 
+    def restore_capacity(self, slot: int, spec: WorkerSpec, tokens: float) -> None:
+        """Writes. What an earlier router believed."""
+        self.capacity.declare(slot, tokens, self._tokens_per_block(spec))
+        self._fleet.kv_capacity_tokens[slot] = self.capacity.tokens(slot)
+        self._fleet.compare_capacities()
+
     def restarted(self, slot: int) -> None:
         """Writes. The worker's cache is known to be empty; its capacity stays."""
         self.capacity.restarted(slot)
@@ -202,6 +208,11 @@ class Beliefs:
         """Writes. Nothing that was cached there is any more."""
         self._index.drop_slot(slot)
         self.answers.drop_slot(slot)
+
+    def measure_capacities(self) -> None:
+        """Writes. Tells the index every capacity in blocks, whose length in tokens has changed."""
+        for slot, spec in self._fleet.slots():
+            self.capacity.measure(slot, self._tokens_per_block(spec))
 
     def tick(self, now: float) -> None:
         """Writes. Reads the index's clock, compares capacities, and measures how crowded each cache is."""

@@ -42,6 +42,11 @@ class BalancerConfig:
     capacity_feedback: bool = True
     learn_prices: bool = True
     """Prices follow the times to first token; they begin at `learned_prices`."""
+    slow_start_s: float = 0.0
+    """Off: the books count every request at dispatch, so a burst is spread as it comes. Engines that compile
+    at their first requests want some ten seconds."""
+    panic_threshold: float = 0.0
+    """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
     learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
     """By worker class, what was learned earlier; a class that is missing begins at its price above."""
 
@@ -50,6 +55,8 @@ class BalancerConfig:
         require(self.index_max_bytes >= 1 << 20, "index_max_bytes must be at least 1 MiB")
         require(self.replicas >= 1, "replicas must be at least 1")
         require(self.sessions_max >= 1, "sessions_max must be at least 1")
+        require(self.slow_start_s >= 0, "slow_start_s must not be negative")
+        require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,16 @@ class ResilienceConfig:
     """Requests in a row that fail by the worker's fault before it is ejected."""
     eject_for_s: float = 10.0
     """An ejected worker gets one probing request after this time."""
+    eject_error_rate: float = 0.5
+    """Share of failures by which a worker is ejected that also succeeds: a fault of every second request is
+    no chance."""
+    eject_slow_factor: float = 0.0
+    """Off: what is slow for a reason that the books do not know would be ejected. 4 spares noisy fleets."""
+    eject_window_s: float = 30.0
+    eject_min_requests: int = 20
+    """Of fewer, half may fail, or be slow, by chance."""
+    max_ejected_share: float = 0.5
+    """The other half would break under the whole of the load sooner than an outlier does under its part."""
     health_interval_s: float = 10.0
     """Between two checks of one worker."""
     health_rise: int = 2

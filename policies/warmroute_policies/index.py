@@ -268,6 +268,29 @@ class PrefixIndex:
         lane = self._lanes.get(slot)
         return float("inf") if lane is None else lane.capacity
 
+    def epochs(self, slot: int) -> list[Epoch]:
+        """Reads. The stretches of time in which the slot's blocks were used last, oldest first, without those
+        of a cache that is gone."""
+        lane = self._lanes.get(slot)
+        return [] if lane is None else [epoch for epoch in lane.epochs if epoch.tick > lane.doomed_until]
+
+    def survivors(self, slot: int, epoch: Epoch) -> list[Node]:
+        """Reads. Where the prompts ended that the slot used last in this epoch, oldest first."""
+        lane = self._lanes.get(slot)
+        if lane is None:
+            return []
+        if epoch.order is None:
+            return list(reversed(lane.surviving(epoch)))
+        ends: dict[Node, None] = {}
+        for record in reversed(epoch.order):
+            node, held = record, epoch_of(record, slot)
+            while held is None and node.parent is not None:
+                node = node.parent
+                held = epoch_of(node, slot)
+            if held is epoch:
+                ends[node] = None
+        return list(ends)
+
     @property
     def clock(self) -> int:
         """Reads. Grows with every insert; the ticks of trails are readings of it."""

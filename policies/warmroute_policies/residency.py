@@ -94,7 +94,7 @@ class Lane:
         if len(epochs) == 1:
             self.open_epoch(tick)
         if oldest.order is None:
-            oldest.order = self._surviving(oldest)
+            oldest.order = self.surviving(oldest)
             oldest.log = []
         return oldest
 
@@ -113,8 +113,8 @@ class Lane:
             total += epoch.blocks
         return total
 
-    def _surviving(self, epoch: Epoch) -> dict[Node, None]:
-        """The log without what was used again, newest first, so that `popitem` yields the oldest."""
+    def surviving(self, epoch: Epoch) -> dict[Node, None]:
+        """Reads. The log without what was used again, newest first, so that `popitem` yields the oldest."""
         slot, order = self.slot, dict[Node, None]()
         for record in reversed(epoch.log):
             node = record
@@ -145,7 +145,7 @@ class Lane:
                 epochs.pop(at).clear()
                 continue
             if epoch.order is None:
-                epoch.log = list(reversed(self._surviving(epoch)))
+                epoch.log = list(reversed(self.surviving(epoch)))
                 if at and self._are_small(epochs[at - 1], epoch):
                     self._join(epochs[at - 1], epoch)
                     del epochs[at - 1]
@@ -162,7 +162,7 @@ class Lane:
 
     def _join(self, epoch: Epoch, after: Epoch) -> None:
         """Everything last used in `epoch` counts as used at the beginning of `after`."""
-        slot, survivors = self.slot, self._surviving(epoch)
+        slot, survivors = self.slot, self.surviving(epoch)
         for record in survivors:
             node: Node | None = record
             while node is not None and epoch_of(node, slot) is epoch:

@@ -24,7 +24,8 @@ class Trust(enum.Enum):
 class Ejector:
     """State: failures in a row, and since when the worker is ejected. One per worker.
 
-    A failed probe doubles the time until the next one, up to `_BACKOFF_MAX` times the first.
+    A failed probe doubles the time until the next one, up to `_BACKOFF_MAX` times the first. So does each
+    judgement as an outlier: such a worker answers its probe well enough. It is forgiven after as long a time.
     """
 
     def __init__(self, failures: int, eject_for_s: float) -> None:
@@ -32,6 +33,9 @@ class Ejector:
         self._eject_for_s = eject_for_s
         self._failures = 0
         self._ejections = 0
+        self._judgements = 0
+        self.judged = False
+        """It was ejected as an outlier: what was on its way and succeeds tells nothing new."""
         self._until = 0.0
         self.trust = Trust.TRUSTED
 
@@ -47,9 +51,20 @@ class Ejector:
         self._failures += 1
         if self.trust is not Trust.TRUSTED or self._failures >= self._failures_max:
             self.trust = Trust.EJECTED
+            self.judged = False
             self._until = now + self._eject_for_s * min(2**self._ejections, _BACKOFF_MAX)
             self._ejections += 1
             self._failures = 0
+
+    def judge(self, now: float) -> None:
+        """Writes. The worker is worse than it should be, though it answers: it is ejected for a while."""
+        if now >= self._until + self._eject_for_s * _BACKOFF_MAX:
+            self._judgements = 0
+        self.trust = Trust.EJECTED
+        self._until = now + self._eject_for_s * min(2**self._judgements, _BACKOFF_MAX)
+        self._judgements += 1
+        self.judged = True
+        self._failures = 0
 
     @property
     def clean(self) -> bool:
@@ -59,6 +74,7 @@ class Ejector:
     def succeeded(self) -> None:
         """Writes. The worker answered."""
         self._failures = self._ejections = 0
+        self.judged = False
         self.trust = Trust.TRUSTED
 
     def probe_due(self, now: float) -> bool:

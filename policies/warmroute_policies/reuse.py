@@ -49,8 +49,9 @@ class Reuse:
     """State: the histogram of returns by age, what was used at all, and readings of the index's clock."""
 
     def __init__(self) -> None:
-        self._used = 0.0
-        self._returns: list[float] = [0.0] * (len(AGES_S) + 1)
+        self.used = 0.0
+        self.returns: list[float] = [0.0] * (len(AGES_S) + 1)
+        """Blocks that were used, and that came back by age; not to be written from outside."""
         self._requests = 0
         self._ticks: list[int] = []
         self._times: list[float] = []
@@ -66,6 +67,11 @@ class Reuse:
         self._ticks.append(tick)
         self._times.append(now)
 
+    def restore(self, used: float, returns: list[float]) -> None:
+        """Writes. What an earlier router had come to. Another histogram's is left."""
+        if len(returns) == len(self.returns):
+            self.used, self.returns = used, list(returns)
+
     def learn(self, insertion: Insertion, match_depth: int, evicted: list[Ghost], now: float) -> None:
         """Writes. A prompt was used on a slot: what of it the slot held, and when that was last used.
 
@@ -75,9 +81,9 @@ class Reuse:
         self._requests += 1
         if self._requests >= HALVE_AFTER:
             self._requests = 0
-            self._used /= 2
-            self._returns = [weight / 2 for weight in self._returns]
-        self._used += insertion.count - (match_depth - insertion.held)
+            self.used /= 2
+            self.returns = [weight / 2 for weight in self.returns]
+        self.used += insertion.count - (match_depth - insertion.held)
         begin = 0
         for end, tick in reversed(insertion.trail):
             end = min(end, insertion.held)
@@ -91,19 +97,19 @@ class Reuse:
 
     def _came_back(self, begin: int, end: int, tick: int, now: float) -> None:
         if end > begin:
-            self._returns[bisect_right(AGES_S, now - self.time_of(tick))] += end - begin
+            self.returns[bisect_right(AGES_S, now - self.time_of(tick))] += end - begin
 
     @property
     def return_share(self) -> float:
         """Reads. H; 0 before anything was used."""
-        returns: float = sum(self._returns)
-        return min(1.0, returns / self._used) if self._used else 0.0
+        returns: float = sum(self.returns)
+        return min(1.0, returns / self.used) if self.used else 0.0
 
     def horizon_s(self) -> float:
         """Reads. The age by which `HORIZON_SHARE` of the returns had come; `inf` when there was none."""
-        total = sum(self._returns)
+        total = sum(self.returns)
         early = 0.0
-        for end_s, weight in zip(AGES_S, self._returns, strict=False):
+        for end_s, weight in zip(AGES_S, self.returns, strict=False):
             early += weight
             if total and early >= HORIZON_SHARE * total:
                 return end_s

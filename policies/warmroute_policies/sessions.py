@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.types import WorkerId
 from warmroute_policies.values import Record
 
@@ -31,6 +32,8 @@ class Sessions:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._restored: dict[str, Session] = {}
+        """Of an earlier router, by pseudonym, until they are seen here."""
         self.turns_stayed = 0
         self.turns_moved = 0
 
@@ -39,7 +42,15 @@ class Sessions:
 
     def get(self, key: str) -> Session | None:
         """Reads."""
-        return self._sessions.get(key)
+        session = self._sessions.get(key)
+        if session is None and self._restored:
+            session = self._restored.get(pseudonym(key))
+        return session
+
+    def restore(self, name: str, session: Session) -> None:
+        """Writes. A session of an earlier router, by its pseudonym; beyond the limit they are left."""
+        if len(self._restored) < self._limit:
+            self._restored[name] = session
 
     def recent(self, limit: int) -> list[tuple[str, Session]]:
         """Reads. The sessions seen last, the latest first."""
@@ -51,10 +62,13 @@ class Sessions:
         """Writes. A turn of the session was sent to the worker; `again`: the same turn as before, because its
         worker failed."""
         session = self._sessions.get(key)
+        if session is None and self._restored:
+            session = self._restored.pop(pseudonym(key), None)
+            if session is not None:
+                self._add(key, session)
         if session is None:
-            if len(self._sessions) >= self._limit:
-                self._sessions.popitem(last=False)
-            session = self._sessions[key] = Session(worker, now)
+            session = Session(worker, now)
+            self._add(key, session)
         elif again:
             session.turns -= 1
         elif session.worker == worker:
@@ -65,3 +79,8 @@ class Sessions:
         session.worker, session.last_seen_at, session.footprint_tokens = worker, now, prompt_tokens
         session.turns += 1
         self._sessions.move_to_end(key)
+
+    def _add(self, key: str, session: Session) -> None:
+        if len(self._sessions) >= self._limit:
+            self._sessions.popitem(last=False)
+        self._sessions[key] = session

@@ -27,7 +27,8 @@ class TokenRatio:
         self.first_guess = bytes_per_token
         self.known: dict[str, float] = {}
         """Bytes per token by model, where answers have told."""
-        self._sums: dict[str, list[float]] = {}
+        self.sums: dict[str, list[float]] = {}
+        """Bytes and tokens by model, as they decay; not to be written from outside."""
 
     def bytes_per_token(self, model: str) -> float:
         """Reads."""
@@ -37,11 +38,19 @@ class TokenRatio:
         """Writes. One answer's count; implausible ones are ignored."""
         if not _LEAST_BYTES * prompt_tokens <= prompt_bytes <= _MOST_BYTES * prompt_tokens:
             return
-        sums = self._sums.get(model)
+        sums = self.sums.get(model)
         if sums is None:
-            if len(self._sums) >= _MODELS_MAX:
+            if len(self.sums) >= _MODELS_MAX:
                 return
-            sums = self._sums[model] = [0.0, 0.0]
+            sums = self.sums[model] = [0.0, 0.0]
         total_bytes = sums[0] = sums[0] * _KEEP + prompt_bytes
         total_tokens = sums[1] = sums[1] * _KEEP + prompt_tokens
         self.known[model] = total_bytes / total_tokens
+
+    def restore(self, model: str, prompt_bytes: float, prompt_tokens: float) -> None:
+        """Writes. The sums that an earlier router had come to; implausible ones are ignored."""
+        if len(self.sums) < _MODELS_MAX and prompt_tokens > 0:
+            ratio = prompt_bytes / prompt_tokens
+            if _LEAST_BYTES <= ratio <= _MOST_BYTES:
+                self.sums[model] = [prompt_bytes, prompt_tokens]
+                self.known[model] = ratio

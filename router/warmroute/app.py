@@ -38,6 +38,7 @@ from warmroute.reload import ReadSettings, Reloader
 from warmroute.removal import Removals
 from warmroute.series import Metrics
 from warmroute.shadow import Shadow
+from warmroute.state import Saved, StateFile, read_state
 from warmroute.supervisor import READY, STOPPING, tell
 from warmroute.tls import server_certificates, watch_files
 from warmroute.watch import first_round, watch_workers
@@ -83,12 +84,18 @@ def run(settings: Settings, read_again: ReadSettings | None = None) -> int:
 
 
 def build(
-    settings: Settings, journal: JournalFile | None = None, read_again: ReadSettings | None = None
+    settings: Settings,
+    journal: JournalFile | None = None,
+    read_again: ReadSettings | None = None,
+    saved: Saved | None = None,
 ) -> Gateway:
     """Everything but the sockets. Raises ConfigError when the policy cannot be made or the file of learned
     prices cannot be read, UsageError when workers cannot be looked for as the settings say."""
     path = settings.learned_prices_file
-    config = balancer_config(settings, None if path is None else read_prices(path))
+    prices = None if path is None else read_prices(path)
+    if not prices and saved is not None and saved.facts is not None:
+        prices = saved.facts.prices
+    config = balancer_config(settings, prices)
     spec = policy_spec(settings)
     policy = load_policy(spec.name, spec.params, spec.seed)
     balancer = (
@@ -138,13 +145,20 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
                 else stack.enter_context(_journal(settings.journal, settings))
             )
             certificates = server_certificates(settings)
-            gateway = build(settings, journal, read_again)
+            saved = _saved(settings)
+            gateway = build(settings, journal, read_again, saved)
             start_tracing(gateway, stack)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
             return 2
         await first_round(gateway)
+        state = None
+        if settings.state_file is not None:
+            state = StateFile(gateway, settings.state_file, saved)
+            state.begin()
         tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
+        if state is not None:
+            tasks.append(loop.create_task(state.run()))
         if gateway.discovery is not None:
             tasks.append(loop.create_task(gateway.discovery.run()))
         if (certificates is not None) or gateway.upstream_tls.has_files:
@@ -197,11 +211,23 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         broken = [task for task in tasks if task.done()]
         for task in broken:  # without time-outs or health checks the router must not go on
             log.critical("a task of the router ended, so the router stops", exc_info=task.exception())
-        await _stop(gateway, doors)
+        gave_way = await _stop(gateway, doors)
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         _keep_prices(gateway)
+        if state is not None and not gave_way:  # else the file is the other router's by now
+            state.write()
     return 1 if broken else 0
+
+
+def _saved(settings: Settings) -> Saved | None:
+    """What an earlier router left. A journal begins with an empty router: what it does not hold could not be
+    replayed."""
+    if settings.journal is None:
+        return read_state(settings)
+    if settings.state_file is not None:
+        log.warning("the state file is not read while a journal is written, and is still written")
+    return None
 
 
 def _journal(path: Path, settings: Settings) -> JournalFile:
@@ -231,8 +257,9 @@ async def _may_take_over(gateway: Gateway) -> bool:
     return True
 
 
-async def _stop(gateway: Gateway, doors: Doors) -> None:
-    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`.
+async def _stop(gateway: Gateway, doors: Doors) -> bool:
+    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`. Whether
+    another router has their place now.
 
     Answers say `connection: close` from now on. A connection that is idle may have a request on its way, so
     it is left open for `shutdown_idle_s`.
@@ -242,8 +269,7 @@ async def _stop(gateway: Gateway, doors: Doors) -> None:
     tell(STOPPING)
     gateway.stopping = True
     gateway.live.stop()
-    if settings.reuse_port:
-        await doors.give_way()
+    gave_way = settings.reuse_port and await doors.give_way()
     doors.close()
     while (gateway.clients or doors.under_way) and monotonic() < began + settings.shutdown_grace_s:
         idle_since = monotonic() - settings.shutdown_idle_s
@@ -257,6 +283,7 @@ async def _stop(gateway: Gateway, doors: Doors) -> None:
         client.transport.abort()
     for worker in gateway.workers.values():
         worker.pool.close_idle()
+    return gave_way
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:

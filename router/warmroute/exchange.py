@@ -34,7 +34,7 @@ from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
 from warmroute.inject import UsageTap, with_usage
 from warmroute.owners import IdTap, owner_failed, owner_left
-from warmroute.refusals import routing_error
+from warmroute.refusals import RETRY_AFTER_S, routing_error
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
@@ -59,6 +59,9 @@ log: Final = logging.getLogger("warmroute")
 # An answer of these says nothing about the request: another worker may do better. Any other 5xx is
 # passed on as it is.
 _RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
+
+# Nor do these, and nobody is to blame: the worker's queue is full, or it lost patience with the network.
+_BUSY_STATUS: Final = frozenset((408, 429))
 
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
@@ -96,10 +99,10 @@ class Exchange(Receiver):
     """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
     __slots__ = (
-        "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "flight", "gateway", "hedge", "let_in_at", "number", "on_fresh", "owner", "parse",
-        "parsed", "pieces", "plan", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces",
-        "status", "tail", "tap", "ticket", "trace_field",
+        "began_at", "body", "client", "connecting", "connection", "decision", "expected_s", "finished",
+        "first_byte_at", "first_piece", "flight", "gateway", "hedge", "let_in_at", "number", "on_fresh",
+        "owner", "parse", "parsed", "pieces", "plan", "quiet_since", "reply_head", "request_id",
+        "rerouted_at", "seen_pieces", "status", "tail", "tap", "ticket", "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +135,8 @@ class Exchange(Receiver):
         self.owner: WorkerId | None = None
         """The only worker that has what the request is about."""
         self.decision: Decision | None = None
+        self.expected_s = 0.0
+        """Predicted time to first byte on the first worker; only where workers are judged by it."""
         self.connection: WorkerConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.on_fresh = False
@@ -213,6 +218,8 @@ class Exchange(Receiver):
         gateway.exchanges[self.number] = self
         if plan.injects and parsed.stream:
             self._ask_for_usage()
+        if gateway.times_matter:
+            self.expected_s = gateway.balancer.fleet.queued_prefill_s[decision.slot]
         if not self.number & _TIMED_EVERY_MASK:
             gateway.metrics.decision_s.observe(monotonic() - now)
         self._send(decision)
@@ -305,7 +312,9 @@ class Exchange(Receiver):
 
     def declines(self, status: int) -> bool:
         """Whether this answer is dropped because another worker is asked."""
-        return status in _RETRIED_STATUS and self._another_worker("status")
+        if status in _RETRIED_STATUS:
+            return self._another_worker("status")
+        return status in _BUSY_STATUS and self._reroute("busy")
 
     def take_head(self, head: AnswerHead, data: bytes) -> None:
         """The answer's head. It waits for the first byte behind it: until then another worker may be
@@ -403,8 +412,10 @@ class Exchange(Receiver):
     def _ended(self, tail: bytes) -> None:
         if self.client.paused:
             self.resume()  # the next request on this connection may be another client's
+        status, connection = self.status, self.connection
         self.connection = None
-        status = self.status
+        if status < 500 and connection is not None:
+            connection.pool.answered += 1
         if status < 400:
             self._finish(_OK, find_usage(tail, self.first_piece))
         elif status < 500:
@@ -462,6 +473,17 @@ class Exchange(Receiver):
         self.let_go()
         self._finish(Outcome.CANCELLED, None)
         self.client.cut()
+
+    def leave_worker(self) -> None:
+        """Writes. The worker drains and its deadline has passed: another one is asked where nothing has
+        reached the client, else the answer is cut."""
+        if self.pieces:
+            self.cancel()
+        elif not self._reroute("drained"):
+            self.let_go()
+            self._finish(Outcome.CANCELLED, None)
+            text = "the worker was taken out of service before it answered"
+            self._reply(RouterError(503, "worker_drained", text, retry_after_s=RETRY_AFTER_S))
 
     def check_time(self, now: float) -> None:
         """Called about once a second: pieces are counted as they come and looked at only here."""
@@ -536,9 +558,13 @@ class Exchange(Receiver):
 
     def _another_worker(self, kind: str) -> bool:
         """Blames the worker; then sends the request to another one, within the budget for retries."""
+        self.gateway.workers.failed(self._worker, kind)
+        return self._reroute(kind)
+
+    def _reroute(self, kind: str) -> bool:
+        """Sends the request to another worker, if there is one and the budget for retries allows it."""
         gateway = self.gateway
         assert self.decision is not None
-        gateway.workers.failed(self._worker, kind)
         if self.hedge is not None and self.hedge.first_failed():
             return True
         if self.decision.attempt >= gateway.settings.retries or self.owner is not None:

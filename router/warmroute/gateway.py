@@ -118,6 +118,8 @@ class Gateway:
         self.pools = self.workers.pools
         """By slot, for the request path."""
         self._suspects = self.workers.suspects
+        self.times_matter = settings.eject_slow_factor > 0
+        """Workers are judged by their times to first byte."""
         self.images = ImageModels()
         self.owners = Owners(settings.owners_max)
         self.owner_search = OwnerSearch(self)
@@ -232,6 +234,8 @@ class Gateway:
         assert decision is not None
         if self._suspects and exchange.plan.proves:
             self.workers.judge(decision.worker, exchange.number, outcome)
+        if self.times_matter and not decision.attempt and exchange.ttft_s is not None:
+            self.workers.took(decision.worker, exchange.ttft_s, exchange.expected_s, now)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:
             self.observers.finished(exchange, outcome, usage, now)

@@ -47,6 +47,9 @@ _KINDS_MAX: Final = 512
 _LEAST_TOKENS: Final = 512
 _LARGEST_CLASS: Final = 10
 
+# The worker's queue is full: no fault of its own, and no answer.
+_BUSY_STATUS: Final = frozenset((408, 429))
+
 # An idle connection that the worker had closed shows at once, as for any request.
 _STALE_WITHIN_S: Final = 1.0
 
@@ -183,8 +186,14 @@ class Hedge(Receiver):
     # --- called by its worker's connection --------------------------------------------------------
 
     def declines(self, status: int) -> bool:
-        """No error of this leg reaches the client while the other one may still answer."""
-        self._failed("status")
+        """No failure of this leg reaches the client while the other one may still answer. What is wrong with
+        the request is wrong for both."""
+        if status >= 500:
+            self._failed("status")
+        elif status in _BUSY_STATUS:
+            self._finish("failed", Outcome.CANCELLED)
+        else:
+            return False
         return True
 
     def take_head(self, head: AnswerHead, data: bytes) -> None:
@@ -254,6 +263,9 @@ class Hedge(Receiver):
         assert first is not None
         self._take_over(Outcome.CANCELLED)
         gateway.workers.judge(first.worker, exchange.number, Outcome.CANCELLED)
+        if gateway.times_matter and not first.attempt:
+            now = monotonic()  # at least so long: it would have taken longer yet
+            gateway.workers.took(first.worker, now - exchange.began_at, exchange.expected_s, now)
         return exchange
 
     def _take_over(self, outcome: Outcome) -> None:

@@ -17,11 +17,13 @@ _POLL_S = 0.1
 
 
 class Removals:
-    """State: one task and one deadline per worker that leaves."""
+    """State: one task and one deadline per worker that leaves; one task per worker that stays and whose
+    requests have a deadline."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._leaving: dict[WorkerId, tuple[asyncio.Task[None], float]] = {}
+        self._clearing: dict[WorkerId, asyncio.Task[None]] = {}
 
     def due_at(self, worker_id: WorkerId) -> float | None:
         """Reads. When the worker is removed at the latest; None: it stays."""
@@ -37,8 +39,33 @@ class Removals:
         self._leaving[worker_id] = task, deadline
         log.info("worker drains", extra={"worker": worker_id, "deadline_s": deadline_s})
 
+    def clear(self, worker_id: WorkerId, deadline_s: float) -> None:
+        """Writes. The worker drains already; what runs on it then goes elsewhere or is cut, and the worker
+        stays, draining. Again: the deadline is set anew."""
+        self._keep_requests(worker_id)
+        task = asyncio.get_running_loop().create_task(self._clear_at(worker_id, deadline_s))
+        self._clearing[worker_id] = task
+
+    def _keep_requests(self, worker_id: WorkerId) -> None:
+        task = self._clearing.pop(worker_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _clear_at(self, worker_id: WorkerId, deadline_s: float) -> None:
+        await asyncio.sleep(deadline_s)
+        del self._clearing[worker_id]  # not cancelled: this task is it
+        running = [
+            exchange
+            for exchange in self._gateway.exchanges.values()
+            if exchange.decision is not None and exchange.decision.worker == worker_id
+        ]
+        for exchange in running:
+            exchange.leave_worker()
+        log.info("worker cleared", extra={"worker": worker_id, "in_flight": len(running)})
+
     def cancel(self, worker_id: WorkerId) -> None:
-        """Writes. The worker stays, still draining. Not leaving: nothing happens."""
+        """Writes. The worker stays, still draining, and its requests too. Not leaving: nothing happens."""
+        self._keep_requests(worker_id)
         leaving = self._leaving.pop(worker_id, None)
         if leaving is not None:
             leaving[0].cancel()

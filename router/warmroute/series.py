@@ -29,7 +29,8 @@ _REMOVED_WORKER: Final = "removed"
 # Counted from the first scrape on: a series that appears with its first event hides that event from `rate`,
 # and an alert that adds it up finds nothing.
 FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
-_RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+_RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "busy", "drained")
+EJECTIONS: Final = ("in_a_row", "errors", "slow")
 HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
 HEDGE_REFUSALS: Final = ("budget", "no_worker")
 RELOADS: Final = ("done", "refused")
@@ -116,6 +117,7 @@ class Metrics:
         self.refusals = dict.fromkeys(SHORTAGES, 0)
         self.connection_faults = dict.fromkeys(CONNECTION_FAULTS, 0)
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
+        self.worker_ejections: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0
         self.uploads = 0
@@ -227,6 +229,10 @@ class Metrics:
         """Writes. A request failed by the worker's fault."""
         self.worker_failures[worker, kind] = self.worker_failures.get((worker, kind), 0) + 1
 
+    def worker_ejected(self, worker: WorkerId, why: str) -> None:
+        """Writes. The worker is left alone for a while, for one of `EJECTIONS`."""
+        self.worker_ejections[worker, why] = self.worker_ejections.get((worker, why), 0) + 1
+
     def worker_restarted(self, worker: WorkerId) -> None:
         """Writes. The worker is another process than before."""
         self.worker_restarts[worker] = self.worker_restarts.get(worker, 0) + 1
@@ -238,6 +244,8 @@ class Metrics:
         self.outcomes_by_policy.forget(lambda key: key[1] == worker)
         for failure in [key for key in self.worker_failures if key[0] == worker]:
             del self.worker_failures[failure]
+        for ejection in [key for key in self.worker_ejections if key[0] == worker]:
+            del self.worker_ejections[ejection]
         self.worker_restarts.pop(worker, None)
 
     def _new_series(self, model: str, worker: WorkerId) -> Series:

@@ -199,7 +199,7 @@ class WorkerConnection(asyncio.Protocol):
             self._held = data
             return
         head, length, end = found
-        if not 200 <= head.status < 500:
+        if not 200 <= head.status < 400:
             if head.status == 101 and exchange.switches():
                 self._switch(exchange, head, data, end)
                 return
@@ -297,6 +297,8 @@ class WorkerPool:
         """The next request is a probe: no other may follow before it has ended."""
         self.idle_max = idle_max
         """Idle connections that are kept."""
+        self.answered = 0
+        """Answers that were no fault of the worker's, ever."""
         self._idle: dict[WorkerConnection, None] = {}
         self.heads = answers.AnswerHeads()
 

@@ -2,7 +2,8 @@
 
 Workers come and go here and nowhere else, so that the balancer, the pools of connections, the metrics and
 the shadow policies always know the same ones. A worker's health is one verdict of two witnesses: the active
-checks (`watch`) and its requests (`Ejector`). Nothing here awaits.
+checks (`watch`) and its requests, which fail one after the other (`Ejector`) or too often, or are too slow
+(`Outliers`). Nothing here awaits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from warmroute.series import Metrics
 from warmroute.tls import Certificates
 from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
+from warmroute_policies.outliers import Outliers
 from warmroute_policies.resilience import Checks, Ejector, Trust
 from warmroute_policies.types import Outcome, WorkerId
 
@@ -50,6 +52,8 @@ class Worker:
         self.checks = checks
         self.checks_passed = True
         """What the active checks say."""
+        self.failed = 0
+        """Requests that failed by its fault, ever."""
         self.probe = 0
         """Number of the request that was sent last to find out whether the worker is well again."""
         self.contacted = asyncio.Event()
@@ -89,6 +93,9 @@ class Workers:
         """By slot, for the request path."""
         self.changed = asyncio.Event()
         """Set whenever a worker comes or goes; whoever waits for it clears it."""
+        self._panicking: tuple[str, ...] = ()
+        self.outliers = _outliers(settings)
+        """Who is worse than the others; None: nobody looks."""
         self.suspects: set[WorkerId] = set()
         """Workers that failed since they last answered."""
 
@@ -142,7 +149,7 @@ class Workers:
         if not trusted:
             worker.checks_passed = False
             self._update_health(spec.worker_id, worker)
-        self._changed(spec.worker_id)
+        self._fleet_changed(spec.worker_id)
         self.changed.set()
         return worker
 
@@ -165,7 +172,7 @@ class Workers:
             self._balancer.update_worker(spec, monotonic())
             if spec.max_inflight is not None:
                 self._limited()
-            self._changed(worker_id)
+            self._fleet_changed(worker_id)
 
     def cache_flushed(self, worker_id: WorkerId) -> None:
         """Writes. Nothing is cached there: it was told to empty its cache, and did. Raises KeyError."""
@@ -182,7 +189,7 @@ class Workers:
     def drain(self, worker_id: WorkerId, draining: bool) -> None:
         """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
         self._balancer.drain_worker(worker_id, draining, monotonic())
-        self._changed(worker_id)
+        self._fleet_changed(worker_id)
 
     def remove(self, worker_id: WorkerId) -> None:
         """Writes. A worker leaves; answers that are on their way still arrive, tunnels are closed. Raises
@@ -194,8 +201,10 @@ class Workers:
         self._balancer.remove_worker(worker_id, monotonic())
         self._workers.pop(worker_id).pool.retire()
         self.suspects.discard(worker_id)
+        if self.outliers is not None:
+            self.outliers.forget(worker_id)
         self._metrics.forget_worker(worker_id)
-        self._changed(worker_id)
+        self._fleet_changed(worker_id)
         self.changed.set()
 
     # --- who is trusted -----------------------------------------------------------------------------
@@ -205,11 +214,13 @@ class Workers:
         worker = self._workers.get(worker_id)
         if worker is not None:
             self._metrics.worker_failed(worker_id, kind)
+            worker.failed += 1
             worker.pool.probe = False
             self.suspects.add(worker_id)
             before = worker.ejector.trust
             worker.ejector.failed(monotonic())
             if worker.ejector.trust is Trust.EJECTED and before is not Trust.EJECTED:
+                self._metrics.worker_ejected(worker_id, "in_a_row")
                 log.warning("worker ejected", extra={"worker": worker_id, "kind": kind})
             self._update_health(worker_id, worker)
 
@@ -228,10 +239,18 @@ class Workers:
         if worker is None or worker_id not in self.suspects:
             return
         if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
+            if worker.ejector.trust is Trust.EJECTED and worker.ejector.judged:
+                return  # such workers answer, too late or not often enough
             self._clear(worker_id, worker)
         elif worker.ejector.trust is Trust.PROBING and worker.probe == number:
             self._probe_next(worker)  # the client left before the worker could show itself
             self._update_health(worker_id, worker)
+
+    def took(self, worker_id: WorkerId, seconds: float, predicted_s: float, now: float) -> None:
+        """Writes. A stream's first byte took so long, or at least so long; only where workers are judged by
+        that."""
+        if self.outliers is not None and worker_id in self._workers:
+            self.outliers.first_byte(worker_id, seconds, predicted_s, now)
 
     def checked(self, worker_id: WorkerId, passes: bool, why: str | None = None) -> None:
         """Writes. What the active checks say by now, and what the last failed one found."""
@@ -246,8 +265,11 @@ class Workers:
             self._update_health(worker_id, worker)
 
     def tick(self, now: float) -> None:
-        """Writes. Once a second: idle connections are closed, probes become due or are over."""
+        """Writes. Once a second: idle connections are closed, probes become due or are over, outliers are
+        looked for."""
         settings = self._settings
+        if self.outliers is not None:
+            self._eject_outliers(self.outliers, now)
         for worker_id, worker in self._workers.items():
             worker.pool.close_older_than(now - settings.upstream_keepalive_s)
             if worker.ejector.probe_due(now):
@@ -257,6 +279,23 @@ class Workers:
                 probe = self._exchanges.get(worker.probe)
                 if probe is not None and probe.streams_since(now) > settings.eject_for_s:
                     self._clear(worker_id, worker)  # a long answer is not waited for to its end
+
+    def _eject_outliers(self, outliers: Outliers, now: float) -> None:
+        fleet, candidates = self._balancer.fleet, []
+        for worker_id, worker in self._workers.items():
+            outliers.counted(worker_id, worker.pool.answered, worker.failed, now)
+            if fleet.healthy[fleet.slot_of[worker_id]] and worker.ejector.trust is Trust.TRUSTED:
+                candidates.append(worker_id)
+        without = len(self._workers) - len(candidates)
+        room = max(0, int(self._settings.max_ejected_share * len(self._workers)) - without)
+        for worker_id, why in outliers.find(candidates, now)[:room]:
+            worker = self._workers[worker_id]
+            worker.ejector.judge(now)
+            self.suspects.add(worker_id)
+            outliers.forget(worker_id)
+            self._metrics.worker_ejected(worker_id, why)
+            log.warning("worker ejected", extra={"worker": worker_id, "kind": why})
+            self._update_health(worker_id, worker)
 
     def _clear(self, worker_id: WorkerId, worker: Worker) -> None:
         if not worker.ejector.accepts:
@@ -273,9 +312,30 @@ class Workers:
     def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
         healthy = worker.checks_passed and worker.ejector.accepts
         self._balancer.set_health(worker_id, healthy, monotonic())
-        self._changed(worker_id)
+        self._fleet_changed(worker_id)
 
-    def _changed(self, worker_id: WorkerId) -> None:
+    def _fleet_changed(self, worker_id: WorkerId) -> None:
         for shadow in self._shadows:
             shadow.follow(worker_id, monotonic())
         self._room()
+        panicking = self._balancer.panicking()
+        if panicking != self._panicking:
+            self._panicking = panicking
+            if panicking:
+                named = [model or "any" for model in panicking]
+                log.warning(
+                    "too few workers are healthy, so their health is ignored", extra={"models": named}
+                )
+            else:
+                log.info("enough workers are healthy again")
+
+
+def _outliers(settings: Settings) -> Outliers | None:
+    if not settings.eject_error_rate and not settings.eject_slow_factor:
+        return None
+    return Outliers(
+        settings.eject_error_rate,
+        settings.eject_slow_factor,
+        settings.eject_window_s,
+        settings.eject_min_requests,
+    )

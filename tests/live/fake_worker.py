@@ -175,6 +175,8 @@ class FakeWorker:
     def __init__(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.script: Script = ok
         self.healthy = True
+        self.metrics_page = b""
+        """What /metrics answers; empty: there is none."""
         self.eager = b""
         """Written as soon as a POST's head was read; its body never is."""
         self.on_head: OnHead | None = None
@@ -350,6 +352,8 @@ class FakeWorker:
     def _tell(self, call: Call) -> None:
         """Health and discovery."""
         known = {"/health": (200 if self.healthy else 503, b"{}"), **self.pages}
+        if self.metrics_page:
+            known["/metrics"] = (200, self.metrics_page)
         status, body = known.get(call.path, (404, b"{}"))
         call.answer(body, status, "connection: close")
         call.keep = False

@@ -80,3 +80,19 @@ def test_requests_that_die_with_an_ejected_worker_do_not_keep_it_out_longer(ejec
     for late_by_s in range(100):
         ejector.failed(late_by_s / 100)
     assert ejector.probe_due(EJECT_FOR_S)
+
+
+def test_each_judgement_as_an_outlier_doubles_the_time_until_it_is_forgiven(ejector: Ejector) -> None:
+    now = 0.0
+    for factor in (1, 2, 4, 8, 8):
+        ejector.judge(now)
+        assert ejector.judged
+        assert not ejector.probe_due(now + factor * EJECT_FOR_S - 0.1)
+        now += factor * EJECT_FOR_S
+        assert ejector.probe_due(now)
+        ejector.succeeded()  # it answers its probe: that was never in doubt
+        assert ejector.accepts
+        assert not ejector.judged
+    now += 8 * EJECT_FOR_S
+    ejector.judge(now)
+    assert ejector.probe_due(now + EJECT_FOR_S), "so long a time without a judgement forgives"

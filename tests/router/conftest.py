@@ -66,7 +66,7 @@ def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         listed = [word for worker in workers for word in ("--backend", worker.url)]
         router = spawn_router(
             log, *listed, *_QUICK, "--no-model-discovery", "--eject-after-failures", "1000000",
-            "--retry-budget-min-per-s", "10000", "--policy", "least_requests",
+            "--eject-error-rate", "0", "--retry-budget-min-per-s", "10000", "--policy", "least_requests",
         )  # fmt: skip
         try:
             yield Front(router, workers)

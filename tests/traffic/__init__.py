@@ -49,6 +49,7 @@ class Traffic:
         """Of a worker's requests in flight, one is drawn for each worker; empty: there are none."""
         self.saturated = 0
         """Requests that found all workers full."""
+        self.panic_threshold = balancer.config.panic_threshold
         self.streamed = streamed
         """Share of requests whose first token can be seen."""
         self.chance = Random(seed)
@@ -224,11 +225,13 @@ class Traffic:
 
     def eligible(self, model: str, failed: set[str]) -> set[str]:
         """Reads. Who may take a request of the model."""
-        return {
+        staying = {
             worker
             for worker, spec in self.workers.items()
-            if worker not in self.unfit | failed and (not spec.models or model in spec.models)
+            if worker not in self._draining and (not spec.models or model in spec.models)
         }
+        able = staying - self._ill
+        return (staying if len(able) < self.panic_threshold * len(staying) else able) - failed
 
     def in_flight(self, worker: str) -> int:
         """Reads. Requests on its books."""

@@ -33,6 +33,8 @@ def balancer_config(
         capacity_feedback=settings.capacity_feedback,
         learn_prices=settings.learn_prices,
         learned_prices=learned_prices or {},
+        panic_threshold=settings.panic_threshold,
+        slow_start_s=settings.slow_start_s,
     )
 
 

@@ -254,6 +254,16 @@ class Settings(BaseSettings):
     owner_search_at_a_time: Count = _setting(
         "workers", 32, "Questions to workers at a time, over all searches for what one of them keeps."
     )
+    state_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "workers",
+        None,
+        "Keep what is believed of the workers' caches, and sessions, here over restarts: hashes, never "
+        "prompts. Written at the end and every `state_interval_s`, read at the start.",
+    )
+    state_interval_s: Seconds = _setting("workers", 60.0, "Between two writes of `state_file`.")
+    state_max_age_s: Seconds = _setting(
+        "workers", 900.0, "An older `state_file` is not read: caches have turned over since."
+    )
     idle_connections_per_worker: CountOrZero = _setting(
         "workers", 256, "Idle connections kept open to one worker."
     )
@@ -518,6 +528,47 @@ class Settings(BaseSettings):
         "health",
         _RESILIENCE["eject_for_s"],
         "An ejected worker gets one probing request after this time; success brings it back.",
+    )
+    eject_error_rate: Share = _setting(
+        "health",
+        _RESILIENCE["eject_error_rate"],
+        "A worker is ejected too when this share of its requests in `eject_window_s` failed by its fault; "
+        "0: off.",
+    )
+    eject_slow_factor: NotNegative = _setting(
+        "health",
+        _RESILIENCE["eject_slow_factor"],
+        "A worker is ejected too when its times to first byte, beside what was predicted, are this many "
+        "times the other workers'; 4 is careful; 0: off.",
+    )
+    eject_window_s: Seconds = _setting(
+        "health", _RESILIENCE["eject_window_s"], "How far back error rates and slowness are looked at."
+    )
+    eject_min_requests: Count = _setting(
+        "health",
+        _RESILIENCE["eject_min_requests"],
+        "Requests of a worker within `eject_window_s` without which neither is judged.",
+    )
+    max_ejected_share: Share = _setting(
+        "health",
+        _RESILIENCE["max_ejected_share"],
+        "No worker is ejected for its error rate or slowness that would leave more than this share of the "
+        "workers without requests.",
+    )
+
+    slow_start_s: Annotated[
+        float, Field(ge=0, le=86400, allow_inf_nan=False), Kind("seconds, at least 0", "SECONDS")
+    ] = _setting(
+        "health",
+        _CORE["slow_start_s"],
+        "For this long a worker that joins or comes back is held to a growing share of what the others have "
+        "in flight. 0: off.",
+    )
+    panic_threshold: Share = _setting(
+        "health",
+        _CORE["panic_threshold"],
+        "When fewer than this share of a model's workers are healthy, all that are not draining get "
+        "requests: better a sick worker than none. 0: off; 0.01: only when none is healthy.",
     )
 
     retries: CountOrZero = _setting(

@@ -100,5 +100,4 @@ def _pause() -> None:
 
 def able_workers(gateway: Gateway) -> int:
     """Reads. Workers that may take a request now."""
-    fleet = gateway.balancer.fleet
-    return sum(fleet.healthy[slot] and not fleet.draining[slot] for slot, _ in fleet.slots())
+    return len(gateway.balancer.eligible())

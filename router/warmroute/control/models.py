@@ -48,10 +48,10 @@ def endpoints(gateway: Gateway) -> APIRouter:
 
 def _cards(gateway: Gateway, started_at: int) -> dict[str, dict[str, Any]]:
     """Model objects by id: as the first worker that told of it wrote it, else as the operator named it."""
-    fleet = gateway.balancer.fleet
+    fleet, eligible = gateway.balancer.fleet, gateway.balancer.eligible()
     cards: dict[str, dict[str, Any]] = {}
     for slot, spec in fleet.slots():
-        if not fleet.healthy[slot] or fleet.draining[slot]:
+        if slot not in eligible:
             continue
         told = {card["id"]: card for card in gateway.workers[spec.worker_id].learned.models}
         for name in spec.models:

@@ -121,6 +121,15 @@ class WorkerChange(BaseModel):
     weight: Weight | None = None
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight."""
+    deadline_s: float | None = Field(default=None, gt=0, le=_DEADLINE_MAX_S, allow_inf_nan=False)
+    """With `draining: true`: what still runs then goes to another worker, or is cut where the client has a
+    part of the answer."""
+
+    @model_validator(mode="after")
+    def _drains_by_then(self) -> Self:
+        if self.deadline_s is not None and not self.draining:
+            raise ValueError("deadline_s needs draining: true")
+        return self
 
 
 class WorkerList(BaseModel):
@@ -209,6 +218,8 @@ def change_one(gateway: Gateway, worker_id: WorkerId, change: WorkerChange, requ
             extra={"worker": worker_id, "by": "admin"},
         )
         gateway.workers.drain(worker_id, change.draining)
+        if change.deadline_s is not None:
+            gateway.removals.clear(worker_id, change.deadline_s)
         audit.tell("drain_worker", worker_id, actor, before=before, after={"draining": change.draining})
 
 

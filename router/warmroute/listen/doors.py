@@ -70,12 +70,14 @@ class Doors:
                 share(self._on_a_port())
             await asyncio.sleep(SHARE_EVERY_S)
 
-    async def give_way(self) -> None:
+    async def give_way(self) -> bool:
         """Writes. New connections go to another router, if one listens beside this one, and handshakes that
-        had begun here are over."""
+        had begun here are over. Whether there is one."""
         replaced = any(listener.name and not listener.name.is_own() for listener in self._listeners)
-        if await give_way(self._on_a_port(), self._has_client) or replaced:
+        gave_way = await give_way(self._on_a_port(), self._has_client) or replaced
+        if gave_way:
             await asyncio.sleep(HANDSHAKES_S)
+        return gave_way
 
     def close(self) -> None:
         """Writes. Nobody comes any more; who is here stays. Twice is once."""

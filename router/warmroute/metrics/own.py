@@ -27,6 +27,11 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _counter(
         "retries", "Requests given to another worker, by what had failed.", "kind", snapshot.retries
     )
+    panic = (
+        "Models so few of whose workers are healthy that their health is ignored (panic_threshold); all "
+        "workers together count as one more."
+    )
+    yield _one("gauge", "panicking_models", panic, snapshot.panicking_models)
     left = "Retries that may be made now; each request and each second adds to it."
     yield _one("gauge", "retry_budget", left, snapshot.retries_left)
     refused = "Failures that were not retried because the retry budget was spent."

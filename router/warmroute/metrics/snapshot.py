@@ -93,6 +93,7 @@ class Snapshot(NamedTuple):
     connection_faults: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
+    worker_ejections: list[tuple[tuple[WorkerId, str], int]]
     worker_restarts: list[tuple[WorkerId, int]]
     lessons: list[tuple[str, int]]
     workers: list[tuple[WorkerId, WorkerRow]]
@@ -100,6 +101,7 @@ class Snapshot(NamedTuple):
     """Tokens saved, the hottest first."""
     shadows: list[ShadowRow]
     sources: list[SourceRow]
+    panicking_models: int
     statistics: Statistics
     index_max_bytes: float
     client_connections: int
@@ -155,12 +157,14 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(metrics.connection_faults.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),
+        list(metrics.worker_ejections.items()),
         list(metrics.worker_restarts.items()),
         [(lesson.value, count) for lesson, count in balancer.beliefs.lessons.items()],
         rows,
         [prefix.saved_tokens for prefix in metrics.hot_prefixes.top(_HOTTEST)],
         [shadow.row() for shadow in gateway.shadows],
         [] if gateway.discovery is None else [feed.row() for feed in gateway.discovery.sources],
+        len(balancer.panicking()),
         balancer.statistics(),
         index.max_bytes,
         len(gateway.clients),
