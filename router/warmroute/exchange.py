@@ -34,7 +34,7 @@ from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
 from warmroute.inject import UsageTap, with_usage
 from warmroute.owners import IdTap, owner_failed, owner_left
-from warmroute.refusals import RETRY_AFTER_S, routing_error
+from warmroute.refusals import NO_WORKER_S, routing_error
 from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
@@ -483,7 +483,7 @@ class Exchange(Receiver):
             self.let_go()
             self._finish(Outcome.CANCELLED, None)
             text = "the worker was taken out of service before it answered"
-            self._reply(RouterError(503, "worker_drained", text, retry_after_s=RETRY_AFTER_S))
+            self._reply(RouterError(503, "worker_drained", text, retry_after_s=NO_WORKER_S))
 
     def check_time(self, now: float) -> None:
         """Called about once a second: pieces are counted as they come and looked at only here."""

@@ -23,7 +23,7 @@ BUSY: Final = (QUEUE_FULL, QUEUE_DISPLACED, QUEUE_TIMEOUT, RATE_LIMITED)
 """The codes of all of them."""
 
 # About the time after which an ejected worker is tried again.
-_NO_WORKER_S: Final = 5
+NO_WORKER_S: Final = 5
 
 # Some request will have ended by then.
 _SATURATED_S: Final = 1
@@ -72,7 +72,7 @@ def routing_error(error: RoutingError) -> RouterError:
         return RouterError(404, "model_not_found", str(error), param="model")
     if isinstance(error, Saturated):
         return RouterError(429, QUEUE_FULL, str(error), retry_after_s=_SATURATED_S)
-    return RouterError(503, "no_worker", str(error), retry_after_s=_NO_WORKER_S)
+    return RouterError(503, "no_worker", str(error), retry_after_s=NO_WORKER_S)
 
 
 def _busy(code: str, text: str, retry_s: int) -> RouterError:
