@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ := .venv-fuzz
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
@@ -13,7 +14,7 @@ ARGS ?=
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --quiet
 
-.PHONY: help setup demo test test-interpreted lint format typecheck docs dashboards bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted fuzz chaos lint format typecheck docs dashboards bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,18 @@ test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the so
 	find build/interpreted -name '*.so' -delete
 	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
 		$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
+
+fuzz: $(READY) $(FUZZ)/.installed ## Look for input that breaks something (1 min a target). ARGS="--seconds 600 --target front"
+	$(BIN)/python fuzz/run.py $(ARGS)
+
+# Of its own: schemathesis wants other versions than the product. Nothing else is run from here.
+$(FUZZ)/.installed: Makefile
+	$(BIN)/python -m venv $(FUZZ)
+	$(FUZZ)/bin/pip install --quiet --disable-pip-version-check 'schemathesis==4.32.5'
+	@touch $@
+
+chaos: $(READY) ## Break a fleet for 10 minutes and account for every request. ARGS="--minutes 1 --seed 7"
+	$(BIN)/python bench/chaos.py $(ARGS)
 
 lint: $(INSTALLED) ## ruff: formatting and lint rules
 	$(BIN)/ruff format --check .
@@ -116,6 +129,6 @@ lock: ## Resolve requirements.lock and deploy/requirements-image.lock again (nee
 		--constraint requirements.lock --output-file deploy/requirements-image.lock
 
 clean: ## Remove .venv and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FUZZ) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	find policies router simulator -name '*.so' -delete

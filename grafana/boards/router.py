@@ -176,6 +176,62 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Room (where limits are set)",
+            (
+                graph(
+                    "Waiting for room",
+                    [Line(total("router_queue_requests", by="class"), "{{class}}")],
+                    "Requests that wait because all workers that serve them have as many as they may. Short "
+                    "peaks are what the queue is for; a queue that never empties is too small a fleet.",
+                ),
+                graph(
+                    "Wait for room",
+                    quantiles("router_queue_wait_seconds"),
+                    "How long those waited that were served then. It is part of their time to first token.",
+                    unit="s",
+                ),
+                graph(
+                    "End of waiting",
+                    [Line(rate("router_queue_exits_total", by="how"), "{{how}}")],
+                    "served is good. timeout: nobody had room in time. displaced: more urgent ones came. "
+                    "left: the client gave up first, so queue_timeout_s is longer than its patience.",
+                    unit="reqps",
+                ),
+                graph(
+                    "Let in by class",
+                    [Line(rate("router_admitted_requests_total", by="class"), "{{class}}")],
+                    "Requests that were let in, at once or later.",
+                    unit="reqps",
+                    width=6,
+                ),
+                graph(
+                    "Full workers",
+                    [Line(total("router_full_workers", by="instance"), "{{instance}}")],
+                    "Workers that have as many requests as they may. All of them: requests wait.",
+                    width=6,
+                ),
+                graph(
+                    "Prompt tokens by tenant",
+                    [Line(rate("router_tenant_admitted_prompt_tokens_total", by="tenant"), "{{tenant}}")],
+                    "Estimated prompt tokens per second that were let in. Tenants without a name in the "
+                    "settings are together in other.",
+                    width=6,
+                ),
+                graph(
+                    "Refused by rate limits",
+                    [
+                        Line(
+                            rate("router_rate_limited_requests_total", by="tenant, limit"),
+                            "{{tenant}} {{limit}}",
+                        )
+                    ],
+                    "Requests beyond what a tenant may send per second, by the limit that they met.",
+                    unit="reqps",
+                    width=6,
+                ),
+            ),
+        ),
+        (
             "Uploads and WebSockets",
             (
                 graph(
@@ -218,6 +274,34 @@ BOARD: Final = frame.Board(
                     [Line(rate("router_log_lines_dropped_total", by="instance"), "{{instance}}")],
                     "Whoever reads the log is too slow: the router drops lines and never waits.",
                     unit="ops",
+                ),
+            ),
+        ),
+        (
+            "Second chances",
+            (
+                graph(
+                    "Hedges by result",
+                    [
+                        Line(rate("router_hedges_total", by="result"), "{{result}}"),
+                        Line(rate("router_hedges_started_total"), "started", dashed=True),
+                        Line(rate("router_hedges_refused_total", by="reason"), "no: {{reason}}", dashed=True),
+                    ],
+                    "Streams sent to a second worker because their first byte was late (hedge_after_p). Many "
+                    "won: some worker is slow. Many lost: the share is too low. Refused by the budget: the "
+                    "whole fleet is slow, and hedges would not help.",
+                    unit="reqps",
+                    width=12,
+                ),
+                graph(
+                    "Retry budget",
+                    [
+                        Line(total("router_retry_budget", by="instance"), "{{instance}} retries left"),
+                        Line(rate("router_retries_refused_total"), "refused/s", dashed=True),
+                    ],
+                    "Retries that each router may make now. At 0 failures reach clients as they are: several "
+                    "workers fail, and asking the others for all of it would break them too.",
+                    width=12,
                 ),
             ),
         ),

@@ -134,5 +134,27 @@ BOARD: Final = frame.Board(
                 ),
             ),
         ),
+        (
+            "Stored objects",
+            (
+                graph(
+                    "Owners remembered",
+                    [Line(total("router_owners", by="instance"), "{{instance}}")],
+                    "Stored responses, conversations, files and batches whose workers are known "
+                    "(docs/stored-objects.md). At owners_max the oldest are forgotten.",
+                    width=12,
+                ),
+                graph(
+                    "Searches for owners",
+                    [Line(rate("router_owner_searches_total", by="outcome"), "{{outcome}}")],
+                    "Times that all workers were asked who keeps something. found: another router had seen "
+                    "it being created. not_found: it never was, or its worker restarted. unknown: a worker "
+                    "did not answer.",
+                    unit="reqps",
+                    width=12,
+                    stacked=True,
+                ),
+            ),
+        ),
     ),
 )

@@ -11,17 +11,21 @@ from math import inf
 from operator import index
 from typing import Final
 
+import msgspec
+
 from warmroute_policies.beliefs import LEAST_BLOCKS, Beliefs
 from warmroute_policies.config import BalancerConfig
-from warmroute_policies.errors import NoWorkers, UnknownModel
+from warmroute_policies.errors import NoWorkers, Saturated, UnknownModel
+from warmroute_policies.events import PolicySpec
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.flights import Flight
 from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
-from warmroute_policies.policy import Completed, Dispatched, FirstToken, FleetChanged, Policy, View
-from warmroute_policies.pools import Pools
+from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
+from warmroute_policies.pools import Pool, Pools
 from warmroute_policies.sessions import Session, Sessions
+from warmroute_policies.succession import take_over
 from warmroute_policies.survivors import expected_there
 from warmroute_policies.types import (
     CostShares,
@@ -36,6 +40,9 @@ from warmroute_policies.values import Frozen
 
 # How much index upkeep one tick may do; a step takes about 3 µs, so this is under 1 ms.
 _MAINTENANCE_STEPS: Final = 200
+
+OWNER: Final = "owner"
+"""The reason of a decision that no policy made: only one worker has what the request is about."""
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK
@@ -66,13 +73,15 @@ class Balancer:
         self._pools = Pools(self.fleet)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)
+        self._untold: set[int] = set()
+        """Requests in flight of which the policy was not told, so that it is not told of their end either."""
 
     # --- a request's way ----------------------------------------------------------------------
 
     def route(self, request: RoutingRequest, now: float) -> Decision:
         """Writes. Picks a worker, books the request on it, and expects its prompt to be cached there.
 
-        Raises UnknownModel or NoWorkers; then nothing is booked and no `finish` may follow. Raises
+        Raises UnknownModel, NoWorkers or Saturated; then nothing is booked and no `finish` may follow. Raises
         ValueError when a request of that id is in flight: booking it twice would leak the first.
         """
         request_id, flights = request.request_id, self._in_flight
@@ -86,7 +95,8 @@ class Balancer:
         """Writes. The worker failed before its first byte reached the client: takes the request off its
         books and picks another worker, never one that this request failed on.
 
-        Raises NoWorkers; the request is then on nobody's books, and its `finish` must still follow.
+        Raises NoWorkers or Saturated; the request is then on nobody's books, and its `finish` must still
+        follow. After Saturated it may be asked for again, when there is room.
         """
         flight = self._in_flight[request_id]
         if flight.booked:
@@ -101,6 +111,31 @@ class Balancer:
             raise NoWorkers(error.model, 0) from None
         failed = flight.failed
         flight = self._in_flight[request_id] = self._dispatch(flight.request, view, match, lost, failed, now)
+        self._untold.discard(request_id)
+        return flight.decision
+
+    def hedge(self, request_id: int, hedge_id: int, now: float) -> Decision:
+        """Writes. The request's first byte is late: books it once more, as a flight of its own called
+        `hedge_id`, on a worker that it is not on and has not failed on. Each of the two meets its own
+        `finish`; the session stays where it was unless the hedge's answer is the one that is taken.
+
+        Raises NoWorkers; then nothing is booked and no `finish` of the hedge may follow. Raises KeyError when
+        the request is not in flight, ValueError when the hedge is.
+        """
+        flights = self._in_flight
+        if hedge_id in flights:
+            raise ValueError(f"request {hedge_id} is already in flight")
+        first = flights[request_id]
+        tried = first.failed
+        if first.decision.worker not in tried:  # else the last attempt found nobody
+            tried = (*tried, first.decision.worker)
+        request = msgspec.structs.replace(first.request, request_id=hedge_id)
+        try:
+            view, match, lost = self._view(request, tried)
+        except UnknownModel as error:  # known when the request came: its workers were removed since
+            raise NoWorkers(error.model, 0) from None
+        flight = flights[hedge_id] = self._dispatch(request, view, match, lost, tried, now, hedge=True)
+        first.failed = (*first.failed, flight.decision.worker)
         return flight.decision
 
     def first_token(self, request_id: int, now: float) -> None:
@@ -123,10 +158,14 @@ class Balancer:
                     self._cache_lost(flight.decision.slot)
                 if self.config.learn_prices:
                     self.beliefs.learn_price(flight, usage)
+                if flight.hedge and flight.request.session is not None:
+                    self._session_seen(flight.request.session, flight.decision, now, again=True)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
-        if self._policy_learns:
+        if self._policy_learns and request_id not in self._untold:
             self._tell_policy(flight, outcome, usage, now)
+        elif self._untold:
+            self._untold.discard(request_id)
 
     def _tell_policy(self, flight: Flight, outcome: Outcome, usage: Usage | None, now: float) -> None:
         """Writes. The policy learns how the request went."""
@@ -143,11 +182,41 @@ class Balancer:
             now,
         )
 
+    def set_policy(self, policy: Policy, made_by: PolicySpec, now: float) -> None:
+        """Writes. Another rule decides from now on; books, index, beliefs and sessions stay as they are.
+
+        It is told of the fleet and of the requests in flight first. What it raises then leaves the former
+        rule in charge. `made_by` makes the same rule again; it is for whoever records.
+        """
+        learns = bool(getattr(policy, "learns", True))
+        take_over(policy, self.fleet, self._in_flight.values() if learns else (), now)
+        self.policy, self._policy_learns = policy, learns
+        self._untold = {
+            request_id for request_id, flight in self._in_flight.items() if learns and not flight.booked
+        }
+
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
         """Reads. Where the request would go and the price of every worker; nothing is booked."""
         view, _, _ = self._view(request, ())
-        choice = self.policy.decide(request, view, now)
+        choice = self.policy.decide(request, view, now) if request.owner is None else _owners(view)
         return self.fleet.worker_id(choice.slot), choice.reason, self.policy.explain(request, view, now)
+
+    def line(self, model: str) -> str:
+        """Reads. A name for the set of workers that serve the model."""
+        return self._pools.line(model)
+
+    def has_room(self, model: str, request_id: int | None = None) -> bool:
+        """Reads. Whether some worker that serves the model has fewer requests than it may have, and for a
+        request in flight, whether one has that it did not fail on. Raises UnknownModel or NoWorkers."""
+        pool = self._pools.by_model.get(model) or self._pools.find(model)
+        fleet = self.fleet
+        if request_id is None and not fleet.full and pool.eligible:
+            return True
+        failed = () if request_id is None else self._in_flight[request_id].failed
+        try:
+            return bool(self._with_room(model, pool, failed))
+        except Saturated:
+            return False
 
     def session(self, name: str) -> Session | None:
         """Reads. What is remembered of the session that clients call so; later turns change it in place."""
@@ -158,16 +227,43 @@ class Balancer:
         the index knows of the prompt, and what of the rest it gave up lately."""
         pool = self._pools.by_model.get(request.model) or self._pools.find(request.model)
         eligible, kinds, gate_s = pool.eligible, pool.kinds, pool.gate_s
-        if failed:
-            tried = {self.fleet.slot_of.get(worker) for worker in failed}
-            eligible = tuple(slot for slot in eligible if slot not in tried)
+        if request.owner is not None:
+            eligible, kinds, gate_s = self._only(request.owner, failed)
+        elif failed or self.fleet.full:
+            eligible = self._with_room(request.model, pool, failed)
             kinds = self.fleet.kinds(eligible)
-            gate_s = [inf if slot in tried else gate for slot, gate in enumerate(gate_s)]
+            gate_s = [inf] * len(gate_s)
+            for slot in eligible:
+                gate_s[slot] = 0.0
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, kinds, gate_s, hits, prompt_tokens, session), match, lost
+
+    def _only(
+        self, owner: WorkerId, failed: tuple[WorkerId, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], list[float]]:
+        """Reads. The worker that has what the request is about: be it ejected or draining, nobody else can
+        answer. Nothing eligible when it has left or has failed."""
+        slot = self.fleet.slot_of.get(owner)
+        eligible = () if slot is None or owner in failed else (slot,)
+        gate_s = [0.0 if one == slot else inf for one in range(len(self.fleet.specs))]
+        return eligible, eligible, gate_s
+
+    def _with_room(self, model: str, pool: Pool, failed: tuple[WorkerId, ...]) -> tuple[int, ...]:
+        """Reads. Who may take a request that failed on these. Raises NoWorkers, or Saturated when all who
+        could are full."""
+        fleet = self.fleet
+        tried = {fleet.slot_of.get(worker) for worker in failed}
+        able = [slot for slot in pool.eligible if slot not in tried]
+        if not able:
+            raise NoWorkers(model, len(pool.serving))
+        full = fleet.full
+        eligible = tuple([slot for slot in able if slot not in full])
+        if not eligible:
+            raise Saturated(model, len(able))
+        return eligible
 
     def _dispatch(
         self,
@@ -177,9 +273,11 @@ class Balancer:
         lost: list[Ghost],
         failed: tuple[WorkerId, ...],
         now: float,
+        *,
+        hedge: bool = False,
     ) -> Flight:
         """Writes. Decides and books."""
-        choice = self.policy.decide(request, view, now)
+        choice = self.policy.decide(request, view, now) if request.owner is None else _owners(view)
         slot, hits, prompt_tokens = index(choice.slot), view.hits, view.prompt_tokens
         hit_tokens = hits.tokens(slot)
         fleet = self.fleet
@@ -192,12 +290,9 @@ class Balancer:
             own_tokens -= insertion.shared * prompt_tokens // blocks.count
             self.beliefs.reuse.learn(insertion, match.depth, lost, now)
         fleet.hold(slot, request_id, own_tokens)
-        worker = fleet.ids[slot]
-        if request.session is not None:
-            self.sessions.seen(request.session, worker, prompt_tokens, now, again=bool(failed))
         decision = Decision(
             request_id,
-            worker,
+            fleet.ids[slot],
             slot,
             choice.reason,
             prompt_tokens,
@@ -205,12 +300,21 @@ class Balancer:
             hits.best,
             len(failed),
         )
+        if request.session is not None and not hedge:
+            self._session_seen(request.session, decision, now, again=bool(failed))
         if self._policy_learns:
             self.policy.observe(Dispatched(request, slot, hit_tokens), now)
         expected = 0
         if expected_there(hits, slot):
             expected = min(self.index.haunted(lost)[1], blocks.count)
-        return Flight(request, decision, now, insertion, settled, beside, expected, failed)
+        flight = Flight(request, decision, now, insertion, settled, beside, expected, failed)
+        if hedge:
+            flight.hedge = True
+        return flight
+
+    def _session_seen(self, session: str, decision: Decision, now: float, *, again: bool) -> None:
+        """Writes. A turn of the session was sent to the decision's worker."""
+        self.sessions.seen(session, decision.worker, decision.prompt_tokens, now, again=again)
 
     def _unbook(self, flight: Flight, now: float) -> None:
         """Writes. Takes a booked request off its worker's books."""
@@ -317,3 +421,8 @@ class Balancer:
     def _fleet_changed(self, slot: int, spec: WorkerSpec, now: float, *, present: bool) -> None:
         self._pools.rebuild(self.fleet)
         self.policy.observe(FleetChanged(spec.worker_id, slot, present), now)
+
+
+def _owners(view: View) -> Choice:
+    """The only worker there is to choose; policies are told of the dispatch like of any other."""
+    return Choice(view.eligible[0], OWNER)

@@ -61,6 +61,10 @@ class ResilienceConfig:
     retry_budget_ratio: float = 0.2
     """Retries allowed per request, over the whole router."""
     retry_budget_min_per_s: float = 3.0
+    hedge_min_s: float = 0.1
+    """Below it nobody notices, and a hedge costs another prefill."""
+    hedge_budget_ratio: float = 0.05
+    """Twice what the slowest twentieth asks for would double the load of an overload's beginning."""
     eject_after_failures: int = 5
     """Requests in a row that fail by the worker's fault before it is ejected."""
     eject_for_s: float = 10.0

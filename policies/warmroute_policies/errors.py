@@ -4,7 +4,8 @@ The tree:
 
     RoutingError
     ├── UnknownModel   the client's fault; a retry is useless          (404)
-    └── NoWorkers      the fleet's fault; a retry later may succeed    (503)
+    ├── NoWorkers      the fleet's fault; a retry later may succeed    (503)
+    └── Saturated      nobody's fault: all have as much as they may    (429)
 
     ConfigError        the operator's fault: a policy or a parameter that does not exist
     JournalError       a journal that cannot be replayed (`replay`)
@@ -32,6 +33,14 @@ class NoWorkers(RoutingError):
     def __init__(self, model: str, serving: int) -> None:
         self.model, self.serving = model, serving
         super().__init__(f"none of the {serving} workers that serve `{model}` can take a request now")
+
+
+class Saturated(RoutingError):
+    """Every worker that could take the request has as many requests as it may have."""
+
+    def __init__(self, model: str, able: int) -> None:
+        self.model, self.able = model, able
+        super().__init__(f"all {able} workers that can serve `{model}` have as many requests as they may")
 
 
 class ConfigError(ValueError):

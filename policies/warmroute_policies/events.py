@@ -6,7 +6,8 @@ replay can compare. `VERSION` changes whenever an old line would be read differe
 
     header        made by which policy, parameters, seed and configuration
     add, update, remove, drain, health, forget, tick        the fleet
-    route, reroute, first_token, finish             a request's way
+    policy        another rule decides from here on
+    route, reroute, hedge, first_token, finish      a request's way
 """
 
 from __future__ import annotations
@@ -95,6 +96,13 @@ class Ticked(Event, frozen=True, tag="tick"):
     now: float
 
 
+class PolicySet(Event, frozen=True, tag="policy"):
+    """`set_policy`"""
+
+    policy: PolicySpec
+    now: float
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """No decision: the name of the RoutingError that was raised."""
 
@@ -121,12 +129,25 @@ class Routed(Event, frozen=True, tag="route"):
     stream: bool = True
     continued: bool = False
     """The prompt was found to go on where an answered one ended, which takes its bytes to see."""
+    owner: WorkerId | None = None
+    """The only worker that could take it."""
 
 
 class Rerouted(Event, frozen=True, tag="reroute"):
     """`reroute`"""
 
     request_id: int
+    now: float
+    decision: Decision | None = None
+    refusal: Refusal | None = None
+    continued: bool = False
+
+
+class Hedged(Event, frozen=True, tag="hedge"):
+    """`hedge`"""
+
+    request_id: int
+    hedge_id: int
     now: float
     decision: Decision | None = None
     refusal: Refusal | None = None
@@ -158,8 +179,10 @@ Line = (
     | HealthSet
     | CacheForgotten
     | Ticked
+    | PolicySet
     | Routed
     | Rerouted
+    | Hedged
     | FirstToken
     | Finished
 )

@@ -31,6 +31,8 @@ def _check(spec: WorkerSpec) -> None:
         raise ValueError(f"engine_block_tokens of {spec.worker_id} must be at least 1")
     if spec.kv_capacity_tokens is not None and spec.kv_capacity_tokens < 1:
         raise ValueError(f"kv_capacity_tokens of {spec.worker_id} must be at least 1, or not given")
+    if spec.max_inflight is not None and spec.max_inflight < 1:
+        raise ValueError(f"max_inflight of {spec.worker_id} must be at least 1, or not given")
 
 
 class Fleet:
@@ -47,6 +49,12 @@ class Fleet:
         self.draining: list[bool] = []
         self.inflight: list[int] = []
         """Requests dispatched and not finished."""
+        self.max_inflight: list[float] = []
+        """How many there may be; `inf`: any number."""
+        self.full: set[int] = set()
+        """Slots that have as many as they may."""
+        self._limited = False
+        """Whether any worker ever had a limit: without one nobody looks."""
         self.queued_tokens: list[int] = []
         """Missing prompt tokens of requests whose first token was not seen yet."""
         self.queued_prefill_s: list[float] = []
@@ -119,6 +127,7 @@ class Fleet:
         self.ready_at[slot] = -inf
         self.least_queue_s[slot] = 0.0
         self._reprice(slot)
+        self._limit(slot, spec)
         return slot
 
     def replace(self, spec: WorkerSpec) -> int:
@@ -130,6 +139,7 @@ class Fleet:
         slot = self.slot_of[spec.worker_id]
         self.specs[slot] = spec
         self._reprice(slot)
+        self._limit(slot, spec)
         return slot
 
     def remove(self, worker_id: WorkerId) -> int:
@@ -138,6 +148,7 @@ class Fleet:
         self.specs[slot] = None
         self.healthy[slot] = False
         self._prefills.pop(slot, None)
+        self.full.discard(slot)
         return slot
 
     def slots(self) -> list[tuple[int, WorkerSpec]]:
@@ -179,9 +190,23 @@ class Fleet:
         self.rtt_s[slot] = spec.rtt_s
         self.weight[slot] = spec.weight
 
+    def _limit(self, slot: int, spec: WorkerSpec) -> None:
+        """Writes. How many requests the slot may have."""
+        if spec.max_inflight is not None:
+            self._limited = True
+        self.max_inflight[slot] = inf if spec.max_inflight is None else float(spec.max_inflight)
+        self._measure_room(slot)
+
+    def _measure_room(self, slot: int) -> None:
+        """Writes. `full`, after a request came or went or the limit changed."""
+        if self.inflight[slot] >= self.max_inflight[slot]:
+            self.full.add(slot)
+        else:
+            self.full.discard(slot)
+
     def state(self) -> tuple[object, ...]:
         """Reads. All that can be written, to compare or to copy."""
-        return (*self._columns(), self.slot_of, self._prefills, self._holds, self._prices)
+        return (*self._columns(), self.slot_of, self._prefills, self._holds, self._prices, self.full)
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (
@@ -189,6 +214,7 @@ class Fleet:
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
             self.kv_capacity_tokens, self.alike_capacity_tokens, self.crowding, self.ready_at,
             self.least_queue_s, self._head_since, self.active_tokens, self.filled, self._seen_waiting,
+            self.max_inflight,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -218,6 +244,8 @@ class Fleet:
             self.linear_s[slot] + self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         )
         self.inflight[slot] += 1
+        if self._limited:
+            self._measure_room(slot)
         self.queued_tokens[slot] += missing_tokens
         self.queued_prefill_s[slot] += prefill_s
         self._seen_waiting[slot] += seen
@@ -262,6 +290,8 @@ class Fleet:
     def release(self, slot: int, request_id: int, now: float) -> None:
         """Writes. A request booked on the slot ended."""
         self.inflight[slot] -= 1
+        if self._limited:
+            self._measure_room(slot)
         self.active_tokens[slot] -= self._holds.pop(request_id, 0)
         self._fill(slot)
         if slot in self._prefills:

@@ -2,7 +2,8 @@
 
 Rules kept. Facts of the dispatch stay as they were, since its answer is judged by what was known then. Three
 things change: whether the request is on a worker's books, when its first token came, and whether what was
-predicted and inserted for it still says anything about the worker's cache.
+predicted and inserted for it still says anything about the worker's cache. A fourth is where it may not go
+any more, once another flight carries the same request beside it (a hedge).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ class Flight:
     """One request between `route` and `finish`."""
 
     __slots__ = (
-        "beside", "booked", "decision", "dispatched_at", "expected", "failed", "first_token_at", "insertion",
-        "request", "settled",
+        "beside", "booked", "decision", "dispatched_at", "expected", "failed", "first_token_at", "hedge",
+        "insertion", "request", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,9 @@ class Flight:
         """The depth at which what the slot lost in the index ends, if the slot was chosen on a credit for it
         (`survivors`); else 0."""
         self.failed = failed
-        """Ids and not slots: a slot may meanwhile be another worker's."""
+        """Workers that are not tried again: it failed there, or its hedge is there. Ids and not slots: a slot
+        may meanwhile be another worker's."""
+        self.hedge = False
+        """It is the second of two flights of one request."""
         self.first_token_at: float | None = None
         self.booked = True

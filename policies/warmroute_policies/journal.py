@@ -24,6 +24,8 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
+    PolicySet,
     PolicySpec,
     Refusal,
     Rerouted,
@@ -112,6 +114,7 @@ class RecordedBalancer(Balancer):
                 priority=request.priority,
                 stream=request.stream,
                 continued=self._continued,
+                owner=request.owner,
             )
         )
 
@@ -125,6 +128,18 @@ class RecordedBalancer(Balancer):
             self._write(Rerouted(request_id, now, refusal=refusal, continued=self._continued))
             raise
         self._write(Rerouted(request_id, now, decision=decision, continued=self._continued))
+        return decision
+
+    def hedge(self, request_id: int, hedge_id: int, now: float) -> Decision:
+        """Writes. As the balancer's, one line."""
+        self._continued = False
+        try:
+            decision = super().hedge(request_id, hedge_id, now)
+        except RoutingError as error:
+            refusal = Refusal(type(error).__name__)
+            self._write(Hedged(request_id, hedge_id, now, refusal=refusal, continued=self._continued))
+            raise
+        self._write(Hedged(request_id, hedge_id, now, decision=decision, continued=self._continued))
         return decision
 
     def explain(self, request: RoutingRequest, now: float) -> tuple[WorkerId, str, list[CostShares]]:
@@ -144,6 +159,11 @@ class RecordedBalancer(Balancer):
         """Writes. As the balancer's, one line."""
         super().finish(request_id, outcome, usage, now)
         self._write(Finished(request_id, outcome, now, usage))
+
+    def set_policy(self, policy: Policy, made_by: PolicySpec, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().set_policy(policy, made_by, now)
+        self._write(PolicySet(made_by, now))
 
     def add_worker(self, spec: WorkerSpec, now: float) -> None:
         """Writes. As the balancer's, one line."""

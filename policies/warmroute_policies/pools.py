@@ -8,10 +8,14 @@ that workers declare: clients cannot make more of them.
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from warmroute_policies.errors import NoWorkers, UnknownModel
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.values import Frozen
+
+UNDECLARED: Final = "*"
+"""The line of all models that no worker declares."""
 
 
 class Pool(Frozen, frozen=True, gc=False):
@@ -48,6 +52,11 @@ class Pools:
                 raise UnknownModel(model, self.models())
             raise NoWorkers(model, 0)
         return pool
+
+    def line(self, model: str) -> str:
+        """Reads. A name for the set of workers that serve a model: the same for all models that only
+        undeclared workers serve, so that clients cannot make up more of them."""
+        return model if model in self.by_model else UNDECLARED
 
     def rebuild(self, fleet: Fleet) -> None:
         """Writes. The fleet has changed."""

@@ -11,12 +11,12 @@ know.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
 from warmroute_policies.balancer import Balancer
-from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.blocks import ID_BYTES, PromptBlocks
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
@@ -26,7 +26,9 @@ from warmroute_policies.events import (
     FirstToken,
     Header,
     HealthSet,
+    Hedged,
     Line,
+    PolicySet,
     Refusal,
     Rerouted,
     Routed,
@@ -42,8 +44,11 @@ from warmroute_policies.types import (
     RoutingRequest,
 )
 
+_BAD_LINE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a line may raise."""
+
 Verdict = Decision | Refusal
-"""What came of a `route` or a `reroute`."""
+"""What came of a `route`, a `reroute` or a `hedge`."""
 
 
 class JournalError(ValueError):
@@ -66,20 +71,23 @@ class _RecordedBlocks(PromptBlocks):
         return self.continued
 
 
-def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped.
+def read(
+    lines: Iterable[bytes], torn_line: Callable[[int], object] = lambda number: None
+) -> Iterator[tuple[int, Line]]:
+    """Line numbers and lines. The last one may be torn (the writer died): without a newline it is dropped,
+    and `torn_line` is told its number, so that a person can be.
 
     Raises JournalError for any other line that cannot be read; it names the field.
     """
     decode = msgspec.json.Decoder(Line).decode
     number = 0
-    torn: tuple[int, msgspec.MsgspecError] | None = None
+    torn: tuple[int, Exception] | None = None
     for number, line in enumerate(lines, start=1):
         if torn is not None:
             raise _unreadable(*torn)
         try:
             event = decode(line)
-        except msgspec.MsgspecError as error:
+        except _BAD_LINE as error:
             if number > 1 and not line.endswith(b"\n"):
                 torn = number, error  # torn if nothing follows
                 continue
@@ -88,17 +96,23 @@ def read(lines: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
         if number == 1:
             _check_version(number, line)
         yield number, cast("Line", event)
+    if torn is not None:
+        torn_line(torn[0])
     if number == 0:
         raise JournalError(0, "it is empty; it should begin with a header")
 
 
-def replay(lines: Iterable[bytes], make: MakePolicy = make_policy) -> Iterator[tuple[Verdict, Verdict]]:
-    """For every `route` and `reroute`: what was decided then, and what the same inputs decide now.
+def replay(
+    lines: Iterable[bytes],
+    make: MakePolicy = make_policy,
+    torn_line: Callable[[int], object] = lambda number: None,
+) -> Iterator[tuple[Verdict, Verdict]]:
+    """For every `route`, `reroute` and `hedge`: what was decided then, and what the same inputs decide now.
 
-    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. Raises JournalError,
-    and ConfigError when the policy cannot be made.
+    `make` finds the policy; pass `plugins.load_policy` for one that is not built in. `torn_line` as for
+    `read`. Raises JournalError, and ConfigError when the policy cannot be made.
     """
-    events = read(lines)
+    events = read(lines, torn_line)
     _, header = next(events)
     if not isinstance(header, Header):
         raise JournalError(1, "it should be a header")
@@ -107,17 +121,17 @@ def replay(lines: Iterable[bytes], make: MakePolicy = make_policy) -> Iterator[t
     blocks: dict[int, _RecordedBlocks] = {}
     for number, event in events:
         try:
-            verdicts = _apply(balancer, blocks, event)
+            verdicts = _apply(balancer, blocks, event, make)
         except KeyError as error:
             raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # a number that no run could have written
             raise JournalError(number, str(error)) from error
         if verdicts is not None:
             yield verdicts
 
 
 def _apply(
-    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line
+    balancer: Balancer, blocks: dict[int, _RecordedBlocks], event: Line, make: MakePolicy
 ) -> tuple[Verdict, Verdict] | None:
     """Writes. One line, as it happened."""
     match event:
@@ -132,6 +146,7 @@ def _apply(
                 event.session,
                 event.priority,
                 event.stream,
+                event.owner,
             )
             replayed = _verdict(lambda: balancer.route(request, event.now))
             if isinstance(replayed, Refusal):
@@ -140,6 +155,13 @@ def _apply(
         case Rerouted():
             blocks[event.request_id].continued = event.continued
             return _recorded(event), _verdict(lambda: balancer.reroute(event.request_id, event.now))
+        case Hedged():
+            known = blocks[event.request_id]
+            known.continued = event.continued
+            replayed = _verdict(lambda: balancer.hedge(event.request_id, event.hedge_id, event.now))
+            if not isinstance(replayed, Refusal):
+                blocks[event.hedge_id] = known
+            return _recorded(event), replayed
         case FirstToken():
             balancer.first_token(event.request_id, event.now)
         case Finished():
@@ -159,12 +181,17 @@ def _apply(
             balancer.forget_cache(event.worker_id, event.now)
         case Ticked():
             balancer.tick(event.now)
+        case PolicySet():
+            spec = event.policy
+            balancer.set_policy(make(spec.name, spec.params, spec.seed), spec, event.now)
         case Header():
             raise ValueError("a second header; each run of a router is a journal of its own")
     return None
 
 
 def _blocks_of(event: Routed) -> _RecordedBlocks:
+    if len(event.blocks) % ID_BYTES:
+        raise ValueError(f"`blocks` is not a whole number of ids: {len(event.blocks)} bytes")
     blocks = _RecordedBlocks.from_ids(
         event.blocks, tokens_per_block=event.tokens_per_block, bytes_len=event.bytes_len
     )
@@ -173,7 +200,7 @@ def _blocks_of(event: Routed) -> _RecordedBlocks:
     return blocks
 
 
-def _recorded(event: Routed | Rerouted) -> Verdict:
+def _recorded(event: Routed | Rerouted | Hedged) -> Verdict:
     verdict = event.refusal if event.decision is None else event.decision
     if verdict is None:
         raise ValueError("neither `decision` nor `refusal` is given")
@@ -187,7 +214,7 @@ def _verdict(decide: Callable[[], Decision]) -> Verdict:
         return Refusal(type(error).__name__)
 
 
-def _unreadable(number: int, error: msgspec.MsgspecError) -> JournalError:
+def _unreadable(number: int, error: Exception) -> JournalError:
     return JournalError(number, str(error))
 
 
@@ -197,7 +224,7 @@ def _check_version(number: int, line: bytes) -> None:
         return
     try:
         version = msgspec.json.decode(line, type=AnyHeader).version
-    except msgspec.MsgspecError:
+    except _BAD_LINE:
         return  # no header at all: the caller says so
     if version != VERSION:
         raise JournalError(number, f"version {version} was written; this release reads version {VERSION}")

@@ -35,6 +35,10 @@ class Ejector:
         self._until = 0.0
         self.trust = Trust.TRUSTED
 
+    def reconfigure(self, failures: int, eject_for_s: float) -> None:
+        """Writes. Other limits for what comes; an ejection under way ends when it was to end."""
+        self._failures_max, self._eject_for_s = failures, eject_for_s
+
     def failed(self, now: float) -> None:
         """Writes. A request failed by the worker's fault. Once it is ejected, those that were already on
         their way tell nothing new: an engine that dies with a hundred streams has failed once."""
@@ -89,6 +93,10 @@ class Checks:
         """What the last check found wrong; None when it was good."""
         self.last_at: float | None = None
 
+    def reconfigure(self, rise: int, fall: int) -> None:
+        """Writes. Other limits, from the next check on."""
+        self._rise, self._fall = rise, fall
+
     def seen(self, why: str | None, now: float) -> bool:
         """Writes. A check ended, `why` says what failed; returns the verdict."""
         good = why is None
@@ -108,13 +116,14 @@ _SAVED_S = 10.0
 class RetryBudget:
     """State: tokens, and up to when and up to which request they were counted.
 
-    A retry takes one; each second adds `min_per_s`, each request `ratio`.
+    A retry takes one; each second adds `min_per_s`, each request `ratio`. At most `saved` wait to be taken,
+    or the floor's of ten seconds where that is more.
     """
 
-    def __init__(self, ratio: float, min_per_s: float) -> None:
+    def __init__(self, ratio: float, min_per_s: float, saved: float = 1.0) -> None:
         self._ratio = ratio
         self._min_per_s = min_per_s
-        self._limit = max(1.0, min_per_s * _SAVED_S)
+        self._limit = max(saved, min_per_s * _SAVED_S)
         self._tokens = self._limit
         self._filled_at = 0.0
         self._requests = 0

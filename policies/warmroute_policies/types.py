@@ -36,6 +36,8 @@ class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     stream: bool = True
     """Whether the first token can be seen; else the books guess when its prefill is done."""
+    owner: WorkerId | None = None
+    """The only worker that can take it, because what it is about lives there; None: any may."""
 
 
 class Outcome(enum.StrEnum):
@@ -76,6 +78,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     worker_class: str = "default"
     """Workers of one class have equal latency coefficients."""
     rtt_s: float = 0.0
+    max_inflight: int | None = None
+    """Requests that it may have in flight, from this router; None: any number."""
 
 
 class Decision(msgspec.Struct, frozen=True):

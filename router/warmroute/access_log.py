@@ -75,7 +75,7 @@ class AccessLog:
     def turned_away(self, error: RouterError, client: ClientConnection, plan: Plan | None) -> None:
         """Writes. A request that did not get as far as an exchange; without a plan not even its head could be
         read."""
-        fields: dict[str, Any] = {"client": _address(client)}
+        fields: dict[str, Any] = {"client": client.address}
         if plan is not None:
             name = plan.request_id
             fields |= {
@@ -93,16 +93,10 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     return {
         "request_id": exchange.request_id.decode("latin-1"),
         "trace_id": trace_id_of(exchange.trace_field),
-        "client": _address(exchange.client),
+        "client": exchange.client.address,
         "method": plan.head.method,
         "path": plan.head.path,
         "model": parsed.model,
         "session": plan.session or parsed.session,
         "stream": parsed.stream,
     }
-
-
-def _address(client: ClientConnection) -> str | None:
-    """Who is at the other end of the connection, which may be a proxy."""
-    peer = client.transport.get_extra_info("peername")
-    return peer[0] if peer else None

@@ -15,38 +15,38 @@ from time import monotonic
 
 import uvloop
 
-from warmroute.client import ClientConnection
 from warmroute.compiled import is_compiled
 from warmroute.config import Settings
 from warmroute.config.core import balancer_config
+from warmroute.config.policies import policy_spec
 from warmroute.control.api import control_app
+from warmroute.control.auth import warn_if_open
 from warmroute.control.bridge import ControlPlane
 from warmroute.control.health import able_workers
 from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
-from warmroute.handover import HANDSHAKES_S, SHARE_EVERY_S, give_way, is_served, share
 from warmroute.journal import JournalFile
+from warmroute.listen.doors import Doors
+from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
+from warmroute.metrics_port import open_metrics_port
 from warmroute.prices import read_prices, write_prices
+from warmroute.reload import ReadSettings, Reloader
 from warmroute.removal import Removals
 from warmroute.series import Metrics
 from warmroute.shadow import Shadow
 from warmroute.supervisor import READY, STOPPING, tell
+from warmroute.tls import server_certificates, watch_files
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError
-from warmroute_policies.events import PolicySpec
 from warmroute_policies.journal import RecordedBalancer
 from warmroute_policies.plugins import load_policy
-from warmroute_policies.registry import INNER
 from warmroute_policies.spelling import parse_policy
 
 log = logging.getLogger("warmroute")
-
-# Connections that the kernel completes before the router accepts them; the kernel cuts it to its own limit.
-_BACKLOG = 4096
 
 # Time-outs are in seconds; this is how late one may be noticed.
 _TICK_S = 1.0
@@ -65,35 +65,25 @@ _SWITCH_INTERVAL_S = 0.0005
 _STOP_POLL_S = 0.05
 
 
-def run(settings: Settings) -> int:
-    """Serves until a signal. 0: stopped gracefully; 1: the port could not be had, or a fault of the router's
-    own ended it; 2: what the settings ask for cannot be made."""
+def run(settings: Settings, read_again: ReadSettings | None = None) -> int:
+    """Serves until a signal. `read_again` reads the settings anew, for a reload; None: they cannot be.
+
+    0: stopped gracefully; 1: the port could not be had, or a fault of the router's own ended it; 2: what the
+    settings ask for cannot be made.
+    """
     stop_logging = set_up_logging(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     keep_large_buffers()
     _raise_file_limit()
     try:
-        return uvloop.run(_serve(settings))
+        return uvloop.run(_serve(settings, read_again))
     finally:
         stop_logging()
 
 
-def policy_spec(settings: Settings) -> PolicySpec:
-    """What the settings say of the live policy."""
-    name, params = settings.policy, dict(settings.policy_param)
-    if settings.session_sticky:  # what the operator wrote is meant for the policy that they named
-        params = {"inner": name, **{f"{INNER}{key}": value for key, value in params.items()}}
-        name = "session_sticky"
-    return PolicySpec(name, params, settings.seed)
-
-
-def check_policies(settings: Settings) -> None:
-    """Raises ConfigError for a policy that cannot be made, live or shadow."""
-    for spec in (policy_spec(settings), *map(parse_policy, settings.shadow_policy)):
-        load_policy(spec.name, spec.params, settings.seed)
-
-
-def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
+def build(
+    settings: Settings, journal: JournalFile | None = None, read_again: ReadSettings | None = None
+) -> Gateway:
     """Everything but the sockets. Raises ConfigError when the policy cannot be made or the file of learned
     prices cannot be read, UsageError when workers cannot be looked for as the settings say."""
     path = settings.learned_prices_file
@@ -108,10 +98,11 @@ def build(settings: Settings, journal: JournalFile | None = None) -> Gateway:
     gateway = Gateway(settings, balancer, Metrics(policy.name))
     gateway.removals = Removals(gateway)
     gateway.live = Feed(gateway)
+    gateway.reloader = Reloader(gateway, read_again)
     gateway.control = ControlPlane(control_app(gateway))
     gateway.discovery = discovery_of(gateway)
     for backend in settings.backend:
-        gateway.add_worker(backend)
+        gateway.workers.add(backend)
     for text in settings.shadow_policy:
         shadow = parse_policy(text)
         gateway.add_shadow(Shadow(text, load_policy(shadow.name, shadow.params, settings.seed), balancer))
@@ -136,7 +127,7 @@ def start_tracing(gateway: Gateway, stack: contextlib.ExitStack) -> None:
     gateway.watch(tracing, first=True)  # the access log names the trace
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         try:
@@ -145,7 +136,8 @@ async def _serve(settings: Settings) -> int:
                 if settings.journal is None
                 else stack.enter_context(_journal(settings.journal, settings))
             )
-            gateway = build(settings, journal)
+            certificates = server_certificates(settings)
+            gateway = build(settings, journal, read_again)
             start_tracing(gateway, stack)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
@@ -154,26 +146,32 @@ async def _serve(settings: Settings) -> int:
         tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
         if gateway.discovery is not None:
             tasks.append(loop.create_task(gateway.discovery.run()))
+        if (certificates is not None) or gateway.upstream_tls.has_files:
+            tasks.append(loop.create_task(watch_files(certificates, gateway.upstream_tls)))
         stack.callback(_cancel, tasks)
         if settings.reuse_port and not await _may_take_over(gateway):
             log.error("cannot take over: no worker can take a request, and another router serves this port")
             return 1
+        doors = Doors(gateway, certificates)
         try:
-            server = await loop.create_server(
-                lambda: ClientConnection(gateway),
-                settings.host,
-                settings.port,
-                backlog=_BACKLOG,
-                reuse_port=settings.reuse_port,
-            )
+            await doors.open()
+        except CannotListen as error:
+            log.error("cannot listen on %s", error)  # noqa: TRY400
+            return 1
+        stack.callback(doors.close)
+        try:
+            metrics_url = await open_metrics_port(gateway, stack)
         except OSError as error:
-            log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                "cannot listen on %s:%s: %s", settings.metrics_host, settings.metrics_port, error.strerror
+            )
             return 1
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         if settings.reuse_port:
-            tasks.append(loop.create_task(_share_port(gateway, server)))
+            tasks.append(loop.create_task(doors.share()))
         for task in tasks:
             task.add_done_callback(lambda _: stopping.set())
         gc.collect()
@@ -182,12 +180,15 @@ async def _serve(settings: Settings) -> int:
         log.info(
             "router ready",
             extra={
-                "url": _url(server),
+                "url": doors.urls[0],
+                **({"also": doors.urls[1:]} if len(doors.urls) > 1 else {}),
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
                 "compiled": is_compiled(),
+                **({} if metrics_url is None else {"metrics_url": metrics_url}),
             },
         )
+        warn_if_open(gateway.settings)
         if not gateway.workers and gateway.discovery is None:
             log.warning("there are no workers: name them with --backend, --discover-… or POST /workers")
         tell(READY)
@@ -195,7 +196,7 @@ async def _serve(settings: Settings) -> int:
         broken = [task for task in tasks if task.done()]
         for task in broken:  # without time-outs or health checks the router must not go on
             log.critical("a task of the router ended, so the router stops", exc_info=task.exception())
-        await _stop(gateway, server)
+        await _stop(gateway, doors)
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         _keep_prices(gateway)
@@ -221,7 +222,7 @@ async def _may_take_over(gateway: Gateway) -> bool:
     settings = gateway.settings
     deadline = monotonic() + settings.handover_wait_s
     while not able_workers(gateway):
-        if not await is_served(settings.host, settings.port):
+        if not await is_served(settings):
             return True
         if monotonic() > deadline:
             return False
@@ -229,13 +230,7 @@ async def _may_take_over(gateway: Gateway) -> bool:
     return True
 
 
-def _url(server: asyncio.Server) -> str:
-    """Where it listens: with port 0 the kernel chose."""
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
+async def _stop(gateway: Gateway, doors: Doors) -> None:
     """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`.
 
     Answers say `connection: close` from now on. A connection that is idle may have a request on its way, so
@@ -246,28 +241,21 @@ async def _stop(gateway: Gateway, server: asyncio.Server) -> None:
     tell(STOPPING)
     gateway.stopping = True
     gateway.live.stop()
-    if settings.reuse_port and await give_way(server.sockets, gateway.has_client):
-        await asyncio.sleep(HANDSHAKES_S)
-    server.close()
-    while gateway.clients and monotonic() < began + settings.shutdown_grace_s:
+    if settings.reuse_port:
+        await doors.give_way()
+    doors.close()
+    while (gateway.clients or doors.under_way) and monotonic() < began + settings.shutdown_grace_s:
         idle_since = monotonic() - settings.shutdown_idle_s
         for client in list(gateway.clients) if idle_since >= began else ():
             client.close_if_idle(idle_since)
         await asyncio.sleep(_STOP_POLL_S)
+    doors.abort()
     for exchange in list(gateway.exchanges.values()):
         exchange.cancel()
     for client in list(gateway.clients):
         client.transport.abort()
     for worker in gateway.workers.values():
         worker.pool.close_idle()
-
-
-async def _share_port(gateway: Gateway, server: asyncio.Server) -> None:
-    """Undoes, from time to time, what another router on this port told the kernel before it left."""
-    while True:
-        if not gateway.stopping:
-            share(server.sockets)
-        await asyncio.sleep(SHARE_EVERY_S)
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:

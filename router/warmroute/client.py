@@ -21,6 +21,7 @@ from warmroute.tunnel import Tunnel
 from warmroute.upload import KEPT_BYTES_MAX, Upload
 from warmroute.wire.chunked import BadBody, ChunkedBody
 from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead, take_trace_fields
+from warmroute.wire.proxy_head import plain_address
 from warmroute.wire.replies import RouterError, error_reply, too_large
 
 if TYPE_CHECKING:
@@ -29,27 +30,35 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
+# Pieces of a body that are joined to one: clients may send a byte at a time, and a piece takes forty more.
+_JOINED_PIECES: Final = 1024
+
 # Pipelined bytes that are held behind a running exchange before the client is not read any further.
 _BACKLOG_BYTES_MAX: Final = 64 * 1024
 
 # SO_LINGER for no time at all: closing the socket resets the connection.
 _RESET: Final = struct.pack("ii", 1, 0)
 
+# How a TLS handshake begins, and no request: a record of that kind, version 3.
+_HANDSHAKE: Final = b"\x16\x03"
+
 # How long a refused client is listened to, so that the refusal reaches it.
-_LINGER_S: Final = 5.0
+LINGER_S: Final = 5.0
 
 
 class ClientConnection(asyncio.Protocol):
     """State: the transport, the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_left", "_pieces", "_plan",
-        "_reading_paused", "_refused", "_reserved", "_tunnel", "_upload", "close_after_reply", "exchange",
-        "paused", "trace_fields", "transport", "waiting_since",
+        "_backlog", "_chunks", "_control", "_gateway", "_held", "_joined", "_left", "_peer", "_pieces",
+        "_plan", "_reading_paused", "_refused", "_reserved", "_tunnel", "_upload", "close_after_reply",
+        "exchange", "paused", "trace_fields", "transport", "waiting_since",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, peer: str | None = None) -> None:
         self._gateway = gateway
+        self._peer = peer
+        """Who the client is, where the socket does not know; None: it does."""
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.exchange: Exchange | None = None
         self._upload: Upload | None = None
@@ -62,6 +71,8 @@ class ClientConnection(asyncio.Protocol):
         self._plan: Plan | None = None
         """The request whose body is being read."""
         self._pieces: list[bytes] = []
+        self._joined = 0
+        """How many of them, from the first, were joined of many."""
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reserved = 0
@@ -141,6 +152,14 @@ class ClientConnection(asyncio.Protocol):
         elif not self._refused:
             self._read_on()
 
+    @property
+    def address(self) -> str | None:
+        """Reads. The client's IP address (that which a proxy told, with `proxy_protocol`), or `unix`."""
+        if self._peer is None:
+            peername = self.transport.get_extra_info("peername")
+            self._peer = plain_address(peername[0]) if peername else None
+        return self._peer
+
     # --- one request ----------------------------------------------------------------------------
 
     def _take_head(self, data: bytes) -> None:
@@ -153,6 +172,10 @@ class ClientConnection(asyncio.Protocol):
                 return
             if b"\n\n" in data:  # its end, as the client sees it
                 self._refuse(RouterError(400, "bad_request", "not an HTTP/1.1 request: bare line feeds"))
+                return
+            if data.startswith(_HANDSHAKE):
+                self._gateway.connection_failed("tls_on_plain_port", self.address, "it begins with TLS")
+                self.transport.close()
                 return
             if not self._held:
                 self.waiting_since = monotonic()
@@ -230,8 +253,12 @@ class ClientConnection(asyncio.Protocol):
             return
         size = len(data)
         if size < self._left:
-            self._pieces.append(data)
+            pieces = self._pieces
+            pieces.append(data)
             self._left -= size
+            if len(pieces) - self._joined >= _JOINED_PIECES:
+                pieces[self._joined :] = (b"".join(pieces[self._joined :]),)
+                self._joined += 1
             return
         if size > self._left:
             self._backlog = data[self._left :]
@@ -240,6 +267,7 @@ class ClientConnection(asyncio.Protocol):
             self._pieces.append(data)
             data = b"".join(self._pieces)
             self._pieces = []
+            self._joined = 0
         self._plan = None
         self._request(plan, data)
 
@@ -265,6 +293,7 @@ class ClientConnection(asyncio.Protocol):
     def _forget_body(self) -> None:
         self._plan = self._chunks = None
         self._pieces = []
+        self._joined = 0
         self._release_body()
 
     def _release_body(self) -> None:
@@ -377,7 +406,7 @@ class ClientConnection(asyncio.Protocol):
             if self.paused and waited_s > settings.idle_timeout_s:
                 self.transport.abort()
         elif self._refused:
-            if waited_s > _LINGER_S:
+            if waited_s > LINGER_S:
                 self.transport.abort()
         elif self._plan is not None:
             if waited_s > settings.body_timeout_s:

@@ -2,11 +2,16 @@
 
     parse     the body says the model, the session and the prompt         dialects
     identify  the prompt becomes a chain of block ids                     warmroute_policies.blocks
+    admit     where there are limits: at once, when there is room, or not
+              at all                                                      admission
     route     a worker is chosen and booked in one synchronous call       warmroute_policies.balancer
     send      to a warm connection; a failure before the answer's first
               byte goes to another worker                                 worker
-    splice    the answer's bytes are handed on as they come
+    splice    the answer's bytes are handed on as they come, unless a tap is on them (`taps`)
     finish    once, on every path: the books, the metrics, the log
+
+Where hedging is on, a second leg may run beside this one before the first byte, and take its place
+(`hedging`).
 
 The callbacks are called by the worker's connection (`take_head`, `take_piece`, `answer_ended`,
 `answer_broke`, `declines`) and by the client's (`client_gone`). Two kinds of exchange are more than this: one
@@ -17,6 +22,7 @@ another way is a method of its own here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from time import monotonic
@@ -24,18 +30,26 @@ from typing import TYPE_CHECKING, Final
 
 from warmroute.dialects import BadRequest, Buffer, ParsedRequest, Parser
 from warmroute.dialects.images import without_images
+from warmroute.inject import UsageTap, with_usage
+from warmroute.owners import IdTap, owner_failed, owner_left
+from warmroute.refusals import routing_error
+from warmroute.tls import why_not_connected
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
 from warmroute.wire.replies import RouterError
-from warmroute.worker import WorkerConnection, WorkerPool
+from warmroute.worker import Receiver, WorkerConnection, WorkerPool
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
-from warmroute_policies.errors import RoutingError, UnknownModel
+from warmroute_policies.errors import RoutingError, Saturated
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
 
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
     from warmroute.gateway import Gateway
+    from warmroute.hedging import Hedge
+    from warmroute.owners import Kept
     from warmroute.plan import Plan
+    from warmroute.taps import Tap
+    from warmroute_policies.admission.ticket import Ticket
 
 log: Final = logging.getLogger("warmroute")
 
@@ -46,9 +60,6 @@ _RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
 
-# About the time after which an ejected worker is tried again.
-_RETRY_AFTER_S: Final = 5
-
 # Pieces of an answer whose ends are kept for the usage: an engine sends the counts, the end marker and
 # the last chunk in up to three writes.
 _TAIL_PIECES: Final = 4
@@ -56,7 +67,12 @@ _TAIL_PIECES: Final = 4
 # One decision in 16 is timed: the clock and the histogram would cost a twentieth of a decision.
 _TIMED_EVERY_MASK: Final = 15
 
+# What the router's own machine lacks when it cannot connect: no worker is to blame, another would not help.
+_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+
 _NOT_PARSED: Final = ParsedRequest()
+
+_FAULT: Final = RouterError(500, "internal_error", "the router could not route this request")
 
 # Python 3.11 asks an enum's class for a member by way of `__getattr__`, a tenth of a microsecond.
 _OK: Final = Outcome.OK
@@ -73,13 +89,14 @@ class _Words(dict[str, bytes]):
 _WORDS: Final = _Words()
 
 
-class Exchange:
+class Exchange(Receiver):
     """State: what came, what was decided, which connection carries it, and how far the answer is."""
 
     __slots__ = (
         "began_at", "body", "client", "connecting", "connection", "decision", "finished", "first_byte_at",
-        "first_piece", "gateway", "number", "on_fresh", "parse", "parsed", "pieces", "plan", "quiet_since",
-        "reply_head", "request_id", "rerouted_at", "seen_pieces", "status", "tail", "trace_field",
+        "first_piece", "flight", "gateway", "hedge", "let_in_at", "number", "on_fresh", "owner", "parse",
+        "parsed", "pieces", "plan", "quiet_since", "reply_head", "request_id", "rerouted_at", "seen_pieces",
+        "status", "tail", "tap", "ticket", "trace_field",
     )  # fmt: skip
 
     def __init__(
@@ -99,10 +116,18 @@ class Exchange:
         self.parse = parse
         self.body = body
         """Kept until the client has a part of an answer: another worker may have to be asked."""
-        self.began_at = began_at
+        self.began_at = self.let_in_at = began_at
+        self.ticket: Ticket | None = None
+        """Where there are limits: what it asked to be let in with."""
         self.number = number
+        self.flight = number
+        """What the balancer books it as: its number, unless its hedge goes on without it."""
+        self.hedge: Hedge | None = None
+        """A second leg, running or to be; only until there is a first byte."""
         self.request_id = request_id
         self.parsed = _NOT_PARSED
+        self.owner: WorkerId | None = None
+        """The only worker that has what the request is about."""
         self.decision: Decision | None = None
         self.connection: WorkerConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -118,6 +143,8 @@ class Exchange:
         self.first_byte_at = 0.0
         self.first_piece = b""
         """Only of streams that count the prompt's tokens in their first event."""
+        self.tap: Tap | None = None
+        """Looks at the answer's body on its way."""
         self.tail: deque[bytes] | None = None
         """The ends of the last pieces; the usage is in there."""
         self.finished = False
@@ -128,12 +155,16 @@ class Exchange:
     # --- there --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Parse, identify, route, send."""
+        """Parse, identify, admit; then `go`, at once or when there is room."""
         gateway, plan = self.gateway, self.plan
         try:
             self.parsed = parsed = self.parse(self.body)
+            if plan.kept is not None and not self._is_at_hand(plan.kept):
+                return
             material, model = parsed.material, parsed.model
-            if model in gateway.images.names:
+            if self.owner is not None:
+                material = b""  # the rest of the prompt, and with it its beginning, is at the owner
+            elif model in gateway.images.names:
                 material = without_images(material)
             request = RoutingRequest(
                 self.number,
@@ -144,42 +175,97 @@ class Exchange:
                 plan.session or parsed.session,
                 parsed.priority,
                 parsed.stream,
+                self.owner,
             )
-            if gateway.observers.watching:
-                gateway.observers.arrived(self, request, self.began_at)
-            self.decision = decision = gateway.route(request, self.began_at)
+            admission = gateway.admission
+            if admission is not None and not admission.admits(self, request):
+                return
         except BadRequest as error:
             self._refuse(RouterError(400, "invalid_json", f"the request body is not valid: {error}"))
             return
+        except Exception:  # a fault of ours must not cost the client an answer
+            log.exception("the request could not be routed")
+            self._refuse(_FAULT)
+            return
+        self.go(request, self.began_at)
+
+    def go(self, request: RoutingRequest, now: float) -> None:
+        """Route, send."""
+        gateway, plan, parsed = self.gateway, self.plan, self.parsed
+        self.let_in_at = now
+        if gateway.observers.watching:
+            gateway.observers.arrived(self, request, now)
+        try:
+            self.decision = decision = gateway.route(request, now)
         except RoutingError as error:
             self._refuse(routing_error(error))
             return
-        except Exception:  # the policy may be anybody's: its fault must not cost the client an answer
+        except Exception:  # the policy may be anybody's
             log.exception("the request could not be routed")
-            self._refuse(RouterError(500, "internal_error", "the router could not route this request"))
+            self._refuse(_FAULT)
             return
         gateway.exchanges[self.number] = self
+        if plan.injects and parsed.stream:
+            self._ask_for_usage()
         if not self.number & _TIMED_EVERY_MASK:
-            gateway.metrics.decision_s.observe(monotonic() - self.began_at)
+            gateway.metrics.decision_s.observe(monotonic() - now)
         self._send(decision)
+        if gateway.hedging is not None and parsed.stream and plan.repeatable:
+            self.hedge = gateway.hedging.watch(self, decision)
         if gateway.observers.watching:
-            gateway.observers.routed(self, decision, self.began_at)
+            gateway.observers.routed(self, decision, now)
+
+    def _is_at_hand(self, kept: Kept) -> bool:
+        """Whether the worker is known that has to take the request, if any has to. Else the client is told,
+        or `start` is called again when all workers have been asked."""
+        gateway, thing = self.gateway, kept.thing or self.parsed.kept
+        if kept.creates:
+            self.tap = IdTap(gateway.owners, kept.creates)
+        if not thing or self.owner is not None:
+            return True
+        self.owner = owner = gateway.owners.find(thing)
+        if owner is None:
+            self.connecting = asyncio.get_running_loop().create_task(self._find_owner(thing))
+            return False
+        if owner not in gateway.workers:
+            self._refuse(owner_left(thing, owner))
+            return False
+        return True
+
+    async def _find_owner(self, thing: str) -> None:
+        found = await self.gateway.owner_search.find(thing, self.plan.head.fields)
+        self.connecting = None
+        if isinstance(found, RouterError):
+            self._refuse(found)
+        elif found not in self.gateway.workers:
+            self._refuse(owner_left(thing, found))
+        else:
+            self.owner = found
+            self.start()
+
+    def _ask_for_usage(self) -> None:
+        """In the stead of a client that did not ask; it will not see that it was asked."""
+        body = with_usage(self.body)
+        if body is not None:
+            self.body = body
+            self.tap = UsageTap()
 
     def _send(self, decision: Decision) -> None:
         """To a warm connection of the chosen worker; else connects, the only thing that awaits."""
         pool = self.gateway.pools[decision.slot]
-        if pool.probe:
-            self.gateway.probe_sent(pool.worker_id, self.number)
+        if pool.probe and self.plan.proves:
+            self.gateway.workers.probe_sent(pool.worker_id, self.number)
         connection = self._warm(pool)
         if connection is None:
-            self._connect_to(pool)
+            self.connect_to(pool)
         else:
             self._send_on(connection, pool)
 
     def _warm(self, pool: WorkerPool) -> WorkerConnection | None:
         return pool.take()
 
-    def _connect_to(self, pool: WorkerPool) -> None:
+    def connect_to(self, pool: WorkerPool) -> None:
+        """Writes. Sends the request on a new connection."""
         self.connecting = asyncio.get_running_loop().create_task(self._connect(pool))
 
     async def _connect(self, pool: WorkerPool) -> None:
@@ -191,38 +277,25 @@ class Exchange:
             self._worker_failed("connect_timeout", "the worker did not accept a connection in time")
         except OSError as error:
             self.connecting = None
-            self._worker_failed("connect", f"no connection to the worker: {error.strerror or error}")
+            if error.errno in _OWN_LACK:
+                self._exhausted()
+                return
+            self._worker_failed("connect", f"no connection to the worker: {why_not_connected(error)}")
         else:
             self.connecting = None
             self._send_on(connection, pool)
 
     def _send_on(self, connection: WorkerConnection, pool: WorkerPool) -> None:
         self.connection = connection
-        body = self.body
-        head = b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
-            self.plan.forwarded, pool.host_field, self.trace_field, len(body), self.request_id,
+        connection.send(self, self.head_for(pool), self.body)
+
+    def head_for(self, pool: WorkerPool) -> bytes:
+        """Reads. The request's head, for a worker."""
+        return b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (
+            self.plan.forwarded, pool.host_field, self.trace_field, len(self.body), self.request_id,
         )  # fmt: skip
-        connection.send(self, head, body)
 
     # --- back: called by the worker's connection ------------------------------------------------
-
-    def worker_full(self) -> None:
-        """The worker reads the request more slowly than it is written: all of it is written already."""
-
-    def worker_drained(self) -> None:
-        """It has caught up."""
-
-    def switches(self) -> bool:
-        """Whether the worker may change to another protocol (101)."""
-        return False
-
-    def worker_ended(self) -> bool:
-        """The worker has said all it will say; whether it may still be told something."""
-        return False
-
-    def keeps(self, head: AnswerHead) -> bool:
-        """Whether the worker's connection may carry another request behind this answer."""
-        return head.keep_alive
 
     def declines(self, status: int) -> bool:
         """Whether this answer is dropped because another worker is asked."""
@@ -232,6 +305,8 @@ class Exchange:
         """The answer's head. It waits for the first byte behind it: until then another worker may be
         asked, and a stream's head comes long before its first token."""
         self.status = head.status
+        if self.tap is not None:
+            self.tap.begin(head, data, self._worker, http_10=self.plan.http_10)
         self.reply_head = self._reply_of(head, data)
 
     def _reply_of(self, head: AnswerHead, data: bytes) -> bytes:
@@ -253,7 +328,7 @@ class Exchange:
     def _stays(self, head: AnswerHead) -> bool:
         """Whether both connections stay as they are behind this answer: there is nothing to change in it."""
         plan = self.plan
-        return head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping
+        return head.plain and plan.plain and not head.until_close and not self.gateway.stopping
 
     def _closing(self, head: AnswerHead, data: bytes) -> tuple[bytes, bytes]:
         """What the client's side of the connection makes different: its end, and old clients."""
@@ -268,7 +343,7 @@ class Exchange:
     def take_piece(self, data: bytes) -> None:
         """A piece of the answer's body: handed on as it came."""
         if self.pieces:
-            self.client.transport.write(data)
+            self.client.transport.write(data if self.tap is None else self.tap.take(data))
         else:
             self._take_first_piece(data)
         self.pieces += 1
@@ -280,13 +355,17 @@ class Exchange:
     def _take_first_piece(self, data: bytes) -> None:
         """From here on there is no way back: the client sees this answer."""
         now = self.first_byte_at = self.quiet_since = monotonic()
+        if self.hedge is not None:
+            self.hedge.first_answered(self.status, now)
         if self.status < 400:
-            self.gateway.balancer.first_token(self.number, now)
+            self.gateway.balancer.first_token(self.flight, now)
             if self.gateway.observers.watching:
                 self.gateway.observers.first_byte(self, now)
             if self.plan.anthropic and self.parsed.stream:
                 self.first_piece = data[:TAIL_BYTES]
         self.body = b""
+        if self.tap is not None:
+            data = self.tap.take(data)
         self.client.transport.write(self.reply_head + data)
         self.reply_head = b""
 
@@ -294,10 +373,14 @@ class Exchange:
         """Head and body at once, as a plain answer comes; the body begins at `end`."""
         self.pieces = 1
         self.status = head.status
-        if not self.plan.plain:
+        if self.hedge is not None:
+            self.hedge.first_answered(head.status, monotonic())
+        if self.tap is not None:
+            self.tap.whole(head, data[end:], self._worker)
+        if self._stays(head):
+            data = self._with_fields(head.line, data, b"")
+        else:  # fields are taken out, and none of the body's lines is one
             data = self._reply_of(head, data[:end]) + data[end:]
-        else:
-            data = self._reply_of(head, data)
         self.client.transport.write(data)
         self._ended(data[-TAIL_BYTES:])
 
@@ -305,6 +388,8 @@ class Exchange:
         """The answer is complete."""
         if not self.pieces:
             self.take_piece(b"")  # a head without a body
+        if self.tap is not None:
+            self.client.transport.write(self.tap.end())
         self._ended(b"".join(self.tail or ()))
 
     def _ended(self, tail: bytes) -> None:
@@ -318,7 +403,7 @@ class Exchange:
             self._finish(Outcome.CLIENT_ERROR, None)
         else:
             if status not in _RETRIED_STATUS:  # else it was blamed when a retry was considered
-                self.gateway.worker_failed(self._worker, "status")
+                self.gateway.workers.failed(self._worker, "status")
             self._finish(Outcome.WORKER_ERROR, None)
         self._done()
 
@@ -334,19 +419,19 @@ class Exchange:
             connection.used
             and connection.silent
             and not self.on_fresh
-            and monotonic() - max(self.began_at, self.rerouted_at) < _STALE_WITHIN_S
+            and monotonic() - max(self.let_in_at, self.rerouted_at) < _STALE_WITHIN_S
         )
         connection.close()
         self.connection = None
         if self.pieces:
             # The client has a part of the answer; only a cut tells it that the rest is missing.
-            self.gateway.worker_failed(self._worker, "broken")
+            self.gateway.workers.failed(self._worker, "broken")
             self._finish(Outcome.WORKER_ERROR, None)
             self.client.cut()
         elif was_stale:
             # An idle connection that the worker had just closed: nobody failed, and nothing was computed.
             self.on_fresh = True
-            self._connect_to(connection.pool)
+            self.connect_to(connection.pool)
         else:
             self._worker_failed("broken", why)
 
@@ -354,29 +439,33 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client closed its connection: the worker stops computing at once."""
-        if self.decision is None:
-            return  # a policy raised: nothing is booked
-        self._let_go()
-        self._finish(Outcome.CLIENT_GONE, None)
+        self.let_go()
+        if self.decision is not None:
+            self._finish(Outcome.CLIENT_GONE, None)
+        elif self.ticket is not None and self.ticket.waiting:
+            self._left_waiting(self.ticket)
+        # Else nothing is booked: its owner was being looked for, or a policy raised.
 
     def worker_removed(self) -> None:
         """The worker left by force: answers that are on their way still arrive."""
 
     def cancel(self) -> None:
         """The router stops and its patience is over."""
-        self._let_go()
+        self.let_go()
         self._finish(Outcome.CANCELLED, None)
         self.client.cut()
 
     def check_time(self, now: float) -> None:
         """Called about once a second: pieces are counted as they come and looked at only here."""
+        if self.ticket is not None and self.ticket.waiting:
+            return  # for room at another worker than the one that failed, up to a deadline of its own
         settings = self.gateway.settings
         if self.pieces != self.seen_pieces:
             self.seen_pieces, self.quiet_since = self.pieces, now
         if now - self.began_at > settings.total_timeout_s:
             self._timed_out(f"the request took longer than {settings.total_timeout_s:g} s")
         elif not self.pieces:
-            if now - self.began_at > settings.first_byte_timeout_s:
+            if now - self.let_in_at > settings.first_byte_timeout_s:
                 self._timed_out(f"the worker did not answer within {settings.first_byte_timeout_s:g} s")
         elif now - self.quiet_since > settings.idle_timeout_s:
             self._timed_out(f"no byte for {settings.idle_timeout_s:g} s")
@@ -405,9 +494,9 @@ class Exchange:
 
     def _timed_out(self, why: str) -> None:
         client_stalls = self.pieces > 0 and self.client.paused
-        self._let_go()
+        self.let_go()
         if not client_stalls:
-            self.gateway.worker_failed(self._worker, "timeout")
+            self.gateway.workers.failed(self._worker, "timeout")
         if not self.pieces:
             self.status = 504
         self._finish(Outcome.CLIENT_GONE if client_stalls else Outcome.TIMEOUT, None)
@@ -419,39 +508,87 @@ class Exchange:
     def _worker_failed(self, kind: str, why: str) -> None:
         """Before the first byte: another worker, or the end."""
         if not self._another_worker(kind):
-            self.status = 502
+            error = RouterError(502, "worker_failed", why)
+            if self.owner is not None:
+                error = owner_failed(self.owner, why)
+            self.status = error.status
             self._finish(Outcome.WORKER_ERROR, None)
-            self._reply(RouterError(502, "worker_failed", why))
+            self._reply(error)
+
+    def _exhausted(self) -> None:
+        """The router has no file or port left for a connection."""
+        self._finish(Outcome.CANCELLED, None)
+        self._reply(
+            RouterError(
+                503, "router_exhausted",
+                "the router has no file or port left for a worker: raise its limit of open files",
+                retry_after_s=1,
+            )
+        )  # fmt: skip
 
     def _another_worker(self, kind: str) -> bool:
         """Blames the worker; then sends the request to another one, within the budget for retries."""
         gateway = self.gateway
         assert self.decision is not None
-        gateway.worker_failed(self._worker, kind)
-        if self.decision.attempt >= gateway.settings.retries:
+        gateway.workers.failed(self._worker, kind)
+        if self.hedge is not None and self.hedge.first_failed():
+            return True
+        if self.decision.attempt >= gateway.settings.retries or self.owner is not None:
             return False
         if not gateway.retry_budget.take(monotonic(), gateway.requests):
+            gateway.metrics.retries_refused += 1
             return False
+        now = monotonic()
         try:
-            self.decision = gateway.balancer.reroute(self.number, monotonic())
+            decision = gateway.balancer.reroute(self.flight, now)
+        except Saturated:
+            if gateway.admission is None or not gateway.admission.again(self):
+                return False
+            gateway.metrics.retried(kind)
+            self.let_go()
+            return True
         except RoutingError:
             return False
         gateway.metrics.retried(kind)
-        self._let_go()
-        self.on_fresh = False
-        self.rerouted_at = monotonic()
-        self._send(self.decision)
-        if gateway.observers.watching:
-            gateway.observers.routed(self, self.decision, self.rerouted_at)
+        self.let_go()
+        self._resend(decision, now)
         return True
+
+    def go_on_with(self, flight: int, decision: Decision) -> None:
+        """Writes. The hedge takes this leg's place."""
+        self.flight, self.decision = flight, decision
+        self.on_fresh = True  # its connection has had the time to turn out closed
+        self.rerouted_at = monotonic()
+        if self.gateway.observers.watching:
+            self.gateway.observers.routed(self, decision, self.rerouted_at)
+
+    def go_again(self, now: float) -> None:
+        """It waited because all workers but the one that failed were full: now one has room, or none is
+        left."""
+        try:
+            decision = self.gateway.balancer.reroute(self.flight, now)
+        except RoutingError as error:
+            self.refuse(
+                RouterError(502, "worker_failed", f"the worker failed, and no other took over: {error}")
+            )
+        else:
+            self._resend(decision, now)
+
+    def _resend(self, decision: Decision, now: float) -> None:
+        self.decision = decision
+        self.on_fresh = False
+        self.rerouted_at = now
+        self._send(decision)
+        if self.gateway.observers.watching:
+            self.gateway.observers.routed(self, decision, now)
 
     @property
     def _worker(self) -> WorkerId:
         assert self.decision is not None
         return self.decision.worker
 
-    def _let_go(self) -> None:
-        """Gives up the worker's connection, made or being made."""
+    def let_go(self) -> None:
+        """Writes. Gives up the worker's connection, made or being made."""
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None
@@ -461,15 +598,34 @@ class Exchange:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def refuse(self, error: RouterError) -> None:
+        """There was no room for it; it may have been with a worker that failed."""
+        if self.decision is None:
+            self._refuse(error)
+        else:
+            self.status = error.status
+            self._finish(Outcome.WORKER_ERROR, None)
+            self._reply(error)
+
     def _refuse(self, error: RouterError) -> None:
         """No worker was asked."""
         self.finished = True
-        self.gateway.exchanges.pop(self.number, None)
         self.status = error.status
+        if self.ticket is not None and self.gateway.admission is not None:
+            self.gateway.admission.turned_away(self.ticket)
         self.gateway.metrics.refused(error)
         if self.gateway.observers.watching:
             self.gateway.observers.refused(self, error.code, monotonic())
         self._reply(error)
+
+    def _left_waiting(self, ticket: Ticket) -> None:
+        """The client closed its connection before any worker was asked."""
+        self.finished = True
+        gateway = self.gateway
+        if gateway.admission is not None:
+            gateway.admission.left(ticket)
+        if gateway.observers.watching:
+            gateway.observers.refused(self, "client_gone", monotonic())
 
     def _reply(self, error: RouterError) -> None:
         self.status = error.status
@@ -482,14 +638,9 @@ class Exchange:
             return
         self.finished = True
         now = monotonic()
-        gateway, number = self.gateway, self.number
-        del gateway.exchanges[number]
-        gateway.balancer.finish(number, outcome, usage, now)
+        gateway = self.gateway
+        if self.hedge is not None:
+            self.hedge.give_up()
+        del gateway.exchanges[self.number]
+        gateway.balancer.finish(self.flight, outcome, usage, now)
         gateway.finished(self, outcome, usage, now)
-
-
-def routing_error(error: RoutingError) -> RouterError:
-    """What a client is told when no worker was found."""
-    if isinstance(error, UnknownModel):
-        return RouterError(404, "model_not_found", str(error), param="model")
-    return RouterError(503, "no_worker", str(error), retry_after_s=_RETRY_AFTER_S)

@@ -1,32 +1,36 @@
-"""What all connections of one router share: the balancer, the workers' pools, who is trusted, the limits.
+"""What all connections of one router share: the balancer, the workers, who watches, the limits.
 
 Nothing here awaits. The application around it (`app`) owns the sockets, the timers and the tasks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from warmroute.access_log import AccessLog
+from warmroute.admission import Admission, is_limited
+from warmroute.callers import Callers
 from warmroute.config import Settings
-from warmroute.config.backends import Backend
-from warmroute.config.core import worker_spec
 from warmroute.dialects.images import ImageModels
-from warmroute.engines import Learned, learned_spec
+from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
 from warmroute.observers import Observer, Observers
+from warmroute.owner_search import OwnerSearch
+from warmroute.owners import Owners
 from warmroute.plan import Plan, Planner
 from warmroute.series import Metrics
+from warmroute.tls import upstream_certificates
 from warmroute.wire.heads import HeadCache
-from warmroute.worker import WorkerPool
+from warmroute.workers import Workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import salt_of
-from warmroute_policies.resilience import Checks, Ejector, RetryBudget, Trust
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerId
+from warmroute_policies.events import PolicySpec
+from warmroute_policies.policy import Policy
+from warmroute_policies.resilience import RetryBudget
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
 
 if TYPE_CHECKING:
     from warmroute.client import ClientConnection
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from warmroute.discovery.reconcile import Discovery
     from warmroute.exchange import Exchange
     from warmroute.live.feed import Feed
+    from warmroute.reload import Reloader
     from warmroute.removal import Removals
     from warmroute.shadow import Shadow
     from warmroute.tracing.spans import Tracing
@@ -52,33 +57,9 @@ _SALTS_MAX: Final = 4096
 _SALT_CHARS_MAX: Final = 256
 
 
-class Worker:
-    """What the live router knows of a worker beside the balancer's books."""
-
-    def __init__(
-        self, backend: Backend, pool: WorkerPool, ejector: Ejector, checks: Checks, added_by: str
-    ) -> None:
-        self.backend = backend
-        """As the operator gave it."""
-        self.added_by = added_by
-        """Who decides whether it stays: "configuration" and "admin" are people, else a kind of discovery."""
-        self.drained_by_hand = False
-        """Only a person takes it back into service."""
-        self.learned = Learned()
-        """As it described itself."""
-        self.pool = pool
-        self.ejector = ejector
-        self.checks = checks
-        self.checks_passed = True
-        """What the active checks say."""
-        self.probe = 0
-        """Number of the request that was sent last to find out whether the worker is well again."""
-        self.contacted = asyncio.Event()
-        """Set once the first check has an answer, good or bad."""
-
-
 class Gateway:
-    """State: workers, open connections and exchanges, held request bytes; counters in `metrics`."""
+    """State: workers (in `workers`), open connections and exchanges, held request bytes; counters in
+    `metrics`. Raises UsageError where the certificates for workers are no good."""
 
     def __init__(
         self,
@@ -89,36 +70,57 @@ class Gateway:
         self.settings = settings
         self.balancer = balancer
         self.metrics = metrics
+        self.admission: Admission | None = None
+        """Who waits; None: nothing is limited, every request goes at once."""
         self.control: ControlPlane
         """Answers all that is not inference; set by the application, whose endpoints look at the gateway."""
         self.removals: Removals
         """Workers on their way out; set by the application."""
         self.discovery: Discovery | None = None
         """Finds workers; None: those that people name are all there are."""
+        self.reloader: Reloader
+        """Changes settings and policy while the router runs; set by the application."""
         self.live: Feed
         """What is shown to people who watch; set by the application."""
-        keys = [key.get_secret_value() for key in settings.api_key]
-        self.planner = Planner(keys, settings.session_header)
+        self.callers = Callers(settings)
+        self.planner = _planner(settings, self.callers)
         self.heads: HeadCache[Plan] = HeadCache(self.planner.plan)
         self.retry_budget = RetryBudget(settings.retry_budget_ratio, settings.retry_budget_min_per_s)
+        self.hedging: Hedging | None = None
+        """Sends late requests to a second worker; None: off."""
+        if settings.hedge_after_p is not None:
+            ratio = settings.hedge_budget_ratio
+            self.hedging = Hedging(self, settings.hedge_after_p, settings.hedge_min_s, ratio)
         self.observers = Observers()
         """Who is told of every request."""
-        self.shadows: tuple[Shadow, ...] = ()
+        self.shadows: list[Shadow] = []
         """Observers that decide what another policy would have done."""
         self.tracing: Tracing | None = None
         """One of the observers, for whom clients take the trace fields out of heads."""
-        self.workers: dict[WorkerId, Worker] = {}
-        self.pools: dict[int, WorkerPool] = {}
-        """By slot, for the request path."""
-        self.workers_changed = asyncio.Event()
-        """Set whenever a worker comes or goes; whoever waits for it clears it."""
         self.clients: set[ClientConnection] = set()
         self.exchanges: dict[int, Exchange] = {}
         """Those that were routed and are not finished, by number."""
+        self.upstream_tls = upstream_certificates(settings)
+        """For connections to workers with https://."""
+        self.workers = Workers(
+            settings,
+            balancer,
+            metrics,
+            self.exchanges,
+            self.shadows,
+            self.upstream_tls,
+            self.limit,
+            self._room,
+        )
+        self.pools = self.workers.pools
+        """By slot, for the request path."""
+        self._suspects = self.workers.suspects
         self.images = ImageModels()
+        self.owners = Owners(settings.owners_max)
+        self.owner_search = OwnerSearch(self)
         self.stopping = False
-        self._suspects: set[WorkerId] = set()
-        """Workers that failed since they last answered."""
+        if is_limited(settings):
+            self.limit()
         self._access_log = AccessLog() if settings.access_log else None
         if self._access_log is not None:
             self.watch(self._access_log)
@@ -130,6 +132,40 @@ class Gateway:
         """Inference requests so far; the last one's number."""
         self.request_id_prefix = b"req-" + secrets.token_hex(6).encode()
         """Begins the ids of requests whose clients gave none; unique over restarts."""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Writes. Other settings from now on. Most are read where they are used; what was made of the former
+        ones is made anew here, for requests under way too."""
+        before, self.settings = self.settings, settings
+        self.callers = Callers(settings)
+        self.planner = _planner(settings, self.callers)
+        self.heads = HeadCache(self.planner.plan)
+        ratio, min_per_s = settings.retry_budget_ratio, settings.retry_budget_min_per_s
+        if (ratio, min_per_s) != (before.retry_budget_ratio, before.retry_budget_min_per_s):
+            self.retry_budget = RetryBudget(ratio, min_per_s)
+        self.small_body_bytes = min(_SMALL_BODY_BYTES, settings.max_body_bytes)
+        if settings.access_log and self._access_log is None:
+            self._access_log = AccessLog()
+            self.watch(self._access_log)
+        elif not settings.access_log and self._access_log is not None:
+            self.unwatch(self._access_log)
+            self._access_log = None
+        self.workers.reconfigure(settings)
+
+    def limit(self) -> None:
+        """Writes. Something is limited: from now on requests may have to wait."""
+        if self.admission is None:
+            self.admission = Admission(self)
+
+    def _room(self) -> None:
+        if self.admission is not None:
+            self.admission.room()
+
+    def set_policy(self, policy: Policy, made_by: PolicySpec) -> None:
+        """Writes. Another policy decides from now on; what is known of caches, sessions and requests on their
+        way stays. Raises whatever the policy raises; then the former one goes on."""
+        self.balancer.set_policy(policy, made_by, monotonic())
+        self.metrics.policy_set(policy.name)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -181,13 +217,15 @@ class Gateway:
         """Writes. An exchange ended: metrics, the worker's good name, who watches."""
         decision = exchange.decision
         assert decision is not None
-        if self._suspects:
-            self._judge(decision.worker, exchange.number, outcome)
+        if self._suspects and exchange.plan.proves:
+            self.workers.judge(decision.worker, exchange.number, outcome)
         self.metrics.finished(exchange, decision, outcome, usage, now)
         if self.observers.watching:
             self.observers.finished(exchange, outcome, usage, now)
         if usage is not None and usage.prompt_tokens:
             self.images.look(exchange.parsed.model, exchange.parsed.material, usage.prompt_tokens)
+        if self.admission is not None:
+            self.admission.finished(exchange, usage, now)
 
     def turned_away(self, error: RouterError, client: ClientConnection, plan: Plan | None) -> None:
         """Writes. A request was answered before it became an exchange: it has no key, is malformed, too large
@@ -195,6 +233,12 @@ class Gateway:
         self.metrics.refused(error)
         if self._access_log is not None:
             self._access_log.turned_away(error, client, plan)
+
+    def connection_failed(self, why: str, address: str | None, text: str) -> None:
+        """Writes. A connection ended before it could carry a request. Strangers do that all day, so the log
+        says it at debug only; `why` is one of `series.CONNECTION_FAULTS`."""
+        self.metrics.connection_faults[why] += 1
+        log.debug("connection not usable", extra={"client": address, "fault": why, "why": text})
 
     def has_client(self, address: tuple[Any, ...]) -> bool:
         """Reads. Whether there is a connection from this address (host and port)."""
@@ -213,143 +257,15 @@ class Gateway:
 
     def add_shadow(self, shadow: Shadow) -> None:
         """Writes. From now on it decides beside the policy."""
-        self.shadows = (*self.shadows, shadow)
+        self.shadows.append(shadow)
         for worker_id in self.workers:
             shadow.follow(worker_id, monotonic())
         self.watch(shadow)
 
-    # --- workers --------------------------------------------------------------------------------
-
-    def add_worker(
-        self, backend: Backend, *, trusted: bool = True, added_by: str = "configuration"
-    ) -> Worker:
-        """Writes. A worker joins. Where it is not trusted it gets requests once a check has passed; before
-        that nothing says which models it serves. Raises ValueError when it is present."""
-        settings = self.settings
-        spec = worker_spec(backend, settings)
-        self.balancer.add_worker(spec, monotonic())
-        slot = self.balancer.fleet.slot_of[spec.worker_id]
-        worker = self.workers[spec.worker_id] = Worker(
-            backend,
-            WorkerPool(spec.worker_id, settings.idle_connections_per_worker),
-            Ejector(settings.eject_after_failures, settings.eject_for_s),
-            Checks(settings.health_rise, settings.health_fall),
-            added_by,
-        )
-        self.pools[slot] = worker.pool
-        if not trusted:
-            worker.checks_passed = False
-            self._update_health(spec.worker_id, worker)
-        self._fleet_changed(spec.worker_id)
-        self.workers_changed.set()
-        return worker
-
-    def describe_worker(self, worker_id: WorkerId, backend: Backend, learned: Learned) -> None:
-        """Writes. What the operator says of a worker, or what it says of itself, is new. Raises KeyError."""
-        worker = self.workers[worker_id]
-        worker.backend, worker.learned = backend, learned
-        spec = learned_spec(backend, learned, self.settings)
-        if spec != self.balancer.fleet.spec(self.balancer.fleet.slot_of[worker_id]):
-            self.balancer.update_worker(spec, monotonic())
-            self._fleet_changed(worker_id)
-
-    def worker_restarted(self, worker_id: WorkerId) -> None:
-        """Writes. Its process is another than before: nothing is cached there. Raises KeyError."""
-        self.balancer.forget_cache(worker_id, monotonic())
-        for shadow in self.shadows:
-            shadow.cache_lost(worker_id, monotonic())
-        self.metrics.worker_restarted(worker_id)
-        log.warning("worker restarted", extra={"worker": worker_id})
-
-    def drain_worker(self, worker_id: WorkerId, draining: bool) -> None:
-        """Writes. A draining worker keeps its requests and gets no new ones. Raises KeyError."""
-        self.balancer.drain_worker(worker_id, draining, monotonic())
-        self._fleet_changed(worker_id)
-
-    def remove_worker(self, worker_id: WorkerId) -> None:
-        """Writes. A worker leaves; answers that are on their way still arrive, tunnels are closed. Raises
-        KeyError."""
-        for exchange in list(self.exchanges.values()):
-            if exchange.decision is not None and exchange.decision.worker == worker_id:
-                exchange.worker_removed()
-        del self.pools[self.balancer.fleet.slot_of[worker_id]]
-        self.balancer.remove_worker(worker_id, monotonic())
-        self.workers.pop(worker_id).pool.retire()
-        self._suspects.discard(worker_id)
-        self.metrics.forget_worker(worker_id)
-        self._fleet_changed(worker_id)
-        self.workers_changed.set()
-
-    def worker_failed(self, worker_id: WorkerId, kind: str) -> None:
-        """Writes. A request failed by the worker's fault."""
-        worker = self.workers.get(worker_id)
-        if worker is not None:
-            self.metrics.worker_failed(worker_id, kind)
-            worker.pool.probe = False
-            self._suspects.add(worker_id)
-            before = worker.ejector.trust
-            worker.ejector.failed(monotonic())
-            if worker.ejector.trust is Trust.EJECTED and before is not Trust.EJECTED:
-                log.warning("worker ejected", extra={"worker": worker_id, "kind": kind})
-            self._update_health(worker_id, worker)
-
-    def probe_sent(self, worker_id: WorkerId, number: int) -> None:
-        """Writes. The one request that finds out whether an ejected worker is well again is on its way."""
-        worker = self.workers[worker_id]
-        worker.pool.probe = False
-        worker.probe = number
-        worker.ejector.trust = Trust.PROBING
-        self._update_health(worker_id, worker)
-
-    def _judge(self, worker_id: WorkerId, number: int, outcome: Outcome) -> None:
-        """A request ended while some worker is under suspicion; if it is this one, it may be cleared.
-        A refusal of the client's request is an answer too."""
-        worker = self.workers.get(worker_id)
-        if worker is None or worker_id not in self._suspects:
-            return
-        if outcome is Outcome.OK or outcome is Outcome.CLIENT_ERROR:
-            self._clear(worker_id, worker)
-        elif worker.ejector.trust is Trust.PROBING and worker.probe == number:
-            self._probe_next(worker)  # the client left before the worker could show itself
-            self._update_health(worker_id, worker)
-
-    def _clear(self, worker_id: WorkerId, worker: Worker) -> None:
-        if not worker.ejector.accepts:
-            log.info("worker trusted again", extra={"worker": worker_id})
-        worker.ejector.succeeded()
-        worker.pool.probe = False
-        self._suspects.discard(worker_id)
-        self._update_health(worker_id, worker)
-
-    def _probe_next(self, worker: Worker) -> None:
-        worker.ejector.trust = Trust.DUE
-        worker.pool.probe = True
-
-    def worker_checked(self, worker_id: WorkerId, passes: bool, why: str | None = None) -> None:
-        """Writes. What the active checks say by now, and what the last failed one found."""
-        worker = self.workers.get(worker_id)
-        if worker is not None and worker.checks_passed is not passes:
-            worker.checks_passed = passes
-            log.log(
-                logging.INFO if passes else logging.WARNING,
-                "worker healthy" if passes else "worker unhealthy",
-                extra={"worker": worker_id} if passes else {"worker": worker_id, "why": why},
-            )
-            self._update_health(worker_id, worker)
-
-    def _update_health(self, worker_id: WorkerId, worker: Worker) -> None:
-        healthy = worker.checks_passed and worker.ejector.accepts
-        self.balancer.set_health(worker_id, healthy, monotonic())
-        self._fleet_changed(worker_id)
-
-    def _fleet_changed(self, worker_id: WorkerId) -> None:
-        for shadow in self.shadows:
-            shadow.follow(worker_id, monotonic())
-
     # --- time -------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Writes. Once a second: time-outs, idle connections, probes, what is counted lately."""
+        """Writes. Once a second: time-outs, workers, what is counted lately."""
         self.metrics.hot_prefixes.age(now)
         for shadow in self.shadows:
             shadow.tick(now)
@@ -357,12 +273,11 @@ class Gateway:
             exchange.check_time(now)
         for client in list(self.clients):
             client.check_time(now)
-        for worker_id, worker in self.workers.items():
-            worker.pool.close_older_than(now - self.settings.upstream_keepalive_s)
-            if worker.ejector.probe_due(now):
-                self._probe_next(worker)
-                self._update_health(worker_id, worker)
-            elif worker.ejector.trust is Trust.PROBING:
-                probe = self.exchanges.get(worker.probe)
-                if probe is not None and probe.streams_since(now) > self.settings.eject_for_s:
-                    self._clear(worker_id, worker)  # a long answer is not waited for to its end
+        self.workers.tick(now)
+
+
+def _planner(settings: Settings, callers: Callers) -> Planner:
+    keys = [key.get_secret_value() for key in settings.api_key]
+    return Planner(
+        keys, settings.session_header, settings.request_id_header, callers, inject_usage=settings.inject_usage
+    )

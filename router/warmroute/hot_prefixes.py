@@ -27,15 +27,16 @@ _AGED_EVERY_S: Final = 10.0
 # One request in four is counted, four times: the ids of its blocks cost up to 2 µs.
 _SAMPLE: Final = 4
 
-# The fractional part of the golden ratio in 64 bits: its multiples fall evenly, so that no rhythm of the
-# traffic (two models in turn) decides what is seen.
-_GOLDEN: Final = 0x9E3779B97F4A7C15
-_WORD: Final = (1 << 64) - 1
+# The fractional part of the golden ratio in 32 bits: its multiples fall evenly, so that no rhythm of the
+# traffic (two models in turn) decides what is seen. With 64 bits every product would be an object.
+_GOLDEN: Final = 0x9E3779B9
+_WORD: Final = (1 << 32) - 1
+_SAMPLED_BELOW: Final = (1 << 32) // _SAMPLE
 
 
 def is_sampled(number: int) -> bool:
     """Whether the request of that number is one of those that are counted."""
-    return (number * _GOLDEN & _WORD) < (1 << 64) // _SAMPLE
+    return (number * _GOLDEN & _WORD) < _SAMPLED_BELOW
 
 
 class HotPrefix:

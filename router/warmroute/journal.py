@@ -2,10 +2,13 @@
 
 Writing must neither block nor raise on a request's way: lines go to a buffer, which the kernel takes
 once a second; when the file is full or the disk fails, recording ends with a warning and routing goes on.
+Whatever happens, the file holds whole lines: what a disk took of half a line is cut off again. Only a machine
+that dies, or a process killed inside a write, can leave a torn line, the last one; readers leave it out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +24,9 @@ class JournalFile:
         self._path = path
         self._left = max_bytes
         self._lines: list[bytes] = []
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)  # lines are buffered here; what is written is known
+        self._written = 0
+        """Bytes of the whole lines that the kernel has."""
         self._recording = True
 
     def write(self, line: bytes) -> None:
@@ -40,12 +45,18 @@ class JournalFile:
         lines, self._lines = self._lines, []
         if not lines:
             return
+        data, done = b"".join(lines), 0
         try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            while done < len(data):
+                done += self._file.write(memoryview(data)[done:]) or 0
         except OSError as error:
             self._recording = False
+            self._written += data.rfind(b"\n", 0, done) + 1
+            with contextlib.suppress(OSError):  # a pipe has no end to cut
+                self._file.truncate(self._written)
             log.warning("journal failed, recording ends: %s", error, extra={"path": str(self._path)})
+        else:
+            self._written += done
 
     def __enter__(self) -> Self:
         return self

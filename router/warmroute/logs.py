@@ -19,11 +19,17 @@ import queue
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, TextIO
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 
+from warmroute.audit import LOGGER as AUDIT
 from warmroute.config import Settings
+from warmroute_policies.errors import ConfigError
+
+log: Final = logging.getLogger("warmroute")
 
 # At some 300 bytes a line this is 3 MB, and a second of writing at ten thousand requests per second.
 _QUEUE_RECORDS_MAX: Final = 10_000
@@ -56,16 +62,15 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
     writer = logging.StreamHandler(stream)
     writer.setFormatter(ConsoleFormatter(colour=colour) if as_console else JsonFormatter())
     handler = BoundedQueueHandler(_QUEUE_RECORDS_MAX)
-    listener = _Listener(handler, writer)
-
-    root, own = logging.getLogger(), logging.getLogger("warmroute")
+    root, own, audit = logging.getLogger(), logging.getLogger("warmroute"), logging.getLogger(AUDIT)
+    trail = None if settings.audit_log is None else audit_file(settings.audit_log)
+    if trail is not None:  # its file gets every change, whatever the level of the log
+        audit.setLevel(logging.INFO)
+        writer.addFilter(lambda record: record.name != AUDIT or record.levelno >= own.level)
     former = root.handlers[:], root.level, own.level, {name: logging.getLogger(name).level for name in _QUIET}
+    listener = _Listener(handler, writer) if trail is None else _Listener(handler, writer, trail)
     root.handlers = [handler]
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    root.setLevel(max(level, logging.INFO))
-    own.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    set_level(settings.log_level)
     listener.start()
 
     def stop() -> None:
@@ -77,11 +82,23 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
         root.handlers = handlers
         root.setLevel(root_level)
         own.setLevel(own_level)
+        audit.setLevel(logging.NOTSET)
+        if trail is not None:
+            trail.close()
         for name, before in levels.items():
             logging.getLogger(name).setLevel(before)
 
     atexit.register(stop)
     return stop
+
+
+def set_level(name: str) -> None:
+    """Writes. The least important messages that are written from now on: debug, info, warning or error."""
+    level = logging.getLevelNamesMapping()[name.upper()]
+    logging.getLogger().setLevel(max(level, logging.INFO))
+    logging.getLogger("warmroute").setLevel(level)
+    for quiet in _QUIET:
+        logging.getLogger(quiet).setLevel(max(level, logging.WARNING))
 
 
 def dropped_lines() -> int:
@@ -144,6 +161,50 @@ class _Listener(logging.handlers.QueueListener):
         except queue.Full:
             return
         thread.join(_STOP_S)
+
+
+class _AuditFile(logging.handlers.WatchedFileHandler):
+    """Appends, and looks before every line whether the file is still the one at that path. State: the file,
+    and whether it was complained about."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(JsonFormatter())
+        self.addFilter(lambda record: record.name == AUDIT)
+        self._failed = self._broken = False
+
+    def _open(self) -> TextIOWrapper:
+        # Not for everybody: it names addresses, and keys by their fingerprints.
+        return cast(
+            "TextIOWrapper", open(self.baseFilename, self.mode, encoding=self.encoding, opener=_for_owner)
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes."""
+        self._failed = False
+        try:
+            super().emit(record)
+        except OSError:  # its directory is gone
+            self.handleError(record)
+        self._broken = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
+        """Writes. A full disk is no reason to end; it is told once, until a line is written again."""
+        self._failed = True
+        if not self._broken:
+            log.error("the audit log cannot be written: %s", sys.exc_info()[1])
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
+
+
+def audit_file(path: Path) -> logging.Handler:
+    """Where changes are kept. Raises ConfigError when it cannot be opened."""
+    try:
+        return _AuditFile(path)
+    except OSError as error:
+        raise ConfigError(f"audit_log: {path} cannot be written: {error.strerror}") from None
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

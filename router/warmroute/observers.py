@@ -27,7 +27,8 @@ class Observer(Protocol):
     """The moments of one request. `exchange.number` tells requests apart.
 
     `arrived` and then one of `refused` and `finished`; `routed` between, once more for every other worker
-    that is tried; `first_byte` at most once.
+    that is tried; `first_byte` at most once. What waits for room has not arrived before it has some; if it
+    never gets any, it is only `refused`.
     """
 
     def arrived(self, exchange: Exchange, request: RoutingRequest, now: float) -> None:

@@ -9,15 +9,21 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, final
 
+from warmroute import inject
+from warmroute.callers import Caller, Callers
 from warmroute.dialects import BadRequest, Parser, parser_for
 from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
 from warmroute.dialects.request import SESSION_CHARS_MAX
+from warmroute.owners import Kept, kept_of
 from warmroute.wire.heads import Head
 from warmroute.wire.replies import RouterError
 
 # Request ids of clients are echoed into headers and logs.
 _REQUEST_ID_BYTES_MAX: Final = 128
+
+# Workers keep these answers (`store`, which is on unless the body says otherwise, and `background`).
+_STORING: Final = frozenset(("/v1/responses",))
 
 # Browsers cannot set header fields of a WebSocket; OpenAI's clients for them name the key as a subprotocol.
 _KEY_SUBPROTOCOL: Final = b"openai-insecure-api-key."
@@ -30,8 +36,9 @@ class Plan:
     """How a request with a certain head is handled. Not to be written."""
 
     __slots__ = (
-        "anthropic", "chunked", "expects_continue", "forwarded", "head", "http_10", "keep_alive", "media",
-        "parse", "plain", "refusal", "request_id", "session", "tunnel",
+        "anthropic", "caller", "chunked", "expects_continue", "forwarded", "head", "http_10", "injects",
+        "keep_alive", "kept", "media", "parse", "plain", "proves", "refusal", "repeatable", "request_id",
+        "session", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +50,10 @@ class Plan:
         request_id: bytes | None,
         session: str | None,
         refusal: RouterError | None,
+        kept: Kept | None,
+        caller: Caller,
+        *,
+        injects: bool,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -54,6 +65,7 @@ class Plan:
         self.forwarded = head.forwarded()
         """The head for the worker, but for host, length and request id."""
         self.request_id = request_id
+        self.caller = caller
         self.session = session
         self.refusal = refusal
         self.http_10 = head.http_10
@@ -62,35 +74,64 @@ class Plan:
         """HTTP/1.1, and the connection stays: nothing to change in an answer."""
         self.chunked = head.chunked
         self.expects_continue = head.expects_continue
+        self.repeatable = head.path not in _STORING
+        """A worker that computes the answer a second time leaves nothing behind."""
         self.anthropic = head.path.startswith("/v1/messages")
+        self.kept = kept
+        """None: the request has nothing to do with what a single worker keeps."""
+        self.proves = kept is None or not kept.thing
+        """An answer shows that a worker can infer: it is no mere look into its memory."""
+        self.injects = injects
+        """Streams are asked for token counts in the client's stead."""
 
 
 class Planner:
-    """State: none but the keys and header names that it was made with."""
+    """State: none but the keys, header names and wishes that it was made with."""
 
-    def __init__(self, api_keys: Sequence[str], session_headers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api_keys: Sequence[str],
+        session_headers: Sequence[str],
+        request_id_headers: Sequence[str],
+        callers: Callers,
+        *,
+        inject_usage: bool = False,
+    ) -> None:
+        self._callers = callers
         self._keys = [key.encode() for key in api_keys]
+        self._request_id_headers = [name.lower().encode() for name in request_id_headers]
         self._session_headers = [name.lower().encode() for name in session_headers]
+        self._inject_usage = inject_usage
 
     def plan(self, head: Head) -> Plan:
         """Reads."""
-        parse = parser_for(head.path) if head.method == "POST" else None
+        kept = kept_of(head.method, head.path)
+        parse = parser_for(head.path) if head.method == "POST" or kept is not None else None
         media, tunnel, refusal = None, None, None
         try:
-            if parse is not None:
+            if parse is not None and head.method == "POST":
                 media = media_of(head.path, head.get(b"content-type") or b"", head.target)
                 parse = parse if media is None else media.parse
-            elif _is_tunnel(head):
+            elif parse is None and _is_tunnel(head):
                 tunnel = model_in(head.target)
         except BadRequest as error:
             refusal = RouterError(400, "bad_request", str(error))
         routed = parse is not None or tunnel is not None or refusal is not None
         if routed and self._keys and not self.authorized(head):
             refusal = _NO_KEY
-        request_id = head.get(b"x-request-id")
-        if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
-            request_id = None
-        return Plan(head, parse, media, tunnel, request_id or None, self._session(head), refusal)
+        injects = self._inject_usage and parse is not None and head.path in inject.PATHS
+        return Plan(
+            head,
+            parse,
+            media,
+            tunnel,
+            self._request_id(head),
+            self._session(head),
+            refusal,
+            kept,
+            self._callers.of(head),
+            injects=injects,
+        )
 
     def authorized(self, head: Head) -> bool:
         """Reads. Whether the head carries one of the keys; the time does not tell which part was right."""
@@ -98,6 +139,13 @@ class Planner:
         return has_key(self._keys, head.get(b"authorization"), head.get(b"x-api-key")) or (
             offered is not None and has_key(self._keys, None, _key_in(offered))
         )
+
+    def _request_id(self, head: Head) -> bytes | None:
+        for name in self._request_id_headers:
+            value = head.get(name)
+            if value and len(value) <= _REQUEST_ID_BYTES_MAX:
+                return value
+        return None
 
     def _session(self, head: Head) -> str | None:
         for name in self._session_headers:
@@ -133,10 +181,16 @@ def has_key(keys: Sequence[bytes], authorization: bytes | None, x_api_key: bytes
 
     Every key is compared, and each comparison takes the same time, wherever the first difference is.
     """
-    presented = []
-    if authorization is not None and authorization[:7].lower() == b"bearer ":
-        presented.append(authorization[7:].strip())
-    if x_api_key is not None:
-        presented.append(x_api_key)
-    matches = [hmac.compare_digest(key, token) for key in keys for token in presented]
+    tokens = presented(authorization, x_api_key)
+    matches = [hmac.compare_digest(key, token) for key in keys for token in tokens]
     return any(matches)
+
+
+def presented(authorization: bytes | None, x_api_key: bytes | None) -> list[bytes]:
+    """The keys that a request shows."""
+    tokens = []
+    if authorization is not None and authorization[:7].lower() == b"bearer ":
+        tokens.append(authorization[7:].strip())
+    if x_api_key is not None:
+        tokens.append(x_api_key)
+    return tokens

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from time import monotonic
 
+from warmroute import audit
 from warmroute.gateway import Gateway
 from warmroute_policies.types import WorkerId
 
@@ -30,7 +31,7 @@ class Removals:
     def begin(self, worker_id: WorkerId, deadline_s: float) -> None:
         """Writes. Drains the worker and removes it then. Again: the deadline is set anew."""
         self.cancel(worker_id)
-        self._gateway.drain_worker(worker_id, True)
+        self._gateway.workers.drain(worker_id, True)
         deadline = monotonic() + deadline_s
         task = asyncio.get_running_loop().create_task(self._remove_when_idle(worker_id, deadline))
         self._leaving[worker_id] = task, deadline
@@ -46,7 +47,7 @@ class Removals:
         """Writes. The worker is gone; answers that are on their way still arrive."""
         self.cancel(worker_id)
         left = self.in_flight(worker_id)
-        self._gateway.remove_worker(worker_id)
+        self._gateway.workers.remove(worker_id)
         log.info("worker removed", extra={"worker": worker_id, "in_flight": left})
 
     def in_flight(self, worker_id: WorkerId) -> int:
@@ -60,3 +61,4 @@ class Removals:
             await asyncio.sleep(_POLL_S)
         del self._leaving[worker_id]  # not cancelled: this task is it
         self.remove_now(worker_id)
+        audit.tell("remove_worker", worker_id, audit.ROUTER)

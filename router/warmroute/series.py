@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from warmroute.hot_prefixes import HotPrefixes
+from warmroute.tenures import Tenures
 from warmroute_policies.types import Decision, Outcome, Usage, WorkerId
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ _REMOVED_WORKER: Final = "removed"
 # and an alert that adds it up finds nothing.
 FAILURE_KINDS: Final = ("connect", "connect_timeout", "status", "broken", "timeout")
 _RETRIED_KINDS: Final = ("connect", "connect_timeout", "status", "broken")
+HEDGE_ENDS: Final = ("won", "lost", "rescued", "failed", "given_up")
+HEDGE_REFUSALS: Final = ("budget", "no_worker")
 SHORTAGES: Final = ("no_worker", "buffers_full", "too_many_connections", "internal_error")
 """Refusals that are no fault of the client."""
+CONNECTION_FAULTS: Final = ("proxy_head", "tls_handshake", "tls_on_plain_port", "too_many")
+"""Why connections ended before they could carry a request."""
 
 # From a warm short prompt on an idle worker to a queue that nobody should wait in.
 _TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
@@ -44,6 +49,10 @@ _RETURN_BOUNDS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0
 # From a question to a context that fills a model's window.
 _PROMPT_BOUNDS_TOKENS = (256.0, 1024.0, 4096.0, 16384.0, 32768.0, 65536.0, 131072.0, 262144.0, 1048576.0)
 _LAG_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+OutcomeKey = tuple[str, WorkerId, Outcome]
+"""Model, worker, and how a request ended."""
 
 
 class Histogram:
@@ -99,7 +108,12 @@ class Metrics:
         self.decision_s = Histogram(DECISION_BOUNDS_S)
         self.loop_lag_s = Histogram(_LAG_BOUNDS_S)
         self.retries = dict.fromkeys(_RETRIED_KINDS, 0)
+        self.retries_refused = 0
+        self.hedges_started = 0
+        self.hedges = dict.fromkeys(HEDGE_ENDS, 0)
+        self.hedges_refused = dict.fromkeys(HEDGE_REFUSALS, 0)
         self.refusals = dict.fromkeys(SHORTAGES, 0)
+        self.connection_faults = dict.fromkeys(CONNECTION_FAULTS, 0)
         self.worker_failures: dict[tuple[WorkerId, str], int] = {}
         self.worker_restarts: dict[WorkerId, int] = {}
         self.without_prefix = 0
@@ -111,7 +125,23 @@ class Metrics:
         self.session_return_s = Histogram(_RETURN_BOUNDS_S)
         self.session_prompt_tokens = Histogram(_PROMPT_BOUNDS_TOKENS)
         self.hot_prefixes = HotPrefixes()
+        self.decisions_by_policy: Tenures[str] = Tenures()
+        self.outcomes_by_policy: Tenures[OutcomeKey] = Tenures()
         self._models: set[str] = set()
+
+    def policy_set(self, policy: str) -> None:
+        """Writes. Another policy decides from now on."""
+        self.decisions_by_policy.end(self.policy, self.decisions)
+        self.outcomes_by_policy.end(self.policy, self.outcomes())
+        self.policy = policy
+
+    def outcomes(self) -> dict[OutcomeKey, int]:
+        """Reads. How requests ended, by model, worker and outcome."""
+        return {
+            (*labels, outcome): count
+            for labels, series in self.series.items()
+            for outcome, count in series.outcomes.items()
+        }
 
     def session_turn(self, decision: Decision, before: WorkerId, away_s: float) -> None:
         """Writes. A turn of a session was routed; `before` is the worker of the turn before, or empty."""
@@ -173,6 +203,18 @@ class Metrics:
         """Writes. A request was given to another worker."""
         self.retries[kind] = self.retries.get(kind, 0) + 1
 
+    def hedge_started(self) -> None:
+        """Writes. A request was sent to a second worker as well."""
+        self.hedges_started += 1
+
+    def hedge_ended(self, how: str) -> None:
+        """Writes. A second leg was over, one of `HEDGE_ENDS`."""
+        self.hedges[how] += 1
+
+    def hedge_refused(self, why: str) -> None:
+        """Writes. A request was late and not hedged, for one of `HEDGE_REFUSALS`."""
+        self.hedges_refused[why] += 1
+
     def refused(self, error: RouterError) -> None:
         """Writes. A request was answered without asking a worker."""
         self.refusals[error.code] = self.refusals.get(error.code, 0) + 1
@@ -189,6 +231,7 @@ class Metrics:
         """Writes. The worker left: its series would only grow in number."""
         for key in [key for key in self.series if key[1] == worker]:
             del self.series[key]
+        self.outcomes_by_policy.forget(lambda key: key[1] == worker)
         for failure in [key for key in self.worker_failures if key[0] == worker]:
             del self.worker_failures[failure]
         self.worker_restarts.pop(worker, None)

@@ -126,7 +126,7 @@ class Tunnel(Exchange):
 
     def client_gone(self) -> None:
         if self.opened:
-            self._let_go()
+            self.let_go()
             self._finish(Outcome.OK, None)
         else:
             super().client_gone()

@@ -232,7 +232,7 @@ class Upload(Exchange):
 
     def _another_worker(self, kind: str) -> bool:
         if not self._kept_whole:
-            self.gateway.worker_failed(self._worker, kind)
+            self.gateway.workers.failed(self._worker, kind)
             return False
         if not super()._another_worker(kind):
             return False
@@ -247,7 +247,7 @@ class Upload(Exchange):
         if not self._routed:
             self._refuse(error)
             return
-        self._let_go()
+        self.let_go()
         self._finish(Outcome.CLIENT_GONE, None)
         if self.pieces:
             self.client.cut()

@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,9 +25,11 @@ import msgspec
 
 from warmroute import engines
 from warmroute.engines import KvCache
+from warmroute.tls import Certificates, why_not_connected
 
 if TYPE_CHECKING:
-    from warmroute.gateway import Gateway, Worker
+    from warmroute.gateway import Gateway
+    from warmroute.workers import Worker
 
 log = logging.getLogger("warmroute.watch")
 
@@ -50,33 +54,56 @@ class Unanswered(Exception):
 
 async def first_round(gateway: Gateway) -> None:
     """Writes. Asks every worker once, all at the same time; takes at most `health_timeout_s`."""
-    async with _client(gateway) as client, asyncio.TaskGroup() as group:
+    questioner = Questioner(gateway.upstream_tls)
+    async with asyncio.TaskGroup() as group:
         for worker in gateway.workers.values():
-            group.create_task(_Watch(gateway, worker, client).round())
+            group.create_task(_Watch(gateway, worker, questioner).round())
 
 
 async def watch_workers(gateway: Gateway) -> None:
     """Writes. Watches every worker, those too that are added later, until it is cancelled."""
-    async with _client(gateway) as client, asyncio.TaskGroup() as group:
+    questioner = Questioner(gateway.upstream_tls)
+    async with asyncio.TaskGroup() as group:
         loops: dict[Worker, asyncio.Task[None]] = {}
         while True:
-            gateway.workers_changed.clear()
+            gateway.workers.changed.clear()
             present = set(gateway.workers.values())
             for worker in loops.keys() - present:
                 loops.pop(worker).cancel()
             for worker in present - loops.keys():
-                loops[worker] = group.create_task(_Watch(gateway, worker, client).run())
-            await gateway.workers_changed.wait()
+                loops[worker] = group.create_task(_Watch(gateway, worker, questioner).run())
+            await gateway.workers.changed.wait()
 
 
-def _client(gateway: Gateway) -> httpx.AsyncClient:
-    # Workers are plain http:// and are reached directly: no proxy from the environment, no certificates
-    # to load. The deadline is that of a round. A question a minute needs no idle connections.
+class Questioner:
+    """Asks workers by httpx. State: a client, and one for workers with https://, made anew when the
+    certificates are. A question a minute needs no idle connections, so a client that was replaced holds
+    none."""
+
+    def __init__(self, tls: Certificates) -> None:
+        self._tls = tls
+        self._plain = _client(verify=False)  # plain text only: there is nothing to verify
+        self._secure: tuple[ssl.SSLContext, httpx.AsyncClient] | None = None
+
+    def stream(self, worker: Worker, path: str) -> AbstractAsyncContextManager[httpx.Response]:
+        """Writes. GET. Raises httpx's errors."""
+        pool = worker.pool
+        if pool.tls is None:
+            return self._plain.stream("GET", pool.worker_id + path)
+        context = self._tls.context
+        if self._secure is None or self._secure[0] is not context:
+            self._secure = context, _client(verify=context)
+        extensions = {} if pool.tls_name is None else {"sni_hostname": pool.tls_name}
+        return self._secure[1].stream("GET", pool.worker_id + path, extensions=extensions)
+
+
+def _client(*, verify: bool | ssl.SSLContext) -> httpx.AsyncClient:
+    # Workers are reached directly: no proxy from the environment. The deadline is that of a round.
     return httpx.AsyncClient(
         headers=_HEADERS,
         timeout=None,  # noqa: S113
         trust_env=False,
-        verify=False,  # noqa: S501
+        verify=verify,
         limits=httpx.Limits(max_keepalive_connections=0),
     )
 
@@ -84,10 +111,10 @@ def _client(gateway: Gateway) -> httpx.AsyncClient:
 class _Watch:
     """The questions to one worker. State: when it is asked what it is, and what the log blamed it for."""
 
-    def __init__(self, gateway: Gateway, worker: Worker, client: httpx.AsyncClient) -> None:
+    def __init__(self, gateway: Gateway, worker: Worker, questioner: Questioner) -> None:
         self._gateway = gateway
         self._worker = worker
-        self._client = client
+        self._questioner = questioner
         self._worker_id = worker.pool.worker_id
         self._discovery_due_at = 0.0
         self._started_at_s: float | None = None
@@ -96,14 +123,13 @@ class _Watch:
 
     async def run(self) -> None:
         """Writes. Asks until it is cancelled."""
-        interval_s = self._gateway.settings.health_interval_s
         if self._worker.contacted.is_set():
             self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
             # Many workers, met in one moment, are not asked in one moment ever after.
-            await asyncio.sleep(interval_s * random.random())
+            await asyncio.sleep(self._gateway.settings.health_interval_s * random.random())
         while True:
             await self.round()
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(self._gateway.settings.health_interval_s)
 
     async def round(self) -> None:
         """Writes. One check, and discovery when it is due."""
@@ -111,7 +137,8 @@ class _Watch:
         deadline = asyncio.get_running_loop().time() + gateway.settings.health_timeout_s
         why: str | None = None
         try:
-            await self._ask(gateway.settings.health_path, deadline)
+            if gateway.settings.health_checks:
+                await self._ask(gateway.settings.health_path, deadline)
         except Unanswered as error:
             why = str(error)
             self._discovery_due_at = 0.0  # it may be restarting, too quickly to be called unhealthy
@@ -120,14 +147,13 @@ class _Watch:
         if well and why is None and (not was_well or monotonic() >= self._discovery_due_at):
             await self._discover(deadline)
         if gateway.workers.get(self._worker_id) is worker:
-            gateway.worker_checked(self._worker_id, well, why)
+            gateway.workers.checked(self._worker_id, well, why)
         worker.contacted.set()
 
     async def _ask(self, path: str, deadline: float) -> bytes:
         """GET. Raises Unanswered."""
         try:
-            url = self._worker_id + path
-            async with asyncio.timeout_at(deadline), self._client.stream("GET", url) as answer:
+            async with asyncio.timeout_at(deadline), self._questioner.stream(self._worker, path) as answer:
                 if not answer.is_success:
                     raise Unanswered(f"GET {path} answered {answer.status_code}", answer.status_code)
                 body = bytearray()
@@ -160,10 +186,10 @@ class _Watch:
             learned = msgspec.structs.replace(learned, started_at_s=self._started_at_s)
         if learned != worker.learned:
             worker.learned = learned
-            gateway.describe_worker(self._worker_id, worker.backend, learned)
+            gateway.workers.describe(self._worker_id, worker.backend, learned)
             log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
         if restarted:
-            gateway.worker_restarted(self._worker_id)
+            gateway.workers.restarted(self._worker_id)
         self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
 
     async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:
@@ -232,7 +258,7 @@ def _root_of(error: BaseException) -> str:
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
-            return found.strerror
+            return why_not_connected(found)
         found = found.__cause__ or found.__context__
     return str(error) or type(error).__name__
 

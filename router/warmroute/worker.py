@@ -15,28 +15,85 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from warmroute.dialects import Buffer
+from warmroute.tls import Certificates
 from warmroute.wire import answers
 from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, UntilCloseBody, body_of
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
-    from warmroute.exchange import Exchange
+    from warmroute.plan import Plan
 
 # Below, joining head and body costs less than a second buffer in the write.
 _JOINED_BYTES_MAX: Final = 16 * 1024
+
+
+class Receiver:
+    """Whom a worker's answer is for: an exchange, or the second leg of one that is hedged.
+
+    One of `declines` (then the connection is closed), `take_whole`, or `take_head`, any `take_piece`, and
+    then `answer_ended`; `answer_broke` instead of whatever is still to come.
+    """
+
+    __slots__ = ("plan",)
+
+    plan: Plan
+
+    def declines(self, status: int) -> bool:
+        """Writes. Whether an error of this status is dropped, because somebody else may answer."""
+        raise NotImplementedError
+
+    def take_head(self, head: AnswerHead, data: bytes) -> None:
+        """Writes. The answer's head, with its bytes."""
+        raise NotImplementedError
+
+    def take_piece(self, data: bytes) -> None:
+        """Writes. A piece of the answer's body, never empty."""
+        raise NotImplementedError
+
+    def take_whole(self, head: AnswerHead, data: bytes, end: int) -> None:
+        """Writes. Head and body at once; the body begins at `end`."""
+        raise NotImplementedError
+
+    def answer_ended(self) -> None:
+        """Writes. The answer is complete."""
+        raise NotImplementedError
+
+    def answer_broke(self, why: str) -> None:
+        """Writes. The connection ended inside the answer, or its bytes are no answer."""
+        raise NotImplementedError
+
+    def keeps(self, head: AnswerHead) -> bool:
+        """Reads. Whether the worker's connection may carry another request behind this answer."""
+        return head.keep_alive
+
+    def switches(self) -> bool:
+        """Reads. Whether the worker may change to another protocol (101)."""
+        return False
+
+    def worker_full(self) -> None:
+        """Writes. The worker reads the request more slowly than it is written; all of it is written, unless
+        the client is still sending."""
+
+    def worker_drained(self) -> None:
+        """Writes. It has caught up."""
+
+    def worker_ended(self) -> bool:
+        """Writes. The worker has said all it will say; whether it may still be told something."""
+        return False
 
 
 class WorkerConnection(asyncio.Protocol):
     """State: the transport, the exchange that it carries, and where in the answer it is."""
 
     __slots__ = (
-        "_body", "_head", "_held", "_surplus", "exchange", "idle_since", "pool", "transport", "used"
+        "_body", "_head", "_held", "_said_end", "_surplus", "exchange", "idle_since", "pool",
+        "transport", "used",
     )  # fmt: skip
 
     def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        self.exchange: Exchange | None = None
+        self.exchange: Receiver | None = None
         self.used = False
         """It carried an exchange before this one: the worker may have closed it while it was idle."""
         self.idle_since = 0.0
@@ -46,6 +103,8 @@ class WorkerConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._surplus = False
         """Bytes came behind the end of an answer."""
+        self._said_end = False
+        """The worker ended the connection in order; over TLS the socket's end alone says nothing."""
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -62,6 +121,7 @@ class WorkerConnection(asyncio.Protocol):
             self._take_body(exchange, body, data)
 
     def eof_received(self) -> bool:
+        self._said_end = True
         return self.exchange is not None and self.exchange.worker_ended()
 
     def pause_writing(self) -> None:
@@ -79,7 +139,7 @@ class WorkerConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        if type(self._body) is UntilCloseBody and exc is None:  # a reset is no end
+        if type(self._body) is UntilCloseBody and exc is None and self._said_end:  # a reset is no end
             self.exchange = self._body = None
             exchange.answer_ended()
         else:
@@ -87,7 +147,9 @@ class WorkerConnection(asyncio.Protocol):
 
     def _read_last_words(self) -> None:
         """A worker may refuse a request and close before it has read it. The reset that follows overtakes its
-        answer, which lies in the socket and is read nowhere else."""
+        answer, which lies in the socket and is read nowhere else. Not over TLS: there lies no text."""
+        if self.pool.tls is not None:
+            return
         endpoint = self.transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
             data = os.read(endpoint.fileno(), answers.HEAD_BYTES_MAX)
@@ -96,7 +158,7 @@ class WorkerConnection(asyncio.Protocol):
 
     # --- one exchange ---------------------------------------------------------------------------
 
-    def send(self, exchange: Exchange, head: bytes, body: Buffer) -> None:
+    def send(self, exchange: Receiver, head: bytes, body: Buffer) -> None:
         """Writes. Starts an exchange on this idle connection."""
         self.exchange = exchange
         self._head = None
@@ -123,7 +185,7 @@ class WorkerConnection(asyncio.Protocol):
         self.pool.forget(self)
         self.transport.close()
 
-    def _take_head(self, exchange: Exchange, data: bytes) -> None:
+    def _take_head(self, exchange: Receiver, data: bytes) -> None:
         if self._held:
             data = self._held + data
             self._held = b""
@@ -156,7 +218,7 @@ class WorkerConnection(asyncio.Protocol):
         exchange.take_head(head, data[:end])
         self._take_body(exchange, body, data[end:])
 
-    def _switch(self, exchange: Exchange, head: AnswerHead, data: bytes, end: int) -> None:
+    def _switch(self, exchange: Receiver, head: AnswerHead, data: bytes, end: int) -> None:
         """From here on it is another protocol, until one of the two closes."""
         self._head = head
         self._body = body = UntilCloseBody()
@@ -164,7 +226,7 @@ class WorkerConnection(asyncio.Protocol):
         if self.exchange is not None and len(data) > end:
             self._take_body(exchange, body, data[end:])
 
-    def _pass_interim(self, exchange: Exchange, head: AnswerHead, data: bytes) -> None:
+    def _pass_interim(self, exchange: Receiver, head: AnswerHead, data: bytes) -> None:
         """Drops interim answers (1xx): what clients may ask of them, the router does itself."""
         self.used = False  # whatever happens from here on: the worker had the request
         try:
@@ -185,7 +247,7 @@ class WorkerConnection(asyncio.Protocol):
         else:
             self._take_head(exchange, data)
 
-    def _take_body(self, exchange: Exchange, body: Body, data: bytes) -> None:
+    def _take_body(self, exchange: Receiver, body: Body, data: bytes) -> None:
         try:
             used = body.feed(data)
         except BadAnswer as error:
@@ -206,7 +268,7 @@ class WorkerConnection(asyncio.Protocol):
             self._free(exchange, head)
             exchange.answer_ended()
 
-    def _free(self, exchange: Exchange, head: AnswerHead) -> None:
+    def _free(self, exchange: Receiver, head: AnswerHead) -> None:
         """The answer ended. Only a connection with nothing left over may carry another one."""
         self.exchange = self._body = None
         if exchange.keeps(head) and not self._surplus:
@@ -218,16 +280,23 @@ class WorkerConnection(asyncio.Protocol):
 class WorkerPool:
     """All connections to one worker. State: those that are idle, the one used last at the end."""
 
-    def __init__(self, worker_id: WorkerId, idle_max: int) -> None:
+    def __init__(
+        self, worker_id: WorkerId, idle_max: int, upstream_tls: Certificates, tls_name: str | None = None
+    ) -> None:
         url = urlsplit(worker_id)
         self.worker_id = worker_id
+        self.tls = upstream_tls if url.scheme == "https" else None
+        """None: the worker is spoken to in plain text."""
+        self.tls_name = tls_name
+        """The name that its certificate must show; None: the URL's host."""
         self.host = url.hostname or ""
         self.port = url.port or 80
         self.host_field = b"host: " + url.netloc.encode() + b"\r\n"
         self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
         self.probe = False
         """The next request is a probe: no other may follow before it has ended."""
-        self._idle_max = idle_max
+        self.idle_max = idle_max
+        """Idle connections that are kept."""
         self._idle: dict[WorkerConnection, None] = {}
         self.heads = answers.AnswerHeads()
 
@@ -240,7 +309,7 @@ class WorkerPool:
     def give_back(self, connection: WorkerConnection) -> None:
         """Writes. An idle connection; closed when there are enough."""
         transport = connection.transport
-        if len(self._idle) >= self._idle_max or transport.is_closing() or transport.get_write_buffer_size():
+        if len(self._idle) >= self.idle_max or transport.is_closing() or transport.get_write_buffer_size():
             connection.close()  # the worker may have answered before it had read the request
             return
         connection.idle_since = monotonic()
@@ -255,7 +324,13 @@ class WorkerPool:
         connection = WorkerConnection(self)
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: connection, self.host, self.port)
+            if self.tls is None:
+                await loop.create_connection(lambda: connection, self.host, self.port)
+            else:
+                await loop.create_connection(
+                    lambda: connection, self.host, self.port,
+                    ssl=self.tls.context, server_hostname=self.tls_name or self.host,
+                )  # fmt: skip
         except asyncio.CancelledError:
             if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
                 connection.transport.abort()
@@ -274,7 +349,7 @@ class WorkerPool:
 
     def retire(self) -> None:
         """Writes. The worker is gone: what still carries an answer is closed after it."""
-        self._idle_max = 0
+        self.idle_max = 0
         self.probe = False
         self.close_idle()
 

@@ -83,7 +83,8 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         found.write_text(yaml.safe_dump({"backend": [f"{stuck.url},model={STUCK}"]}))
         router = spawn_router(
             folder / "router.log",
-            *("--backend", *engines.urls, f"{stuck.url},model={STUCK}", "--discover-file", str(found)),
+            *("--backend", *engines.urls, f"{stuck.url},model={STUCK},max_inflight=1"),
+            *("--discover-file", str(found)),
             *("--eject-after-failures", "2", "--eject-for-s", "60", *shadows),
         )
         stack.callback(router.kill)
@@ -95,9 +96,13 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         unknown = {"model": "nobody's", "prompt": "x"}
         refused = httpx.post(f"{router.url}/v1/completions", json=unknown, trust_env=False)
         assert refused.status_code == 404
-        waiting = stack.enter_context(Connection(router.url))
-        waiting.send(request("POST", CHAT_PATH, CHAT | {"model": STUCK}))
-        eventually(lambda: stuck.calls, "the request reaches the worker that never answers")
+        first, second, third = (stack.enter_context(Connection(router.url)) for _ in range(3))
+        for client in (first, second):  # the second one waits until the first one's client has left
+            client.send(request("POST", CHAT_PATH, CHAT | {"model": STUCK}))
+            eventually(lambda: stuck.calls, "the request reaches the worker that never answers")
+        first.socket.close()
+        eventually(lambda: len(stuck.calls) == 2, "the second one reaches it too")
+        third.send(request("POST", CHAT_PATH, CHAT | {"model": STUCK}))
         asyncio.run(_traffic(router))
         _move_a_session(router)
         for series in ("up", "up", "job:warmroute_wanted:rate5m"):  # two scrapes, and then the rules

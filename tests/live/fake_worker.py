@@ -10,6 +10,7 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field
 from live.polling import PATIENCE_S
 
 _POLL_S = 0.02
+
+# What GETs of clients ask for; the router asks for other things.
+_THINGS = ("/v1/responses", "/v1/conversations", "/v1/batches", "/v1/files")
 
 
 class Gone(Exception):
@@ -168,7 +172,7 @@ USAGE = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": 
 class FakeWorker:
     """State: the listening socket, the script, what has arrived, which connections are open."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.script: Script = ok
         self.healthy = True
         self.eager = b""
@@ -183,9 +187,13 @@ class FakeWorker:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.host = host
-        self._listener = socket.create_server((host, port), backlog=1024)
+        self.tls = tls
+        """What connections from now on are wrapped in; their `wait_gone` does not work then."""
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=self._family, backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'http' if tls is None else 'https'}://{shown}:{self.port}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -233,7 +241,7 @@ class FakeWorker:
 
     def listen_again(self) -> None:
         """On the same port."""
-        self._listener = socket.create_server((self.host, self.port), backlog=1024)
+        self._listener = socket.create_server((self.host, self.port), family=self._family, backlog=1024)
         thread = threading.Thread(target=self._accept, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -266,9 +274,17 @@ class FakeWorker:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                with self._lock:
+                    self._open.discard(connection)
+                    connection = self.tls.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
+                    self._open.add(connection)
+                connection.do_handshake()
             for number, (line, fields, body) in enumerate(self._requests(connection), 1):
                 call = Call(self, line, fields, body, connection, number)
-                if line.startswith("GET "):
+                if line.startswith("GET ") and not call.path.startswith(_THINGS):
                     self._tell(call)
                 else:
                     self.calls.append(call)

@@ -108,10 +108,17 @@ class StartEngines(Protocol):
         ...
 
 
-def spawn_router(log: Path, *flags: str, env: dict[str, str] | None = None) -> Router:
+def spawn_router(
+    log: Path, *flags: str, env: dict[str, str] | None = None, command: tuple[str, ...] = ("serve",)
+) -> Router:
     """A router on a free port, ready for requests. AssertionError with its log when it ends instead."""
-    command = [*_PYTHON, "warmroute", "serve", "--port", "0", "--log-format", "json", *flags]
-    router = Router(_popen(command, log, env), log)
+    words = [*_PYTHON, "warmroute", *command, "--port", "0", "--log-format", "json", *flags]
+    return ready_router(_popen(words, log, env), log)
+
+
+def ready_router(process: subprocess.Popen[bytes], log: Path) -> Router:
+    """A router that was started otherwise, once it is ready. AssertionError with its log when it ends."""
+    router = Router(process, log)
     with _killed_unless_ready(router):
         router.url = eventually(lambda: _ready_url(router), "the router is ready") or ""
     return router

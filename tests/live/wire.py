@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,17 +34,43 @@ def request(method: str, path: str, body: object = None, **headers: str) -> byte
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + payload
 
 
+def socket_to(url: str, receive_buffer_bytes: int | None = None) -> socket.socket:
+    """A connected socket; a URL `unix:PATH` is a Unix socket's."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    families = {"unix": socket.AF_UNIX}
+    found = socket.socket(families.get(parts.scheme, socket.AF_INET6 if ":" in host else socket.AF_INET))
+    found.settimeout(PATIENCE_S)
+    if receive_buffer_bytes is not None:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    try:
+        found.connect(parts.path if parts.scheme == "unix" else (host, parts.port or 80))
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
 class Connection:
     """State: a socket, and bytes read ahead."""
 
-    def __init__(self, url: str, receive_buffer_bytes: int | None = None) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self.socket = socket.socket()
-        self.socket.settimeout(PATIENCE_S)
-        if receive_buffer_bytes is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.connect((parts.hostname, parts.port or 80))
+    def __init__(
+        self,
+        url: str,
+        receive_buffer_bytes: int | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        preface: bytes = b"",
+    ) -> None:
+        """`preface` is sent before the TLS handshake, which is for the name `localhost`. Over TLS an end
+        without its announcement raises ssl.SSLEOFError."""
+        self.socket = socket_to(url, receive_buffer_bytes)
+        if preface:
+            self.socket.sendall(preface)
+        if tls is not None:  # which closes the socket when it fails
+            self.socket = tls.wrap_socket(
+                self.socket, server_hostname="localhost", suppress_ragged_eofs=False
+            )
         self._ahead = b""
 
     def __enter__(self) -> Connection:
@@ -72,7 +99,7 @@ class Connection:
         elif "content-length" in headers:
             body = self._exactly(int(headers["content-length"]))
         else:
-            body = b"" if status in (204, 304) else self._rest()
+            body = b"" if status < 200 or status in (204, 304) else self._rest()
         return Answer(status, headers, body)
 
     def at_end(self) -> bool:

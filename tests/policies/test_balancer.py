@@ -24,7 +24,7 @@ from warmroute_policies.policy import (
     PolicyEvent,
     View,
 )
-from warmroute_policies.registry import make_policy
+from warmroute_policies.registry import available, make_policy
 from warmroute_policies.types import CostShares, Outcome, RoutingRequest, Usage, WorkerSpec
 
 SALT = salt_of("m")
@@ -290,6 +290,48 @@ def test_a_draining_worker_keeps_what_it_has() -> None:
     assert books(balancer)[worker][0] == 1
     balancer.finish(1, Outcome.OK, None, 2.0)
     assert books(balancer)[worker][0] == 0
+
+
+# --- a request that only one worker can take ------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", available())
+def test_a_request_with_an_owner_goes_there_whatever_the_policy_would_say(policy: str) -> None:
+    balancer = balancer_of("a", "b", "c", policy=policy)
+    for number in range(30):
+        owner = "abc"[number % 3]
+        decision = balancer.route(request(number, b"p" * 4_000, owner=owner), float(number))
+        assert (decision.worker, decision.reason) == (owner, "owner")
+        assert books(balancer)[owner][0] == number // 3 + 1
+
+
+def test_an_owner_that_is_ejected_or_draining_is_sent_what_only_it_can_answer() -> None:
+    balancer = balancer_of("a", "b")
+    balancer.set_health("a", False, 0.0)
+    assert balancer.route(request(1, owner="a"), 1.0).worker == "a"
+    balancer.drain_worker("a", True, 2.0)
+    assert balancer.route(request(2, owner="a"), 3.0).worker == "a"
+    assert balancer.route(request(3), 4.0).worker == "b", "nobody else is sent there"
+
+
+def test_an_owner_that_has_left_or_failed_leaves_nobody() -> None:
+    balancer = balancer_of("a", "b")
+    balancer.route(request(1, owner="a"), 0.0)
+    with pytest.raises(NoWorkers):
+        balancer.reroute(1, 1.0)
+    balancer.finish(1, Outcome.WORKER_ERROR, None, 2.0)
+    balancer.remove_worker("a", 3.0)
+    with pytest.raises(NoWorkers):
+        balancer.route(request(2, owner="a"), 4.0)
+    assert books(balancer) == {"b": (0, 0, 0.0)}
+
+
+def test_a_dry_run_of_a_request_with_an_owner_names_the_owner() -> None:
+    balancer = balancer_of("a", "b", policy="cache_aware")
+    for owner in ("a", "b"):
+        worker, reason, shares = balancer.explain(request(1, b"p" * 4_000, owner=owner), 0.0)
+        assert (worker, reason) == (owner, "owner")
+        assert [share.worker for share in shares if share.eligible] == [owner]
 
 
 # --- a worker is removed --------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_a_replay_decides_what_was_decided_live(policy: str, seed: int) -> None:
 def test_the_traffic_of_these_tests_holds_refusals_hits_and_every_kind_of_line() -> None:
     lines = [line for seed in range(5) for line in recorded("cache_aware", seed, 600)]
     kinds = {json.loads(line)["e"] for line in lines}
-    assert kinds == {line_type.__struct_config__.tag for line_type in get_args(Line)}
+    assert kinds == {line_type.__struct_config__.tag for line_type in get_args(Line)} - {"policy"}
     verdicts = [verdict for seed in range(5) for verdict in replay(recorded("cache_aware", seed, 600))]
     assert any(isinstance(then, Refusal) for then, _ in verdicts)
     assert any(isinstance(then, Decision) and then.predicted_hit_tokens for then, _ in verdicts)
@@ -170,6 +170,29 @@ def test_every_fact_of_a_request_is_in_its_line() -> None:
     assert fields - set(Routed.__struct_fields__) == set()
 
 
+def test_the_owner_of_what_a_request_is_about_is_in_its_line_and_decides_again_in_the_replay() -> None:
+    lines: list[bytes] = []
+    spec = PolicySpec("least_requests")
+    live = RecordedBalancer(make_policy(spec.name), write=lines.append, made_by=spec)
+    for name in ("a", "b"):
+        live.add_worker(WorkerSpec(name), 0.0)
+    live.set_health("b", False, 0.5)
+    for number in range(4):
+        live.route(RoutingRequest(number, "m", NO_BLOCKS, owner="b"), 1.0)
+    decided = [replayed for _, replayed in replay(lines)]
+    assert [(verdict.worker, verdict.reason) for verdict in decided if isinstance(verdict, Decision)] == [
+        ("b", "owner")
+    ] * 4
+
+
+def test_a_line_that_was_written_before_there_were_owners_reads_as_one_without() -> None:
+    lines = recorded("least_requests", 3, 50)
+    assert b'"owner"' not in b"".join(lines)
+    routed = [event for _, event in read(lines) if isinstance(event, Routed)]
+    assert routed
+    assert all(event.owner is None for event in routed)
+
+
 @pytest.mark.parametrize("policy", available())
 def test_no_line_holds_prompt_text_or_a_session_in_clear(policy: str) -> None:
     lines = recorded(policy, 5, 400)
@@ -214,9 +237,14 @@ def test_a_torn_last_line_is_dropped() -> None:
     last = max(i for i, line in enumerate(lines) if line.startswith(b'{"e":"route"'))
     for cut in (1, 10, len(lines[last]) // 2, len(lines[last]) - 2):
         torn = [*lines[:last], lines[last][:cut]]
-        survived = list(replay(torn))
+        told: list[int] = []
+        survived = list(replay(torn, torn_line=told.append))
         assert survived == whole[: len(survived)]
         assert all(then == now for then, now in survived)
+        assert told == [last + 1], "the torn line is named"
+    told = []
+    assert list(replay(lines, torn_line=told.append)) == whole
+    assert told == []
 
 
 @pytest.mark.parametrize(

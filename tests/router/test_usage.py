@@ -200,3 +200,20 @@ def test_counts_are_found_wherever_the_engine_cuts_its_chunks(seed: int, cached:
     pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     written = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
     assert find_usage(written + b"0\r\n\r\n") == Usage(120, 7, cached)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'"usage":{' * 1800,
+        b'"usage":{' * 1800 + b"}",
+        b'"usage":' + b"{" * 16000,
+        b'"usage":' + b"{{{}" * 4000,
+        b'"usage":' + b"{}" * 8000,
+        b'"usage":' + b'{"a":{"prompt_tokens":{"b":1}}}',
+    ],
+    ids=["keys", "keys and an end", "open", "deep", "empty", "too deep"],
+)
+def test_braces_that_are_no_object_report_nothing_and_end(tail: bytes) -> None:
+    usage = find_usage(tail[-4 * TAIL_BYTES :])
+    assert usage is None or usage == Usage(None, None, None)

@@ -1,8 +1,8 @@
 """Random traffic through a balancer, and a naive count of what must be on its books.
 
 One seed is one course of events: conversations that grow, prompts that share a head, requests without a
-prompt, answers with and without usage, failures before the first byte, workers that come, go, drain, fall
-ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
+prompt, answers with and without usage, failures before the first byte, hedges, workers that come, go, drain,
+fall ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
 nothing of columns.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
-from warmroute_policies.errors import NoWorkers, UnknownModel
+from warmroute_policies.errors import NoWorkers, Saturated, UnknownModel
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerSpec
 
@@ -41,8 +41,14 @@ class Flight:
 class Traffic:
     """State: a balancer, the flights as they must be, and the fleet as it must be."""
 
-    def __init__(self, balancer: Balancer, seed: int, streamed: float = 0.8) -> None:
+    def __init__(
+        self, balancer: Balancer, seed: int, streamed: float = 0.8, limits: tuple[int | None, ...] = ()
+    ) -> None:
         self.balancer = balancer
+        self.limits = limits
+        """Of a worker's requests in flight, one is drawn for each worker; empty: there are none."""
+        self.saturated = 0
+        """Requests that found all workers full."""
         self.streamed = streamed
         """Share of requests whose first token can be seen."""
         self.chance = Random(seed)
@@ -71,6 +77,7 @@ class Traffic:
             + [self.finish] * 8
             + [self.reroute] * 3
             + [self.tick, self.health, self.drain]
+            + [self.hedge] * 2
         )
         for _ in range(count):
             self.now += self.chance.expovariate(20.0)
@@ -107,6 +114,9 @@ class Traffic:
         except (NoWorkers, UnknownModel):
             assert not self.eligible(model, set())
             return
+        except Saturated:
+            self._all_full(model, set())
+            return
         self._booked(model, decision, set())
 
     def reroute(self) -> None:
@@ -122,8 +132,27 @@ class Traffic:
             assert not self.eligible(flight.model, failed)
             self.flights[request_id] = Flight(flight.model, None, failed)
             return
+        except Saturated:
+            self.flights[request_id] = Flight(flight.model, None, failed)
+            self._all_full(flight.model, failed)
+            return
         assert decision.worker not in failed
         self._booked(flight.model, decision, failed)
+
+    def hedge(self) -> None:
+        request_id = self._any(lambda flight: flight.prefilling)
+        if request_id is None or request_id < 0 or -request_id in self.flights:
+            return
+        flight = self.flights[request_id]
+        tried = flight.failed | {self.last[request_id].worker}
+        try:
+            decision = self.balancer.hedge(request_id, -request_id, self.now)
+        except NoWorkers:
+            assert not self.eligible(flight.model, tried)
+            return
+        assert decision.request_id == -request_id
+        self._booked(flight.model, decision, tried)
+        flight.failed = flight.failed | {decision.worker}
 
     def first_token(self) -> None:
         request_id = self._any(lambda flight: flight.worker is not None)
@@ -201,10 +230,27 @@ class Traffic:
             if worker not in self.unfit | failed and (not spec.models or model in spec.models)
         }
 
+    def in_flight(self, worker: str) -> int:
+        """Reads. Requests on its books."""
+        return sum(flight.worker == worker for flight in self.flights.values())
+
+    def has_room(self, worker: str) -> bool:
+        """Reads. Whether it may have one more."""
+        limit = self.workers[worker].max_inflight
+        return limit is None or self.in_flight(worker) < limit
+
     # --- helpers ------------------------------------------------------------------------------
+
+    def _all_full(self, model: str, failed: set[str]) -> None:
+        self.saturated += 1
+        able = self.eligible(model, failed)
+        assert able
+        assert not any(self.has_room(worker) for worker in able)
 
     def _booked(self, model: str, decision: Decision, failed: set[str]) -> None:
         assert decision.worker in self.eligible(model, failed)
+        self.flights.pop(decision.request_id, None)  # where it was before it has room again
+        assert self.has_room(decision.worker)
         assert decision.attempt == len(failed)
         assert 0 <= decision.predicted_hit_tokens <= decision.reusable_tokens <= decision.prompt_tokens
         self.last[decision.request_id] = decision
@@ -242,6 +288,7 @@ class Traffic:
             models=chance.choice([(), MODELS, MODELS[:1]]),
             weight=chance.choice([1.0, 1.0, 2.0]),
             kv_capacity_tokens=chance.choice([None, 4_000, 200_000]),
+            max_inflight=chance.choice(self.limits) if self.limits else None,
         )
 
     def _prompt(self, model: str) -> PromptBlocks:

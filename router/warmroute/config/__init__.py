@@ -2,11 +2,12 @@
 
     kinds      the types of settings: what is accepted, and the words that say so
     backends   one worker as an operator writes it: `http://gpu1:8000,weight=2`
+    admission  a class, a tenant: `high=16`, `acme,weight=2`
     names      a DNS name as an operator writes it: `vllm.llm.svc:8000`
     settings   `Settings`: every field with its only default
     sources    `load`: flags > ROUTER_* environment > file > defaults, and errors that name their source
     flags      the command line, generated from `Settings`
-    sglang     sglang-router's flags: the ones that mean the same, and what to say to the others
+    peers      command lines of sglang-router, vllm-router and smg: what means the same, an answer to the rest
     show       `router config`: the resolved values for people and for programs
     core       settings as the values that the decision core takes
 

@@ -7,7 +7,7 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,20 +20,23 @@ from pydantic import (
     model_validator,
 )
 
-from warmroute.config.kinds import Kind, Positive, split_text
+from warmroute.config.kinds import Kind, Weight, split_text
 from warmroute.config.presets import preset_name, preset_or_file
+
+# What a URL without a port means.
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 def worker_url(text: str) -> str:
-    """A worker's URL in its plain form, `http://host:port`. Raises ValueError with what was expected."""
+    """A worker's URL in its plain form, `http://host:port` or `https://host:port`. Raises ValueError with
+    what was expected."""
     shown = repr(text)
     if "://" not in text:
         raise ValueError(f"expected http://host:port, got {shown}; did you mean http://{text.strip('/')}?")
     parts = urlsplit(text.strip())
-    if parts.scheme.lower() == "https":
-        raise ValueError(f"{shown}: workers are reached by plain http:// only, TLS to workers is not served")
-    if parts.scheme.lower() != "http":
-        raise ValueError(f"expected http://host:port, got {shown}")
+    scheme = parts.scheme.lower()
+    if scheme not in _PORTS:
+        raise ValueError(f"expected http://host:port or https://host:port, got {shown}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("expected http://host:port, got a URL with a user or password")
     if parts.path.strip("/") or parts.query or parts.fragment:
@@ -45,7 +48,7 @@ def worker_url(text: str) -> str:
     if not parts.hostname or port == 0:
         raise ValueError(f"expected http://host:port, got {shown}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http://{host}:{port if port is not None else 80}"
+    return f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
 
 
 class Backend(BaseModel):
@@ -56,12 +59,16 @@ class Backend(BaseModel):
     url: str
     model: Annotated[tuple[str, ...], BeforeValidator(split_text)] = ()
     """Names of the models it serves; empty: asked at /v1/models, or any model when discovery is off."""
-    weight: Positive = 1.0
+    weight: Weight = 1.0
     """Relative speed: predicted prefill seconds are divided by it."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
+    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
+    max_inflight: int | None = Field(default=None, ge=1)
+    """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +103,12 @@ class Backend(BaseModel):
     def _known_preset(cls, value: str | None) -> str | None:
         return None if value is None else preset_or_file(value)
 
+    @model_validator(mode="after")
+    def _name_is_of_use(self) -> Self:
+        if self.tls_name is not None and not self.url.startswith("https://"):
+            raise ValueError("tls_name is for workers with https://")
+        return self
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """A backend from its text form. Raises pydantic's ValidationError, a ValueError."""
@@ -110,6 +123,10 @@ class Backend(BaseModel):
             options.append(f"kv_capacity_tokens={self.kv_capacity_tokens}")
         if self.preset is not None:
             options.append(f"preset={self.preset}")
+        if self.tls_name is not None:
+            options.append(f"tls_name={self.tls_name}")
+        if self.max_inflight is not None:
+            options.append(f"max_inflight={self.max_inflight}")
         return ",".join((self.url, *options))
 
 
@@ -124,11 +141,11 @@ def no_twins(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
 
 
 def late_backend(where: str, facts: Backend) -> Backend:
-    """A worker at `host:port` with these facts, to join while the router runs. Raises ValueError where
-    it names a preset that is not built in: files of fitted ones are read at the start."""
+    """A worker at `host:port` with these facts and their scheme, to join while the router runs. Raises
+    ValueError where it names a preset that is not built in: files of fitted ones are read at the start."""
     if facts.preset is not None:
         preset_name(facts.preset)
-    return facts.model_copy(update={"url": worker_url(f"http://{where}")})
+    return facts.model_copy(update={"url": worker_url(f"{facts.url.partition(':')[0]}://{where}")})
 
 
 def _one_or_many(value: object) -> object:

@@ -44,4 +44,5 @@ def worker_spec(backend: Backend, settings: Settings) -> WorkerSpec:
         weight=backend.weight,
         kv_capacity_tokens=backend.kv_capacity_tokens or settings.kv_capacity_tokens,
         worker_class=backend.preset or settings.latency_preset,
+        max_inflight=backend.max_inflight or settings.max_inflight_per_worker,
     )

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
@@ -44,7 +45,7 @@ def pairs_to_mapping(value: object) -> object:
             raise ValueError(f"expected name=value, got {pair!r}")
         try:
             parsed = json.loads(text)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             parsed = text
         mapping[name] = parsed
     return mapping
@@ -72,6 +73,15 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _octal(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"(?:0o?)?[0-7]{3}", value):
+        return value[-3:]
+    # A bare number of YAML is octal or not by its first digit: nobody could tell what was meant.
+    raise ValueError(
+        f"expected three octal digits, in quotes where it is a file, such as '660'; got {value!r}"
+    )
+
+
 def _rooted(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"/[!-~]*", value):
         raise ValueError(f"expected a path that begins with `/`, got {value!r}")
@@ -93,10 +103,27 @@ Seconds = Annotated[
 Port = Annotated[
     int, Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", "PORT")
 ]
+PortOrNone = Annotated[
+    Annotated[int, Field(ge=0, le=65535)] | None,
+    Kind("a whole number from 0 to 65535 (0: any free port)", "PORT"),
+]
 Count = Annotated[int, Field(ge=1), Kind("a whole number, at least 1", "N")]
 CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N")]
+# sglang-router writes -1 for "any number".
+CountOrNone = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(lambda value: None if str(value) == "-1" else value),
+    Kind("a whole number, at least 1", "N"),
+]
+RateOrNone = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Kind("a number above 0", "X")
+]
 WholeNumber = Annotated[int, Kind("a whole number", "N")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number above 0", "X")]
+# Beyond, prices leave what a float can count; learned ones stay within 30 times their preset anyway.
+Weight = Annotated[
+    float, Field(ge=0.001, le=1000, allow_inf_nan=False), Kind("a number from 0.001 to 1000", "X")
+]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number, at least 0", "X")]
 Share = Annotated[float, Field(ge=0, le=1), Kind("a number from 0 to 1", "X")]
 Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]
@@ -107,6 +134,9 @@ HttpUrlOrNone = Annotated[
     Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None,
     Kind("a URL that begins with http:// or https://", "URL"),
 ]
+File = Annotated[Path | None, Kind("a path", "FILE")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(split_text), Kind("paths", "FILE")]
+FileMode = Annotated[str, BeforeValidator(_octal), Kind("three octal digits, such as 660", "MODE")]
 Switch = Annotated[bool, Kind("true or false", "")]
 Secrets = Annotated[
     tuple[Annotated[SecretStr, Field(min_length=1)], ...],

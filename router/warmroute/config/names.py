@@ -1,7 +1,8 @@
 """A DNS name as an operator writes it, with what is known of the workers behind it.
 
 `vllm.llm.svc:8000` is resolved to addresses (A, else AAAA); `_http._tcp.vllm.llm.svc`, without a port, to
-SRV records, which bring their own. Options follow as with a backend: `vllm.llm.svc:8000,weight=2`.
+SRV records, which bring their own. Options follow as with a backend: `vllm.llm.svc:8000,weight=2`. With
+`https://` before it the workers are spoken to by TLS, and their certificates must be for the name.
 """
 
 from __future__ import annotations
@@ -39,8 +40,14 @@ class DnsName:
 def parse_dns_name(text: str) -> DnsName:
     """Raises ValueError with what was expected."""
     where, comma, options = text.partition(",")
+    scheme, separator, rest = where.partition("://")
+    if not separator:
+        scheme, rest = "http", where
+    elif scheme not in ("http", "https"):
+        raise ValueError(f"{_EXPECTED}, got {where!r}")
+    where = rest
     try:
-        facts = late_backend("0.0.0.0:1", Backend.parse("http://0.0.0.0:1" + comma + options))
+        facts = late_backend("0.0.0.0:1", Backend.parse(f"{scheme}://0.0.0.0:1" + comma + options))
     except ValidationError as error:
         raise ValueError(f"{text!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     name, colon, digits = where.rpartition(":")
@@ -56,6 +63,8 @@ def parse_dns_name(text: str) -> DnsName:
         raise ValueError(f"{_EXPECTED}, got {where!r}")
     if is_address(name.strip("[]")):
         raise ValueError(f"{where!r} is an address, not a name: use --backend http://{where}")
+    if scheme == "https" and port is not None and facts.tls_name is None:
+        facts = facts.model_copy(update={"tls_name": name})  # certificates are for names, not for addresses
     return DnsName(name, port, facts)
 
 

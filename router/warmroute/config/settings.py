@@ -11,14 +11,21 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from warmroute.config.admission import PriorityClasses, Tenants, parse_class, parse_tenant
+from warmroute.config.allowed import WorkerPatterns
 from warmroute.config.backends import Backends
 from warmroute.config.kinds import (
     Count,
+    CountOrNone,
     CountOrZero,
+    File,
+    FileMode,
+    Files,
+    HeaderName,
     HeaderNames,
     HttpUrlOrNone,
     Kind,
@@ -26,7 +33,9 @@ from warmroute.config.kinds import (
     Parameters,
     Policies,
     Port,
+    PortOrNone,
     Positive,
+    RateOrNone,
     Seconds,
     Secrets,
     Share,
@@ -69,8 +78,9 @@ def kind_of(field: FieldInfo) -> Kind:
 
 
 def _level(value: object) -> object:
-    # sglang-router says "warn".
-    return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+    # sglang-router says "warn"; vllm-router knows "critical", and nothing here is more than an error.
+    words = {"warn": "warning", "critical": "error"}
+    return words.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -85,10 +95,21 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # an input may be a key
     )
 
-    host: Text = _setting("server", "127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 interface.")
+    host: Text = _setting(
+        "server",
+        "127.0.0.1",
+        "Address to listen on, or a name with all its addresses; 0.0.0.0 is every IPv4 interface, :: every "
+        "interface.",
+    )
     port: Port = _setting(
         "server", 30000, "Port to listen on, for requests, administration and metrics alike."
     )
+    metrics_port: PortOrNone = _setting(
+        "server",
+        None,
+        "Serve /metrics, and nothing else, on this port too; none: only on `port`.",
+    )
+    metrics_host: Text = _setting("server", "127.0.0.1", "Address that `metrics_port` listens on.")
     reuse_port: Switch = _setting(
         "server",
         False,
@@ -101,11 +122,52 @@ class Settings(BaseSettings):
         "With `reuse_port`: how long a router waits for a worker that can take a request before it gives up, "
         "while another one serves the port.",
     )
+    uds: File = _setting(
+        "server",
+        None,
+        "Path of a Unix socket to listen on: instead of `host` and `port`, and beside them where one of them "
+        "is given.",
+    )
+    uds_mode: FileMode = _setting(
+        "server", "660", "Permissions of `uds`: who may write to it may connect. Three octal digits."
+    )
+    proxy_protocol: Switch = _setting(
+        "server",
+        False,
+        "Every connection begins with a head of the PROXY protocol (1 or 2) that tells the client's address; "
+        "without one it is closed. Only for a port that nobody but the proxy can reach.",
+    )
+    tls_cert: File = _setting(
+        "server",
+        None,
+        "Serve TLS with this certificate and its chain (PEM). Read again when it changes: docs/network.md.",
+    )
+    tls_key: File = _setting("server", None, "The key of `tls_cert` (PEM); none: it stands in the same file.")
+    tls_client_ca: File = _setting(
+        "server",
+        None,
+        "Clients must show a certificate of one of these authorities (PEM); none: they need none.",
+    )
     api_key: Secrets = _setting(
         "server", (), "Keys that clients may use (`Authorization: Bearer` or `x-api-key`); none: open to all."
     )
     admin_api_key: Secrets = _setting(
-        "server", (), "Keys for the endpoints that change or show the router's state; none: those of clients."
+        "server",
+        (),
+        "Keys for the endpoints that change or show the router's state. None: where clients need keys, those "
+        "show the state and nothing opens what changes it; where they need none, all is open.",
+    )
+    engine_call_timeout_s: Seconds = _setting(
+        "server",
+        10.0,
+        "For one call of the router's own to one worker on behalf of an operator: `/flush_cache`, "
+        "`/engine_metrics`, `/get_server_info` and the like.",
+    )
+    request_id_header: HeaderNames = _setting(
+        "server",
+        ("x-request-id", "x-correlation-id", "x-trace-id", "request-id"),
+        "Request headers that give the request its id, the first one present wins; the answer and the worker "
+        "have it as `x-request-id`.",
     )
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."
@@ -128,7 +190,15 @@ class Settings(BaseSettings):
         "workers",
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
-        "`kv_capacity_tokens=N`, `preset=NAME` (latency preset). More can be added while the router runs.",
+        "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
+        "certificate, where it is not the host), `max_inflight=N`. More can be added while the router runs.",
+    )
+    worker_allow: WorkerPatterns = _setting(
+        "workers",
+        (),
+        "Which workers the admin API and discovery may add: names with `*` (`*.llm.svc`), addresses and "
+        "networks (`10.0.0.0/8`). None: any, but the admin API adds no link-local address (169.254.0.0/16, "
+        "where clouds keep their metadata). What `backend` lists needs no leave.",
     )
     model_discovery: Switch = _setting(
         "workers", True, "Ask workers that name no model for theirs, at /v1/models."
@@ -162,6 +232,21 @@ class Settings(BaseSettings):
         "Keep what was learned of prices here over restarts: read at the start if it is there, written every "
         "minute and at the end.",
     )
+    inject_usage: Switch = _setting(
+        "workers",
+        False,
+        "Ask for token counts in streams of chats and completions whose clients did not, and take them out "
+        "again on the way back: the router learns from every stream. See docs/token-counts.md.",
+    )
+    owners_max: Count = _setting(
+        "workers",
+        100_000,
+        "Stored responses, conversations, files and batches whose workers are remembered; for one that was "
+        "forgotten all workers are asked. See docs/stored-objects.md.",
+    )
+    owner_search_at_a_time: Count = _setting(
+        "workers", 32, "Questions to workers at a time, over all searches for what one of them keeps."
+    )
     idle_connections_per_worker: CountOrZero = _setting(
         "workers", 256, "Idle connections kept open to one worker."
     )
@@ -170,6 +255,19 @@ class Settings(BaseSettings):
         4.0,
         "An idle connection to a worker is closed after this; below the 5 s after which uvicorn, and so vLLM "
         "and SGLang, close it.",
+    )
+
+    upstream_ca: Files = _setting(
+        "workers",
+        (),
+        "Authorities (PEM) that the certificates of workers with https:// are checked against; none: the "
+        "system's. Read again when they change.",
+    )
+    upstream_client_cert: File = _setting(
+        "workers", None, "Certificate (PEM) that is shown to workers which ask for one."
+    )
+    upstream_client_key: File = _setting(
+        "workers", None, "The key of `upstream_client_cert` (PEM); none: it stands in the same file."
     )
 
     discover_file: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
@@ -277,6 +375,82 @@ class Settings(BaseSettings):
         "Memory for the index of prefixes; the oldest are forgotten first.",
     )
 
+    max_inflight_per_worker: CountOrNone = _setting(
+        "admission",
+        None,
+        "Requests that one worker may have in flight; further ones wait here. `max_inflight=N` of a backend "
+        "goes before it.",
+    )
+    max_inflight: CountOrNone = _setting(
+        "admission", None, "Requests in flight over all workers; further ones wait here."
+    )
+    queue_size: CountOrZero = _setting(
+        "admission",
+        100,
+        "Requests that may wait for room where there is a limit; further ones are answered 429. 0: none "
+        "waits.",
+    )
+    queue_timeout_s: Seconds = _setting(
+        "admission", 60.0, "A request that has waited for room this long is answered 429."
+    )
+    deadline_header: HeaderNames = _setting(
+        "admission",
+        ("x-stainless-read-timeout", "x-stainless-timeout"),
+        "Request headers with the seconds after which the client gives up; it does not wait for room longer "
+        "than that. The default are those of OpenAI's and Anthropic's libraries.",
+    )
+    priority_class: PriorityClasses = _setting(
+        "admission",
+        ("high=16", "default=4", "low=1"),
+        "Classes of requests that wait, with their shares of the places that become free.",
+    )
+    priority_default: Text = _setting("admission", "default", "Class of requests that name none.")
+    priority_max: Text = _setting(
+        "admission",
+        "default",
+        "Highest class that clients may name; higher ones count as this. `priority_max=CLASS` of a tenant "
+        "goes before it.",
+    )
+    priority_header: HeaderNames = _setting(
+        "admission",
+        ("x-request-priority", "x-smg-priority"),
+        "Request headers that name a class, the first one present wins.",
+    )
+    priority_field: Annotated[
+        Literal["ignored", "lower_first", "higher_first"],
+        Kind("one of ignored, lower_first, higher_first", "ORDER"),
+    ] = _setting(
+        "admission",
+        "ignored",
+        "What the number `priority` of a body means: lower_first, as for vLLM, is the highest class below 0 "
+        "and the lowest above; higher_first, as for SGLang, the other way round.",
+    )
+    tenant_header: Annotated[HeaderName | None, Kind("a header's name", "NAME")] = _setting(
+        "admission",
+        None,
+        "Request header that names the tenant. Set it only where whoever stands before the router writes it. "
+        "None: a tenant is an API key.",
+    )
+    tenant: Tenants = _setting(
+        "admission",
+        (),
+        "What holds for one tenant: `NAME,weight=2,priority_max=high,requests_per_s=5,"
+        "prompt_tokens_per_s=9000` (repeatable; `inf` is no limit). Without `tenant_header` "
+        "the name is `key-` and the first twelve hexadecimal digits of the key's SHA-256.",
+    )
+    rate_limit_requests_per_s: RateOrNone = _setting(
+        "admission", None, "Requests per second of each tenant; more are answered 429."
+    )
+    rate_limit_prompt_tokens_per_s: RateOrNone = _setting(
+        "admission",
+        None,
+        "Prompt tokens per second of each tenant, cached ones too: estimated, then corrected by what the "
+        "engine counts.",
+    )
+    rate_limit_burst_s: Seconds = _setting(
+        "admission", 10.0, "Seconds' worth of its rate limits that a tenant may use at once."
+    )
+
     connect_timeout_s: Seconds = _setting("timeouts", 5.0, "Connecting to a worker.")
     first_byte_timeout_s: Seconds = _setting(
         "timeouts",
@@ -311,6 +485,12 @@ class Settings(BaseSettings):
         "its way.",
     )
 
+    health_checks: Switch = _setting(
+        "health",
+        True,
+        "Ask workers whether they are well. Off: every worker gets requests at once, and only requests that "
+        "fail eject it.",
+    )
     health_path: UrlPath = _setting("health", "/health", "Path that a healthy worker answers with 2xx.")
     health_interval_s: Seconds = _setting(
         "health", _RESILIENCE["health_interval_s"], "Between two checks of one worker."
@@ -347,6 +527,22 @@ class Settings(BaseSettings):
         "Retries per second that are allowed however few requests there are.",
     )
 
+    hedge_after_p: Annotated[float | None, Field(ge=0.5, lt=1), Kind("a number from 0.5 to below 1", "X")] = (
+        _setting(
+            "retries",
+            None,
+            "Send a stream to a second worker too when its first byte takes longer than this share of recent "
+            "ones did (0.95: all but a twentieth), by model and size of prefill; the first to answer wins. "
+            "None: off.",
+        )
+    )
+    hedge_min_s: Seconds = _setting(
+        "retries", _RESILIENCE["hedge_min_s"], "No stream is hedged before it has waited for this long."
+    )
+    hedge_budget_ratio: Share = _setting(
+        "retries", _RESILIENCE["hedge_budget_ratio"], "Hedges allowed per request, over the whole router."
+    )
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(_level),
@@ -359,6 +555,12 @@ class Settings(BaseSettings):
         "observability",
         False,
         "Write one line per request: what came, where it went and why, how much was cached, how it ended.",
+    )
+    audit_log: Annotated[Path | None, Kind("a path", "FILE")] = _setting(
+        "observability",
+        None,
+        "Append a line of JSON here for every change of the router's state: what, by whom, from where, and "
+        "how it ended. A file that was rotated away is made anew.",
     )
     otel_endpoint: HttpUrlOrNone = _setting(
         "observability",
@@ -390,6 +592,20 @@ class Settings(BaseSettings):
     def _known_preset(cls, value: str) -> str:
         return preset_or_file(value)
 
+    @field_validator("priority_default", "priority_max")
+    @classmethod
+    def _known_class(cls, value: str, info: ValidationInfo) -> str:
+        return _class_among(value, info)
+
+    @field_validator("tenant")
+    @classmethod
+    def _known_classes(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for text in value:
+            most = parse_tenant(text).priority_max
+            if most is not None:
+                _class_among(most, info)
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -401,6 +617,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only the arguments: `sources.load` reads the rest, so that it can say where a value came from."""
         return (init_settings,)
+
+
+def _class_among(value: str, info: ValidationInfo) -> str:
+    names = [parse_class(text).name for text in info.data.get("priority_class", ())]
+    if names and value not in names:
+        raise ValueError(f"there is no class {value!r} (known: {', '.join(names)})")
+    return value
 
 
 FIELDS: Final[dict[str, FieldInfo]] = dict(Settings.model_fields)

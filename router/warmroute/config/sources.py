@@ -94,6 +94,9 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
         given[name] = Given(value, variable_of(name))
     given.update(flags)
 
+    for name in [name for name, item in given.items() if not _is_plain(item.value)]:
+        item = given.pop(name)
+        problems.append(f"{item.origin}{item.key}: expected text in UTF-8, numbers, lists or mappings")
     try:
         settings = Settings(**{name: item.value for name, item in given.items()})
     except ValidationError as error:
@@ -103,6 +106,16 @@ def load(flags: Mapping[str, Given], config: Path | None = None) -> Resolved:
     if problems:
         raise UsageError(*problems)
     return Resolved(settings, {n: given[n].origin if n in given else "default" for n in FIELDS})
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value can be written down: no half of a character, no list that holds itself, no number
+    without end. The checks of settings know nothing of such."""
+    try:
+        json.dumps(value, default=str, skipkeys=True, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def check_file_name(path: Path) -> None:
@@ -124,7 +137,7 @@ def load_backends(path: Path) -> tuple[Backend, ...]:
     given = {"backend": Given(listed, str(path), ": backend")}
     try:
         backends = Settings(backend=listed).backend
-        return tuple(late_backend(backend.url.removeprefix("http://"), backend) for backend in backends)
+        return tuple(late_backend(backend.url.partition("://")[2], backend) for backend in backends)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         raise UsageError(*dict.fromkeys(_describe(detail, given) for detail in details)) from None
@@ -160,6 +173,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         values = source(Settings, path).init_kwargs
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: too many brackets in brackets") from None
     except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError, ValueError):
@@ -171,7 +186,9 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 def _describe(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
     """One line for one error: source, place inside a list or mapping, what was expected, what came."""
     name, *place = detail["loc"]
-    field, item = FIELDS[str(name)], given[str(name)]
+    field = FIELDS[str(name)]
+    # A default may be wrong beside what somebody gave to another setting.
+    item = given.get(str(name)) or Given(field.default, str(name))
     if name == "policy_param":
         # What follows the parameter's name are the types that were tried.
         place = place[:1]

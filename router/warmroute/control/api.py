@@ -8,7 +8,23 @@ from typing import NoReturn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 
-from warmroute.control import debug, dryrun, errors, health, live, models, page, workers
+from warmroute.control import (
+    debug,
+    dryrun,
+    engine_metrics,
+    engines,
+    errors,
+    fleet,
+    health,
+    live,
+    models,
+    page,
+    peers,
+    policy,
+    reloading,
+    stored,
+    workers,
+)
 from warmroute.dialects.endpoints import ENDPOINTS, KINDS, PARSERS, TUNNELS
 from warmroute.gateway import Gateway
 
@@ -33,12 +49,20 @@ def control_app(gateway: Gateway) -> FastAPI:
         description=_DESCRIPTION.format(inference=_inference()),
         redoc_url=None,
         redirect_slashes=False,
+        responses=errors.REFUSALS,
     )
     errors.install(app)
     removals = gateway.removals
     app.include_router(health.endpoints(gateway))
     app.include_router(models.endpoints(gateway))
+    app.include_router(stored.endpoints(gateway))
     app.include_router(workers.endpoints(gateway, removals))
+    app.include_router(fleet.endpoints(gateway))
+    app.include_router(policy.endpoints(gateway))
+    app.include_router(engines.endpoints(gateway))
+    app.include_router(engine_metrics.endpoints(gateway))
+    app.include_router(peers.endpoints(gateway))
+    app.include_router(reloading.endpoints(gateway))
     app.include_router(dryrun.endpoints(gateway))
     app.include_router(debug.endpoints(gateway, removals))
     app.include_router(live.endpoints(gateway))

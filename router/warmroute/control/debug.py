@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Response
 
 from warmroute.config.settings import FIELDS
 from warmroute.config.show import plain_value
-from warmroute.control.auth import admin_guard
+from warmroute.control.auth import view_guard
 from warmroute.control.views import worker_view
 from warmroute.exchange import Exchange
 from warmroute.gateway import Gateway
@@ -27,7 +27,7 @@ _PACKAGES = ("warmroute", "uvloop", "httptools", "msgspec", "xxhash", "fastapi",
 
 def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
     """/debug/state, behind an admin key."""
-    router = APIRouter(tags=["debug"], dependencies=[Depends(admin_guard(gateway.settings))])
+    router = APIRouter(tags=["debug"], dependencies=[Depends(view_guard(gateway))])
     started_at, started = time(), monotonic()
     versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
@@ -51,6 +51,7 @@ def endpoints(gateway: Gateway, removals: Removals) -> APIRouter:
             "memory": msgspec.to_builtins(gateway.balancer.statistics()),
             "client_connections": len(gateway.clients),
             "held_body_bytes": gateway.held_bytes,
+            "admission": None if gateway.admission is None else gateway.admission.view(),
             "retries_allowed_now": round(gateway.retry_budget.fill(monotonic(), gateway.requests), 3),
             "exchanges": {
                 "total": len(gateway.exchanges),

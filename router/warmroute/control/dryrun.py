@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
-from warmroute.control.auth import admin_guard
+from warmroute.control.auth import view_guard
 from warmroute.control.errors import Refused
 from warmroute.dialects import BadRequest, parser_for
-from warmroute.exchange import routing_error
 from warmroute.gateway import Gateway
+from warmroute.refusals import routing_error
 from warmroute.wire.replies import RouterError
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.errors import RoutingError
@@ -52,7 +52,7 @@ class DryRun(BaseModel):
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/route, behind an admin key."""
-    router = APIRouter(tags=["routing"], dependencies=[Depends(admin_guard(gateway.settings))])
+    router = APIRouter(tags=["routing"], dependencies=[Depends(view_guard(gateway))])
 
     @router.post(
         "/route",

@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from warmroute.dialects import PARSERS
 from warmroute.wire.replies import RouterError, error_body
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    """A sentence for people."""
+    type: str
+    code: str
+    """One word for programs."""
+    param: str | None
+    """The part of the request that is wrong."""
+
+
+class ErrorBody(BaseModel):
+    """Every refusal."""
+
+    error: ErrorDetail
+
+
+_MEANINGS = {
+    400: "The request cannot be read",
+    401: "No valid key",
+    403: "A valid key, or a place, that may not do this",
+    404: "There is no such thing",
+    409: "It is there already, or changed meanwhile",
+    413: "Larger than it may be",
+    422: "A value that is not acceptable",
+    502: "No worker did what it was asked",
+    503: "No worker can be asked now",
+}
+
+
+# What any endpoint may answer beside what it is there for; for the description of the API.
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused: the error says why"},
+    503: {"description": "Not now: no worker can take a request, too many watch, or the router stops"},
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the description of endpoints: the statuses with which they refuse."""
+    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
 
 
 class Refused(Exception):
@@ -40,9 +85,9 @@ def reply(error: RouterError, headers: Mapping[str, str] | None = None) -> Respo
     return Response(error_body(error), error.status, more, "application/json")
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return reply(error.error, error.headers)
+    return reply(error.error, {**error.headers, **_request_id(request)})
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -60,17 +105,32 @@ async def _http(request: Request, error: Exception) -> Response:
     return reply(RouterError(error.status_code, "bad_request", str(error.detail)), error.headers)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+def _request_id(request: Request) -> dict[str, str]:
+    """Of those that are kept in the audit log."""
+    known = getattr(request.state, "request_id", None)
+    return {} if known is None else {"x-request-id": known}
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
     """A body or a parameter that is not what the endpoint takes: the first thing that is wrong, by name."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return reply(
-            RouterError(400, "invalid_json", f"the request body is not valid JSON: {first['ctx']['error']}")
+            RouterError(400, "invalid_json", f"the request body is not valid JSON: {first['ctx']['error']}"),
+            _request_id(request),
         )
-    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    text = str(first["msg"]).removeprefix("Value error, ")
-    return reply(RouterError(422, "invalid_value", f"`{where}`: {text[:1].lower()}{text[1:]}", param=where))
+    where = _told(".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0]))
+    text = _told(str(first["msg"]).removeprefix("Value error, "))
+    return reply(
+        RouterError(422, "invalid_value", f"`{where}`: {text[:1].lower()}{text[1:]}", param=where),
+        _request_id(request),
+    )
+
+
+def _told(text: str) -> str:
+    """As UTF-8 can say it: JSON may name half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def _broken(request: Request, _error: Exception) -> Response:

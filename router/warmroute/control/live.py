@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter, Depends, Response
 from starlette.types import Receive, Scope, Send
 
-from warmroute.control.auth import admin_guard
+from warmroute.control.auth import view_guard
 from warmroute.control.errors import Refused
 from warmroute.gateway import Gateway
 from warmroute.live.feed import WATCHERS_MAX, Feed
@@ -53,7 +53,7 @@ async def _left(receive: Receive) -> None:
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/live, behind an admin key."""
-    router = APIRouter(tags=["live"], dependencies=[Depends(admin_guard(gateway.settings))])
+    router = APIRouter(tags=["live"], dependencies=[Depends(view_guard(gateway))])
 
     @router.get("/live/snapshot", response_class=Response)
     async def snapshot() -> Response:

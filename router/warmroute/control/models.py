@@ -10,14 +10,14 @@ from fastapi import APIRouter, Depends
 from warmroute.control.auth import client_guard
 from warmroute.control.errors import Refused
 from warmroute.control.health import able_workers
-from warmroute.exchange import routing_error
 from warmroute.gateway import Gateway
+from warmroute.refusals import routing_error
 from warmroute_policies.errors import NoWorkers, UnknownModel
 
 
 def endpoints(gateway: Gateway) -> APIRouter:
     """/v1/models."""
-    router = APIRouter(tags=["models"], dependencies=[Depends(client_guard(gateway.settings))])
+    router = APIRouter(tags=["models"], dependencies=[Depends(client_guard(gateway))])
     started_at = int(time())
 
     @router.get("/v1/models")

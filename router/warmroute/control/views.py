@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from warmroute.gateway import Gateway, Worker
+from warmroute.gateway import Gateway
+from warmroute.workers import Worker
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
@@ -49,6 +50,8 @@ class WorkerView(BaseModel):
     prefill_us_per_token_10k: float
     """What it costs more for every 10,000 tokens before it."""
     inflight_requests: int
+    max_inflight: int | None
+    """How many it may have; null: any number."""
     queued_prompt_tokens: int
     """Not cached, and of requests whose first token was not seen yet."""
     queued_prefill_s: float
@@ -59,6 +62,14 @@ class WorkerView(BaseModel):
     failures: dict[str, int]
     """Requests that failed by the worker's fault, by kind."""
     last_check: CheckView | None
+    is_healthy: bool
+    """The same as `healthy`; this and what follows has the names of sglang-router and vllm-router."""
+    model_id: str
+    """The first of its models; `unknown` where it serves any."""
+    load: int
+    """The same as `inflight_requests`."""
+    worker_type: Literal["regular"] = "regular"
+    connection_mode: Literal["HTTP"] = "HTTP"
 
 
 def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) -> WorkerView:
@@ -88,6 +99,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         prefill_us_per_token=round(fleet.linear_s[slot] * 1e6, 3),
         prefill_us_per_token_10k=round(fleet.quadratic_s[slot] * 1e10, 3),
         inflight_requests=fleet.inflight[slot],
+        max_inflight=spec.max_inflight,
         queued_prompt_tokens=fleet.queued_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_crowding=round(fleet.crowding[slot], 6),
@@ -99,6 +111,9 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
             if failed == worker_id
         },
         last_check=_last_check(worker, now),
+        is_healthy=fleet.healthy[slot],
+        model_id=spec.models[0] if spec.models else "unknown",
+        load=fleet.inflight[slot],
     )
 
 

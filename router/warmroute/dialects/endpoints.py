@@ -44,6 +44,7 @@ ENDPOINTS: Final = (
     Endpoint("/v1/chat/completions", openai.chat, GENERATION, _BOTH, "`tools`, `messages`"),
     Endpoint("/v1/completions", openai.completions, GENERATION, _BOTH, "`prompt`"),
     Endpoint("/v1/responses", openai.responses, GENERATION, _BOTH, "`tools`, `instructions`, `input`"),
+    Endpoint("/v1/batches", openai.batches, GENERATION, _BOTH),
     Endpoint("/v1/messages", anthropic.messages, GENERATION, _BOTH, "`tools`, `system`, `messages`"),
     Endpoint("/generate", sglang.generate, GENERATION, "SGLang", "`text` or `input_ids`"),
     Endpoint("/inference/v1/generate", vllm.generate, GENERATION, "vLLM", "`token_ids`"),

@@ -21,6 +21,7 @@ from warmroute.dialects.request import (
     text,
 )
 from warmroute.dialects.turns import Turns
+from warmroute.owners import thing_at
 
 _Session = Annotated[str, msgspec.Meta(max_length=SESSION_CHARS_MAX)] | None
 
@@ -34,7 +35,9 @@ class _Common(msgspec.Struct, gc=False):
     cache_salt: Any = None
     priority: Any = None
 
-    def parsed(self, prompt: Buffer, max_tokens: int | None, *, has_prompt: bool = True) -> ParsedRequest:
+    def parsed(
+        self, prompt: Buffer, max_tokens: int | None, *, has_prompt: bool = True, kept: str = ""
+    ) -> ParsedRequest:
         return ParsedRequest(
             model_of(self.model),
             prompt,
@@ -44,6 +47,7 @@ class _Common(msgspec.Struct, gc=False):
             text(self.cache_salt),
             number(self.priority) or 0,
             has_prompt,
+            kept,
         )
 
 
@@ -85,6 +89,13 @@ class _Responses(_Common, gc=False):
     tools: msgspec.Raw = EMPTY
     input: msgspec.Raw = EMPTY
     max_output_tokens: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+
+
+class _Batch(msgspec.Struct, gc=False):
+    model: Any = None
+    input_file_id: Any = None
 
 
 _STRICT_CHAT = Turns(msgspec.json.Decoder(_StrictChat).decode).read
@@ -92,6 +103,7 @@ _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETIONS = msgspec.json.Decoder(_Completions)
 _RESPONSES = msgspec.json.Decoder(_Responses)
 _INVOCATIONS = msgspec.json.Decoder(_Invocations)
+_BATCH = msgspec.json.Decoder(_Batch)
 _EMBEDDINGS = msgspec.json.Decoder(_Common)
 
 
@@ -126,10 +138,22 @@ def completions(body: Buffer) -> ParsedRequest:
 
 
 def responses(body: Buffer) -> ParsedRequest:
-    """`/v1/responses`. Raises BadRequest."""
+    """`/v1/responses`. What goes on from a stored response or conversation has the rest of its prompt there.
+    Raises BadRequest."""
     fields = decode(_RESPONSES, body)
     prompt = material(fields.tools, fields.instructions, fields.input)
-    return fields.parsed(prompt, number(fields.max_output_tokens))
+    kept = thing_at("/v1/responses", fields.previous_response_id)
+    if not kept and fields.conversation is not None:
+        talk = fields.conversation
+        kept = thing_at("/v1/conversations", talk.get("id") if isinstance(talk, dict) else talk)
+    return fields.parsed(prompt, number(fields.max_output_tokens), has_prompt=not kept, kept=kept)
+
+
+def batches(body: Buffer) -> ParsedRequest:
+    """`/v1/batches`: must go where its file is. Raises BadRequest."""
+    fields = decode(_BATCH, body)
+    kept = thing_at("/v1/files", fields.input_file_id)
+    return ParsedRequest(model_of(fields.model), has_prompt=False, kept=kept)
 
 
 def invocations(body: Buffer) -> ParsedRequest:

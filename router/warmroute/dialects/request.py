@@ -41,6 +41,8 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     has_prompt: bool = True
     """False where the endpoint has no prompt that a cache could hold."""
+    kept: str = ""
+    """What the request goes on from or uses and one worker keeps (`owners`); empty: nothing."""
 
 
 Parser = Callable[[Buffer], ParsedRequest]

@@ -195,8 +195,11 @@ class _Facts:
             for key, value in (source or {}).items()
             if key.startswith(PREFIX)
         }
-        given: dict[str, object] = {"url": "http://0.0.0.0:1"}
-        for name in ("model", "weight", "kv-capacity-tokens", "preset"):
+        scheme = told.get("scheme", "http")
+        if scheme not in ("http", "https"):
+            raise Unclear(f"{self._whose}: {PREFIX}scheme: expected http or https, got {scheme!r}")
+        given: dict[str, object] = {"url": f"{scheme}://0.0.0.0:1"}
+        for name in ("model", "weight", "kv-capacity-tokens", "preset", "tls-name"):
             if name in told:
                 given[name.replace("-", "_")] = told[name]
         if "model" in told:

@@ -22,7 +22,8 @@ from warmroute.config.backends import Backend
 from warmroute.discovery.backoff import Backoff
 from warmroute.discovery.feed import Feed
 from warmroute.discovery.found import Sight, Source
-from warmroute.gateway import Gateway, Worker
+from warmroute.gateway import Gateway
+from warmroute.workers import Worker
 from warmroute_policies.types import WorkerId
 
 log = logging.getLogger("warmroute.discovery")
@@ -57,8 +58,6 @@ class Discovery:
     def __init__(self, gateway: Gateway, sources: Sequence[Source]) -> None:
         settings = gateway.settings
         self._gateway = gateway
-        self._drain_s = settings.discovery_drain_s
-        self._workers_max = settings.discovery_max_workers
         self.sources = tuple(
             Feed(source, settings.discovery_empty_hold_s, self._reconcile) for source in sources
         )
@@ -186,9 +185,9 @@ class Discovery:
 
     def _add(self, new: list[tuple[Backend, str]]) -> None:
         """Writes. Adds some now; if some are left it looks again soon."""
-        room = max(0, self._workers_max - len(self._owned))
+        room = max(0, self._gateway.settings.discovery_max_workers - len(self._owned))
         for backend, kind in new[: min(room, _ADDED_AT_ONCE)]:
-            worker = self._gateway.add_worker(backend, trusted=False, added_by=kind)
+            worker = self._gateway.workers.add(backend, trusted=False, added_by=kind)
             self._owned[backend.url] = _Owned(worker, backend)
             self._done["added"] += 1
         if self._next is not None:
@@ -203,7 +202,7 @@ class Discovery:
             self._tell(left_out)
 
     def _remove(self, worker_id: WorkerId, owned: _Owned) -> None:
-        self._gateway.removals.begin(worker_id, self._drain_s)
+        self._gateway.removals.begin(worker_id, self._gateway.settings.discovery_drain_s)
         owned.leaves_at = self._gateway.removals.due_at(worker_id)
 
     def _adjust(self, worker_id: WorkerId, owned: _Owned, backend: Backend, sight: Sight) -> str:
@@ -211,7 +210,7 @@ class Discovery:
         gateway, done = self._gateway, ""
         if backend is not owned.backend and backend != owned.backend:  # the same one costs no comparison
             owned.backend = backend
-            gateway.describe_worker(worker_id, backend, owned.worker.learned)
+            gateway.workers.describe(worker_id, backend, owned.worker.learned)
             done = "changed"
         paused = sight is Sight.PAUSED
         if owned.leaves_at is not None:
@@ -219,12 +218,12 @@ class Discovery:
             gateway.removals.cancel(worker_id)  # it still drains
             owned.paused, done = True, "paused"
         elif paused and not owned.paused:
-            gateway.drain_worker(worker_id, True)
+            gateway.workers.drain(worker_id, True)
             owned.paused, done = True, "paused"
         if owned.paused and not paused:
             owned.paused, done = False, "taken_back"
             if not owned.worker.drained_by_hand:
-                gateway.drain_worker(worker_id, False)
+                gateway.workers.drain(worker_id, False)
         return done
 
     def _tell(self, left_out: int) -> None:
@@ -233,7 +232,10 @@ class Discovery:
         if left_out and left_out != self._left_out:
             log.warning(
                 "discovery finds more workers than it may add",
-                extra={"left_out": left_out, "discovery_max_workers": self._workers_max},
+                extra={
+                    "left_out": left_out,
+                    "discovery_max_workers": self._gateway.settings.discovery_max_workers,
+                },
             )
         self._left_out = left_out
         if done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from warmroute.metrics.admission import admission_families
 from warmroute.metrics.family import Breathe, Family
 from warmroute.metrics.finding import discovery_families
 from warmroute.metrics.own import memory_families, own_families
@@ -34,9 +35,10 @@ class RouterCollector:
     def families(self, snapshot: Snapshot, breathe: Breathe) -> Iterator[Family]:
         """Reads. Every family, those without samples too."""
         metrics = self._gateway.metrics
-        yield from request_families(snapshot, metrics.policy, breathe)
+        yield from request_families(snapshot, breathe)
         yield from own_families(snapshot, metrics)
         yield from worker_families(snapshot, breathe)
         yield from memory_families(snapshot, metrics)
+        yield from admission_families(snapshot)
         yield from shadow_families(snapshot)
         yield from discovery_families(snapshot)

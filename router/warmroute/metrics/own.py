@@ -21,15 +21,30 @@ def own_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     decisions = Family(
         "router_decisions", "counter", "Decisions by the policy's reason.", ("policy", "reason")
     )
-    for reason, count in snapshot.decisions:
-        decisions.add(label_text(decisions.labels, (metrics.policy, reason)), count)
+    for policy, reason, count in snapshot.decisions:
+        decisions.add(label_text(decisions.labels, (policy, reason)), count)
     yield decisions
     yield _counter(
         "retries", "Requests given to another worker, by what had failed.", "kind", snapshot.retries
     )
+    left = "Retries that may be made now; each request and each second adds to it."
+    yield _one("gauge", "retry_budget", left, snapshot.retries_left)
+    refused = "Failures that were not retried because the retry budget was spent."
+    yield _one("counter", "retries_refused", refused, metrics.retries_refused)
+    started = "Requests sent to a second worker as well, because their first byte was late."
+    yield _one("counter", "hedges_started", started, metrics.hedges_started)
+    ends = (
+        "Second legs that are over. won: answered first; lost: the first leg did; rescued: went on when the "
+        "first leg failed; failed: by their worker's fault; given_up: with their request."
+    )
+    yield _counter("hedges", ends, "result", snapshot.hedges)
+    not_hedged = "Late requests that were not hedged: the budget was spent, or no other worker was there."
+    yield _counter("hedges_refused", not_hedged, "reason", snapshot.hedges_refused)
     yield _counter(
         "refusals", "Requests answered without asking a worker, by error code.", "code", snapshot.refusals
     )
+    faults = "Connections that ended before they could carry a request: no TLS handshake, no head of a proxy."
+    yield _counter("connection_faults", faults, "fault", snapshot.connection_faults)
     yield _one(
         "counter",
         "requests_without_prefix",
@@ -89,6 +104,10 @@ def memory_families(snapshot: Snapshot, metrics: Metrics) -> Iterator[Family]:
     yield _counter("session_moves", moved, "reason", snapshot.session_moves)
     between = "Time from a turn of a session to its next, as they are routed."
     yield _histogram("session_return_seconds", between, metrics.session_return_s)
+    kept = "Stored responses, conversations, files and batches whose workers are remembered."
+    yield _one("gauge", "owners", kept, snapshot.owners)
+    sought = "Searches over all workers for what one of them keeps, by what came of it."
+    yield _counter("owner_searches", sought, "outcome", snapshot.owner_searches)
     length = "Prompt tokens of a session's turn: about what it occupies in a KV cache."
     yield _histogram("session_prompt_tokens", length, metrics.session_prompt_tokens)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from warmroute.metrics.family import SLICE, Breathe, Family, label_text
 from warmroute.metrics.snapshot import Snapshot
+from warmroute.series import OutcomeKey
 
 _LABELS = ("model", "worker")
 
 
-def request_families(snapshot: Snapshot, policy: str, breathe: Breathe) -> Iterator[Family]:
+def request_families(snapshot: Snapshot, breathe: Breathe) -> Iterator[Family]:
     """Reads."""
     total = Family(
         "router_requests",
@@ -31,12 +33,18 @@ def request_families(snapshot: Snapshot, policy: str, breathe: Breathe) -> Itera
     ttft = _histogram("ttft_seconds", "From the whole request to the first byte of a streamed answer.")
     between = _histogram("inter_token_seconds", "Mean time between two tokens of a streamed answer.")
     duration = _histogram("request_duration_seconds", "From the whole request to the end of its answer.")
-    by_policy = label_text(("policy",), (policy,))
+    by_policy = label_text(("policy",), (snapshot.policy,))
+    before: Counter[OutcomeKey] = Counter()
+    for policy, key, count in snapshot.former_outcomes:
+        before[key] += count
+        model, worker, outcome = key
+        total.add(label_text(total.labels, (model, worker, policy, outcome.value)), count)
     for number, (labels_of, series) in enumerate(snapshot.series):
         if not number % SLICE:
             breathe()
         labels = label_text(_LABELS, labels_of)
         for outcome, count in series.outcomes.items():
+            count -= before[(*labels_of, outcome)]
             total.add(f'{labels},{by_policy},outcome="{outcome.value}"', count)
         prompt.add(labels, series.prompt_tokens)
         predicted.add(labels, series.predicted_hit_tokens)

@@ -5,14 +5,16 @@ Counters within the series go on counting while a page is made of them elsewhere
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from warmroute.series import Histogram, Series
+from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
+    from warmroute.admission import Admission
     from warmroute.gateway import Gateway
 
 # As gauges of circuit breakers count: closed, half open, open.
@@ -62,13 +64,33 @@ class SourceRow(NamedTuple):
     """Seconds since 1970."""
 
 
+class AdmissionRow(NamedTuple):
+    """Who is let in; lists go by class."""
+
+    classes: list[str]
+    waiting: list[int]
+    waited_s: list[Histogram]
+    admitted: list[int]
+    exits: list[list[tuple[str, int]]]
+    tenant_tokens: list[tuple[str, int]]
+    rate_limited: list[tuple[tuple[str, str], int]]
+
+
 class Snapshot(NamedTuple):
     """As of one moment."""
 
     series: list[tuple[tuple[str, WorkerId], Series]]
-    decisions: list[tuple[str, int]]
+    policy: str
+    decisions: list[tuple[str, str, int]]
+    """By policy and reason."""
+    former_outcomes: list[tuple[str, OutcomeKey, int]]
+    """What stands in `series` too and was counted under policies that are in charge no more."""
     retries: list[tuple[str, int]]
+    retries_left: float
+    hedges: list[tuple[str, int]]
+    hedges_refused: list[tuple[str, int]]
     refusals: list[tuple[str, int]]
+    connection_faults: list[tuple[str, int]]
     session_moves: list[tuple[str, int]]
     worker_failures: list[tuple[tuple[WorkerId, str], int]]
     worker_restarts: list[tuple[WorkerId, int]]
@@ -84,6 +106,10 @@ class Snapshot(NamedTuple):
     exchanges: int
     held_bytes: int
     spans_dropped: int
+    owners: int
+    owner_searches: list[tuple[str, int]]
+    full_workers: int
+    admission: AdmissionRow | None
 
 
 def take_snapshot(gateway: Gateway) -> Snapshot:
@@ -112,9 +138,21 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         )
     return Snapshot(
         list(metrics.series.items()),
-        list(metrics.decisions.items()),
+        metrics.policy,
+        [
+            *(
+                (metrics.policy, *row)
+                for row in metrics.decisions_by_policy.of(metrics.policy, metrics.decisions)
+            ),
+            *metrics.decisions_by_policy.others(metrics.policy),
+        ],
+        list(metrics.outcomes_by_policy.others(metrics.policy)),
         list(metrics.retries.items()),
+        gateway.retry_budget.fill(monotonic(), gateway.requests),
+        list(metrics.hedges.items()),
+        list(metrics.hedges_refused.items()),
         list(metrics.refusals.items()),
+        list(metrics.connection_faults.items()),
         list(metrics.session_moves.items()),
         list(metrics.worker_failures.items()),
         list(metrics.worker_restarts.items()),
@@ -129,4 +167,20 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(gateway.exchanges),
         gateway.held_bytes,
         0 if gateway.tracing is None else gateway.tracing.dropped,
+        len(gateway.owners),
+        list(gateway.owner_search.outcomes.items()),
+        len(fleet.full),
+        None if gateway.admission is None else _admission_row(gateway.admission),
+    )
+
+
+def _admission_row(admission: Admission) -> AdmissionRow:
+    return AdmissionRow(
+        admission.classes,
+        admission.lengths(),
+        admission.waited_s,
+        list(admission.admitted),
+        [list(exits.items()) for exits in admission.exits],
+        list(admission.tenant_tokens.items()),
+        list(admission.rate_limited.items()),
     )

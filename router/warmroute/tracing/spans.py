@@ -99,7 +99,7 @@ class Tracing:
 
     def arrived(self, exchange: Exchange, request: RoutingRequest, now: float) -> None:
         """Writes. Begins a span if this request is sampled, and says what the worker gets."""
-        self._sample(exchange, now)
+        self._sample(exchange, exchange.began_at)  # the time that it waited for room belongs to it
 
     def routed(self, exchange: Exchange, decision: Decision, now: float) -> None:
         """Writes. Only a further attempt is an event: the span's attributes tell of the last one."""

@@ -31,11 +31,14 @@ _FIELD: Final = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
 
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
+# Describe the worker's connection, as does every field that `connection` names (RFC 9110 section 7.6.1).
+_OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection")
+
 _BODILESS: Final = (204, 304)
 
 _HEX: Final = b"0123456789abcdefABCDEF"
 
-# A chunk's size line: 64 bits in hex digits, and room for an extension.
+# A chunk's size line: 64 bits in hex digits, and room for an extension. A trailer is no longer.
 _SIZE_DIGITS_MAX: Final = 16
 _SIZE_LINE_MAX: Final = 1024
 
@@ -48,10 +51,10 @@ class BadAnswer(Exception):
 class AnswerHead:
     """What the head of an answer says, but for its length. Not to be written."""
 
-    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "status", "until_close")
+    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "plain", "status", "until_close")
 
     def __init__(
-        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool
+        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool, plain: bool
     ) -> None:
         self.status = status
         self.line = line
@@ -59,6 +62,8 @@ class AnswerHead:
         self.has_length = has_length
         self.chunked = chunked
         self.keep_alive = keep_alive
+        self.plain = plain and keep_alive
+        """The connection stays and no field speaks of it: the client may have the head as it is."""
         self.bodiless = status < 200 or status in _BODILESS
         """The status forbids a body, whatever the fields say."""
         self.until_close = not (has_length or chunked or self.bodiless)
@@ -146,6 +151,7 @@ def _parse(data: bytes) -> AnswerHead:
         has_length=length is not None,
         chunked=coding is not None,
         keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
+        plain=not any(name in fields for name in _OF_CONNECTION),
     )
 
 
@@ -153,11 +159,17 @@ def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
     """A head, and what is behind it, without the fields that describe the worker's connection, and the
     framing if asked."""
     head, end, body = head.partition(b"\r\n\r\n")
-    dropped: tuple[bytes, ...] = (b"connection:", b"keep-alive:", b"proxy-connection:")
+    lines = head.split(b"\r\n")
+    dropped = set(_OF_CONNECTION)
+    for line in lines:
+        name, _, value = line.lower().partition(b":")
+        if name == b"connection":
+            dropped.update([token.strip() for token in value.split(b",")])
+    dropped.difference_update(_FRAMING)  # the body's end is not the connection's business
     if chunks_too:
-        dropped += (b"transfer-encoding:",)
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)]
-    return b"".join((b"\r\n".join(lines), end, body))
+        dropped.add(b"transfer-encoding")
+    kept = [line for line in lines if line.lower().partition(b":")[0] not in dropped]
+    return b"".join((b"\r\n".join(kept), end, body))
 
 
 class LengthBody:
@@ -208,6 +220,11 @@ class ChunkedBody:
         self._payload: list[bytes] | None = [] if payload else None
         """What the chunks carry, for a client that does not know chunks."""
 
+    @property
+    def between(self) -> bool:
+        """Reads. A size line is next, and nothing of it has come."""
+        return self._between
+
     def feed(self, data: bytes) -> int:
         """How many of these bytes belong to the body. Raises BadAnswer."""
         if self._between and self._payload is None:
@@ -234,11 +251,13 @@ class ChunkedBody:
             eol = data.find(b"\r\n", at)
             if eol < 0:
                 self._line = data[at:]
-                if size - at > _SIZE_LINE_MAX:
-                    raise BadAnswer("a chunk's size line has no end")
+                if size - at > _SIZE_LINE_MAX + 1:  # the first half of its end may be here
+                    raise BadAnswer("a chunk's size line or a trailer has no end")
                 self._skip = 0
                 return size - held
             if self._trailers:
+                if eol - at > _SIZE_LINE_MAX:
+                    raise BadAnswer("a trailer is too long")
                 if eol == at:
                     self.done = True
                     self._skip = 0
@@ -247,6 +266,8 @@ class ChunkedBody:
                 continue
             digits = data[at:eol]
             if digits.strip(_HEX) or not 0 < eol - at <= _SIZE_DIGITS_MAX:
+                if eol - at > _SIZE_LINE_MAX:  # whatever pieces it came in
+                    raise BadAnswer("a chunk's size line is too long")
                 digits = digits.partition(b";")[0].strip(b" \t")
                 if digits.strip(_HEX) or not 0 < len(digits) <= _SIZE_DIGITS_MAX:
                     raise BadAnswer(f"not a chunk size: {data[at:eol][:32]!r}")

@@ -14,6 +14,8 @@ from typing import Final, Generic, TypeVar
 
 import httptools
 
+from warmroute.wire.targets import fault_of, is_host
+
 # nginx allows four buffers of 8 KB, uvicorn and Node 64 KB: agents send long tokens and baggage.
 HEAD_BYTES_MAX: Final = 64 * 1024
 
@@ -132,8 +134,12 @@ def read_head(data: bytes) -> Head:
     head.http_10 = version == "1.0"
     if version not in ("1.0", "1.1"):
         raise BadHead(f"HTTP/{version}")
-    if not head.http_10 and head.get(b"host") is None:
-        raise BadHead("an HTTP/1.1 request needs a Host field")
+    hosts = [value for name, value in head.fields if name == b"host"]
+    if len(hosts) > 1 or (not hosts and not head.http_10) or not all(map(is_host, hosts)):
+        raise BadHead("an HTTP/1.1 request needs one Host field, with a name or an address")
+    fault = fault_of(head.target)
+    if fault is not None:
+        raise BadHead(fault)
     if head.chunked and (
         head.http_10 or (head.get(b"transfer-encoding") or b"").strip().lower() != b"chunked"
     ):

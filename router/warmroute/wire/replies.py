@@ -19,12 +19,16 @@ class RouterError(msgspec.Struct, frozen=True):
     message: str
     param: str | None = None
     retry_after_s: int | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    """More lines of the head."""
 
 
 def too_large(limit: int) -> RouterError:
     """The body is longer than `max_body_bytes`."""
     return RouterError(413, "body_too_large", f"the request's body is larger than {limit} bytes")
 
+
+_OPENAI_TYPES = {429: "rate_limit_error"}
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -43,7 +47,7 @@ def error_body(error: RouterError, *, anthropic: bool = False) -> bytes:
             error.status, "invalid_request_error" if error.status < 500 else "api_error"
         )
         return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": error.message}})
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    kind = _OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     return msgspec.json.encode(
         {"error": {"message": error.message, "type": kind, "code": error.code, "param": error.param}}
     )
@@ -66,6 +70,7 @@ def error_reply(
         lines.append(b"www-authenticate: Bearer\r\n")
     if error.retry_after_s is not None:
         lines.append(b"retry-after: %d\r\n" % error.retry_after_s)
+    lines += [f"{name}: {value}\r\n".encode() for name, value in error.fields]
     if not keep_alive:
         lines.append(b"connection: close\r\n")
     lines += [b"\r\n", body]

@@ -2,7 +2,8 @@
 
 A journal holds block ids and counts, no texts. Arrivals are as recorded (open loop), the first request at 0.
 Lengths are what the engine counted, where it reported usage; else the router's estimate, and for answers the
-client's `max_tokens`, or 1. A request that was refused is left out, whatever else became of the others.
+client's `max_tokens`, or 1. A request that was refused is left out, whatever else became of the others; so is
+one that only its `owner` could take, since its prompt, if it has one, was put together there.
 
 Blocks are 512 bytes. Of each prompt, bytes and tokens are known, so its new blocks lie evenly between what it
 shares with earlier prompts and its end (`continued`); that is the prompt's own ratio of tokens to bytes.
@@ -28,12 +29,25 @@ from math import ceil
 from typing import Final, final
 
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
-from warmroute_policies.events import Finished, FirstToken, Rerouted, Routed
+from warmroute_policies.events import Finished, FirstToken, Hedged, Rerouted, Routed
 from warmroute_policies.types import Outcome, Usage, WorkerId
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
-from warmroute_simulator.traces.journal_events import Flight, events, journal_header, measured
-from warmroute_simulator.traces.source import BAD_LINE, MOST_SECONDS, MOST_TOKENS, Malformed, Source
+from warmroute_simulator.traces.journal_events import (
+    Flight,
+    events,
+    journal_header,
+    kept_elsewhere,
+    measured,
+)
+from warmroute_simulator.traces.source import (
+    BAD_LINE,
+    MOST_BYTES,
+    MOST_SECONDS,
+    MOST_TOKENS,
+    Malformed,
+    Source,
+)
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 __all__ = ["journal_header", "measured", "read"]
@@ -117,13 +131,16 @@ class _Reader:
                         self._routed(event)
                     case Rerouted() if event.request_id in self._flights:
                         self._rerouted(event)
+                    case Hedged() if event.decision is not None and event.request_id in self._flights:
+                        flight = self._flights[event.hedge_id] = self._flights[event.request_id]
+                        flight.legs[event.hedge_id] = event.decision
                     case FirstToken() if event.request_id in self._flights:
                         self._first_token(event)
                     case Finished() if event.request_id in self._flights:
                         self._finished(event)
             except BAD_LINE as error:
                 source.reject(number, text, error)
-        for flight in self._flights.values():
+        for flight in set(self._flights.values()):
             source.count("requests had not ended")
             self._set_output(flight, None)
         return self._trace()
@@ -133,6 +150,11 @@ class _Reader:
         decision, source = event.decision, self._source
         if decision is None:
             source.count("requests were refused by the router and are left out")
+            return
+        if not 0 <= event.bytes_len <= MOST_BYTES:
+            raise Malformed("bytes_len", f"0 to {MOST_BYTES} bytes", event.bytes_len)
+        if kept_elsewhere(event):
+            source.count("requests about what one worker keeps are left out")
             return
         blocks = event.bytes_len / BLOCK_BYTES
         if len(event.blocks) % ID_BYTES or blocks < len(event.blocks) // ID_BYTES:
@@ -180,7 +202,7 @@ class _Reader:
         flight = self._flights[event.request_id]
         if event.decision is None:
             return
-        flight.decision = event.decision
+        flight.legs[event.request_id] = event.decision
         self._workers[flight.row] = sys.intern(event.decision.worker)
         if event.continued:
             self._look_back(flight.row, told=True)
@@ -199,7 +221,10 @@ class _Reader:
             if count is not None and not 0 <= count <= MOST_TOKENS:
                 raise Malformed(f"usage.{field}", f"0 to {MOST_TOKENS} tokens", count)
         flight = self._flights.pop(event.request_id)
+        if not flight.ends(event.request_id):
+            return  # its hedge goes on, or it does without its hedge
         row = flight.row
+        self._workers[row] = sys.intern(flight.decision.worker)
         if event.outcome is Outcome.CLIENT_ERROR:
             self._source.count("requests were refused by their worker and are left out")
             self._left_out.add(row)

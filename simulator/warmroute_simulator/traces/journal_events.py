@@ -18,6 +18,7 @@ from warmroute_policies.events import (
     Finished,
     FirstToken,
     Header,
+    Hedged,
     Line,
     PolicySpec,
     Rerouted,
@@ -87,7 +88,8 @@ def journal_header(path: Path) -> JournalHeader:
 
 
 def measured(path: Path) -> list[Measured]:
-    """How the requests went in reality, in the order in which they came; refused ones are left out.
+    """How the requests went in reality, in the order in which they came; those that were refused, and those
+    about what one worker keeps, are left out.
 
     Raises TraceError.
     """
@@ -95,29 +97,57 @@ def measured(path: Path) -> list[Measured]:
     rows: list[Flight] = []
     for _, _, event in events(Source(path, ReadOptions())):
         match event:
-            case Routed() if event.decision is not None:
+            case Routed() if event.decision is not None and not kept_elsewhere(event):
                 flight = flights[event.request_id] = Flight(event, event.decision, len(rows))
                 rows.append(flight)
             case Rerouted() if event.decision is not None and event.request_id in flights:
-                flights[event.request_id].decision = event.decision
+                flights[event.request_id].legs[event.request_id] = event.decision
+            case Hedged() if event.decision is not None and event.request_id in flights:
+                flight = flights[event.hedge_id] = flights[event.request_id]
+                flight.legs[event.hedge_id] = event.decision
             case FirstToken() if event.request_id in flights:
                 flights[event.request_id].first_token_at = event.now
             case Finished() if event.request_id in flights:
-                flights.pop(event.request_id).finished = event
+                flight = flights.pop(event.request_id)
+                if flight.ends(event.request_id):
+                    flight.finished = event
     return [flight.measured(rows[0].routed_at) for flight in rows]
+
+
+def kept_elsewhere(routed: Routed) -> bool:
+    """Whether the request was about what one worker keeps: it has no prompt, or one that was put together
+    there."""
+    return routed.owner is not None and not routed.blocks
 
 
 @final
 class Flight:
-    """A request on its way. State: what is known of it so far."""
+    """A request on its way. State: what is known of it so far.
 
-    __slots__ = ("decision", "finished", "first_token_at", "max_tokens", "routed_at", "row", "stream")
+    It has one leg, or two while it is hedged. The leg that ends last is the one whose answer was taken: the
+    other was given up when the first byte came, or had failed before.
+    """
+
+    __slots__ = ("_last", "finished", "first_token_at", "legs", "max_tokens", "routed_at", "row", "stream")
 
     def __init__(self, routed: Routed, decision: Decision, row: int) -> None:
-        self.decision, self.row = decision, row
+        self.row = row
+        self.legs = {routed.request_id: decision}
+        """Of those that have not ended: the decision by the request's or the hedge's id."""
+        self._last = decision
         self.routed_at, self.stream, self.max_tokens = routed.now, routed.stream, routed.max_tokens
         self.first_token_at = nan
         self.finished: Finished | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """Reads. Of the first leg that has not ended, or of the one that ended last."""
+        return next(iter(self.legs.values()), self._last)
+
+    def ends(self, leg: int) -> bool:
+        """Writes. A leg has ended; whether the request has."""
+        self._last = self.legs.pop(leg)
+        return not self.legs
 
     def measured(self, origin: float) -> Measured:
         """Reads."""
@@ -152,7 +182,7 @@ def events(source: Source) -> Iterator[tuple[int, bytes, Line]]:
             if first:
                 raise source.told(number, text, error) from error
             if not text.endswith(b"\n"):
-                source.count("line at the end is torn and left out")
+                source.count(f"line at the end is torn and left out (line {number})")
                 return
             source.reject(number, text, error)
             continue

@@ -28,6 +28,9 @@ from warmroute_simulator.traces.trace import Trace
 # Ten times the longest context on offer today. Bounded because sums of lengths are kept in 32 bits.
 MOST_TOKENS: Final = 100_000_000
 
+# A prompt of that many tokens, all of them long words.
+MOST_BYTES: Final = 64 * MOST_TOKENS
+
 # A century: more than any trace spans, and a float still counts it to the microsecond.
 MOST_SECONDS: Final = 4e9
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from warmroute_policies.blocks import PromptBlocks, salt_of
+from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import NoWorkers
 from warmroute_policies.events import PolicySpec
@@ -225,6 +225,26 @@ def test_a_rerouted_request_is_one_request(tmp_path: Path) -> None:
     assert (row.ttft_s, row.e2e_s, row.outcome) == (0.25, 0.75, Outcome.OK)
 
 
+@pytest.mark.parametrize("hedge_wins", [True, False])
+def test_a_hedged_request_is_one_request_of_the_worker_whose_answer_was_taken(
+    tmp_path: Path, hedge_wins: bool
+) -> None:
+    recording = Recording()
+    number = recording.start(words(21, 2_000))
+    recording.balancer.hedge(number, -number, recording.now + 0.1)
+    won, lost = (-number, number) if hedge_wins else (number, -number)
+    recording.end(lost, None, Outcome.CANCELLED, first_token=False)
+    recording.end(won, Usage(480, 9, 16))
+    path = recording.write(tmp_path / "journal.jsonl")
+    trace = read_trace(path)
+    assert len(trace) == 1
+    assert not any("ended with" in note for note in trace.notes), "the leg that lost is no failure"
+    (row,) = measured(path)
+    assert row.worker == WORKERS[1 if hedge_wins else 0]
+    assert (row.prompt_tokens, row.cached_tokens, row.output_tokens) == (480, 16, 9)
+    assert (row.ttft_s, row.e2e_s, row.outcome) == (0.25, 0.75, Outcome.OK)
+
+
 def test_what_was_not_measured_is_not_a_number(tmp_path: Path) -> None:
     recording = Recording()
     recording.start(words(22, 2_000))
@@ -263,7 +283,8 @@ def test_a_torn_last_line_is_left_out_and_a_torn_other_one_is_an_error(tmp_path:
     recording = Recording()
     recording.ask(words(24, 900), 5)
     path = recording.write(tmp_path / "journal.jsonl", torn=b'{"e":"rou')
-    assert any("torn" in note for note in read_trace(path).notes)
+    torn = f"1 line at the end is torn and left out (line {len(recording.lines) + 1})"
+    assert torn in read_trace(path).notes
     path = recording.write(tmp_path / "journal.jsonl", torn=b'{"e":"rou\n')
     number = len(recording.lines) + 1
     with pytest.raises(TraceError, match=rf"journal.jsonl line {number}: expected a line of JSON"):
@@ -309,3 +330,18 @@ def test_several_models_are_told(read: Callable[[Recording], Trace]) -> None:
     trace = read(recording)
     assert "of 2 models, which are simulated as one" in trace.notes
     assert trace.tree.path(trace.prompts[0])[0] != trace.tree.path(trace.prompts[1])[0]
+
+
+def test_requests_about_what_one_worker_keeps_are_left_out_and_counted(
+    read: Callable[[Recording], Trace], tmp_path: Path
+) -> None:
+    recording = Recording()
+    recording.ask("a" * 4_000, 5)
+    for number in (100, 101):
+        recording.balancer.route(RoutingRequest(number, "", NO_BLOCKS, owner="http://b"), recording.now)
+        recording.balancer.finish(number, Outcome.OK, None, recording.now)
+    recording.ask("b" * 4_000, 5)
+    trace = read(recording)
+    assert len(trace.prompts) == 2
+    assert any("2 requests about what one worker keeps" in note for note in trace.notes), trace.notes
+    assert len(measured(tmp_path / "journal.jsonl")) == 2
