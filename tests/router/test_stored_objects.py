@@ -396,7 +396,7 @@ def test_an_engine_that_says_the_same_page_for_ever_is_asked_for_no_third(three:
     three.script(status(404))
     three.workers[0].script = lambda call: call.answer(b'{"data": [{"id": "1"}], "has_more": true}')
     assert [thing["id"] for thing in ask(three, "GET", "/v1/files").json()["data"]] == ["1"]
-    assert len(three.workers[0].calls) == 2
+    assert len([call for call in three.workers[0].calls if call.path.startswith("/v1/files")]) == 2
 
 
 def test_a_list_without_a_silent_worker_says_so(three: Front) -> None:
