@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from warmroute.app import build
-from warmroute.config import sglang
+from warmroute.config import peers
 from warmroute.config.flags import GROUPS, default_text
 from warmroute.config.settings import FIELDS, Settings, flag_of, group_of, is_list, kind_of, variable_of
 from warmroute.metrics import RouterCollector
@@ -49,14 +49,9 @@ carry a unit (`64KiB`, `1GiB`). An unknown key, flag or `ROUTER_` variable is an
 known one, with exit code 2.
 """
 
-SGLANG: Final = """\
-## sglang-router's flags
-
-`--host`, `--port`, `--policy`, `--api-key` and `--log-level` have the same name. These mean the same as a
-setting and are accepted:
-
-| sglang-router | here |
-|---|---|
+CONFIGURATION_END: Final = """
+Flags of sglang-router, vllm-router and smg are accepted as well, where they mean the same:
+[drop-in.md](drop-in.md).
 """
 
 
@@ -78,14 +73,8 @@ def configuration() -> str:
                 field.description or "",
             )
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
-    parts.append("\nLatency presets: " + ", ".join(f"`{name}`" for name in PRESETS) + ".\n\n")
-    parts.append(SGLANG)
-    parts.extend(f"| `{flag}` | `{flag_of(name)}` |\n" for flag, name in sglang.ALIASES.items())
-    parts.append(
-        "\nThese tune a rule that has no counterpart here; they are accepted, and one line says so:\n"
-    )
-    parts.append(", ".join(f"`{flag}`" for flag in sglang.WITHOUT_EFFECT))
-    parts.append(".\nAny other is refused with a line that says what to do instead.\n")
+    parts.append("\nLatency presets: " + ", ".join(f"`{name}`" for name in PRESETS) + ".\n")
+    parts.append(CONFIGURATION_END)
     return "".join(parts)
 
 
@@ -134,7 +123,122 @@ def metrics() -> str:
     return METRICS + "".join(rows) + METRICS_END
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"configuration.md": configuration, "metrics.md": metrics}
+DROP_IN: Final = """\
+# In place of sglang-router, vllm-router or smg
+
+<!-- Written by docs/generate.py from warmroute.config.peers; `make docs` writes it again. -->
+
+Keep the launch script and change the program's name:
+
+| instead of | write |
+|---|---|
+| `sglang-router launch …`, `smg launch …` | `router launch …` |
+| `python -m sglang_router.launch_router …` | `python -m warmroute launch …` |
+| `vllm-router …`, `python -m vllm_router.launch_router …` | `router …` |
+
+Then every flag does one of four things, and none is passed over in silence:
+
+- it **sets** the setting that means the same, in its unit;
+- it has **no effect**: it tunes a rule that has no counterpart here, and a line on stderr says so;
+- it is **refused**: it asks for something that would be missed. The router does not start, exits with code 2
+  and says in one line what to use instead. A refused flag that is given its own default asks for nothing and
+  passes;
+- it is the router's **own** flag of that name.
+
+`router config` with the same flags shows what came of them and starts nothing:
+
+```
+router config --worker-urls http://gpu1:8000 http://gpu2:8000 --retry-max-retries 3 --prometheus-port 29000
+```
+
+A flag may be abbreviated as far as only one of a peer's flags begins so (`--ca-cert-path`). A list that is
+given twice adds up, as in smg; sglang-router and vllm-router take the last, so a line says it. A flag of the
+router wins over a peer's flag for the same setting, which is said too.
+
+What nobody says is the router's own default, not the peer's: the tables have both. Two of them
+would be missed at once, so `router launch` takes sglang-router's: it listens on {host}, and serves
+`/metrics` on port {metrics_port} as well. vllm-router listens on 127.0.0.1, as `router` does.
+
+Policies of other names: {policies}.
+{no_policy}
+
+`cache_aware` is the default of all four, but not the same rule: [architecture.md](architecture.md) has ours.
+`--policy sglang_cache_aware` is sglang-router's, thresholds included.
+
+Environment: the peers' launchers read variables for the storage of answers alone, and vllm-router and smg
+some for tokenizers, images and debugging (`VLLM_ROUTER_*`, `SMG_*`). None has an effect here, and a line says
+so for the latter; for `RUST_LOG` use `--log-level`. Ours are `ROUTER_*`
+([configuration.md](configuration.md)).
+
+What the peers' own test suites expect of a router, and which of our tests shows it:
+[peers-behaviours.md](peers-behaviours.md).
+"""
+
+_NO_EFFECT: Final = "no effect"
+
+
+def _here(flag: str) -> str:
+    """What a peer's flag is in the router."""
+    answer = peers.ANSWERS[flag]
+    if answer.kind is peers.Kind.REFUSED:
+        return "refused"
+    if answer.kind is peers.Kind.WITHOUT_EFFECT:
+        return _NO_EFFECT
+    if answer.kind is peers.Kind.SAME:
+        return f"`{flag}`"
+    if answer.target not in FIELDS:
+        return _NO_EFFECT
+    target = flag_of(answer.target)
+    value = answer.value([]) if answer.kind is peers.Kind.SETS and peers.values_of(flag) == "0" else None
+    if value is False:
+        target = "--no-" + target.removeprefix("--")
+    elif value is not None and value is not True:
+        target = f"{target} {value}"
+    return f"`{target}`"
+
+
+def _default_here(flag: str) -> str:
+    answer = peers.ANSWERS[flag]
+    if answer.kind is peers.Kind.SAME:
+        return default_text(FIELDS[flag.removeprefix("--").replace("-", "_")])
+    if answer.kind is peers.Kind.SETS and peers.values_of(flag) != "0":
+        return default_text(FIELDS[answer.target])
+    return "-"
+
+
+def drop_in() -> str:
+    """docs/drop-in.md."""
+    alike = (f"`{name}` is `{' '.join((it.name, *it.params))}`" for name, it in peers.POLICIES.items())
+    without = (f"`{name}` is refused: {why}." for name, why in peers.NO_POLICY.items())
+    parts = [DROP_IN.format(policies=", ".join(alike), no_policy=" ".join(without), **peers.LAUNCH)]
+    seen: set[str] = set()
+    for peer in peers.PEERS:
+        first = not seen
+        parts.append(f"\n## {peer.name} {peer.version}\n\n")
+        if not first:
+            parts.append("Only what it has beside the tables above, or with another default.\n\n")
+        parts.append("| flag | default there | here | default here | note |\n|---|---|---|---|---|\n")
+        for flag, spelling in peer.flags.items():
+            defaults = {it.flags[flag].default for it in peers.PEERS if it.name in seen and flag in it.flags}
+            if spelling.default in defaults:
+                continue
+            row = (
+                f"`{flag}`",
+                spelling.default or "-",
+                _here(flag),
+                _default_here(flag),
+                peers.ANSWERS[flag].text or "-",
+            )
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
+        seen.add(peer.name)
+    return "".join(parts)
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": configuration,
+    "drop-in.md": drop_in,
+    "metrics.md": metrics,
+}
 
 
 def main() -> int:

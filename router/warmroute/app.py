@@ -31,6 +31,7 @@ from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
+from warmroute.metrics_port import open_metrics_port
 from warmroute.prices import read_prices, write_prices
 from warmroute.reload import ReadSettings, Reloader
 from warmroute.removal import Removals
@@ -158,6 +159,13 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
             log.error("cannot listen on %s", error)  # noqa: TRY400
             return 1
         stack.callback(doors.close)
+        try:
+            metrics_url = await open_metrics_port(gateway, stack)
+        except OSError as error:
+            log.error(  # noqa: TRY400
+                "cannot listen on %s:%s: %s", settings.metrics_host, settings.metrics_port, error.strerror
+            )
+            return 1
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
@@ -177,6 +185,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
                 "policy": gateway.metrics.policy,
                 "workers": len(gateway.workers),
                 "compiled": is_compiled(),
+                **({} if metrics_url is None else {"metrics_url": metrics_url}),
             },
         )
         warn_if_open(gateway.settings)

@@ -1,4 +1,4 @@
-"""The `router` command: `serve` (the default), `top`, `demo` and `config`.
+"""The `router` command: `serve` (the default), `launch`, `top`, `demo` and `config`.
 
 Exit codes: 0 ok, 1 ran and failed, 2 usage. What a subcommand needs is imported when it runs, so that
 `--help` and a usage error are immediate.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from warmroute.config.flags import GIVEN, Parser, add_settings
+from warmroute.config import peers
+from warmroute.config.flags import Parser, add_settings, settled
+from warmroute.config.peers import environment
 from warmroute.config.settings import variable_of
-from warmroute.config.sources import Resolved, UsageError, did_you_mean, load
+from warmroute.config.sources import Given, Resolved, UsageError, did_you_mean, load
 from warmroute_policies.errors import ConfigError
 
 OK: Final = 0
@@ -27,6 +29,7 @@ USAGE: Final = 2
 
 COMMANDS: Final = {
     "serve": "run the router (the default)",
+    "launch": "the same, listening where `sglang-router launch` does by default",
     "top": "what a running router does, live in this terminal",
     "demo": "four built-in engines, a router and traffic; no GPU",
     "config": "print every setting and where its value came from",
@@ -44,14 +47,14 @@ that worker is busier than the recompute is worth.
 commands:
 {commands}
 
-  router COMMAND --help   the options of one command
+  router COMMAND --help   the options of one command; `warmroute` and `python -m warmroute` are the same
   router --version        the version, and whether its hot modules run compiled
 """
 
 PRECEDENCE: Final = """\
 Flags win over ROUTER_* variables (--idle-timeout-s is ROUTER_IDLE_TIMEOUT_S, lists are words), those over the
-file (idle_timeout_s: 300), that over the defaults in brackets. sglang-router's flags are accepted where they
-mean the same: --worker-urls, --health-check-interval-secs, --request-timeout-secs and others."""
+file (idle_timeout_s: 300), that over the defaults in brackets. Flags of sglang-router, vllm-router and smg
+are accepted where they mean the same: --worker-urls, --request-timeout-secs and others (docs/drop-in.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +101,18 @@ def _dispatch(words: list[str]) -> int:
         command = words.pop(0)
     if command == "serve":
         return _serve(words)
+    if command == "launch":
+        return _serve(words, peers.LAUNCH)
     if command == "config":
         return _config(words)
     if command == "top":
         return _top(words)
     if command == "demo":
         return _demo(words)
+    if command == "server":  # sglang-router's
+        raise UsageError(
+            "there is no command 'server': start the engines by themselves, then `router launch`"
+        )
     raise UsageError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}")
 
 
@@ -121,25 +130,41 @@ def settings_parser(command: str) -> Parser:
     return parser
 
 
-def _resolve(options: argparse.Namespace) -> Resolved:
-    for note in getattr(options, "notes", ()):
+def resolve(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> Resolved:
+    """Reads the environment and the file. `defaults` count where nobody says otherwise."""
+    resolved, notes = _resolved(options, defaults)
+    for note in (*notes, *environment.notes(os.environ)):
         print(f"router: {note}", file=sys.stderr)
-    return load(getattr(options, GIVEN, {}), options.config)
+    return resolved
 
 
-def _serve(words: list[str]) -> int:
+def _resolved(
+    options: argparse.Namespace, defaults: Mapping[str, str] | None
+) -> tuple[Resolved, Sequence[str]]:
+    """What counts now, and what is to be said of the flags."""
+    given, notes = settled(options)
+    resolved = load(given, options.config)
+    missing = {
+        name: Given(value, "router launch")
+        for name, value in (defaults or {}).items()
+        if resolved.origins[name] == "default"
+    }
+    return (load({**missing, **given}, options.config) if missing else resolved), notes
+
+
+def _serve(words: list[str], defaults: Mapping[str, str] | None = None) -> int:
     options = settings_parser("serve").parse_words(words)
-    resolved = _resolve(options)
+    resolved = resolve(options, defaults)
     from warmroute import app
 
-    return app.run(resolved.settings, lambda: load(getattr(options, GIVEN, {}), options.config).settings)
+    return app.run(resolved.settings, lambda: _resolved(options, defaults)[0].settings)
 
 
 def _config(words: list[str]) -> int:
     parser = settings_parser("config")
     parser.add_argument("--json", metavar="FILE", help="write JSON to FILE (- is the terminal)")
     options = parser.parse_words(words)
-    resolved = _resolve(options)
+    resolved = resolve(options)
     from rich.console import Console
 
     from warmroute.config import show

@@ -328,7 +328,7 @@ class Exchange(Receiver):
     def _stays(self, head: AnswerHead) -> bool:
         """Whether both connections stay as they are behind this answer: there is nothing to change in it."""
         plan = self.plan
-        return head.keep_alive and plan.plain and not head.until_close and not self.gateway.stopping
+        return head.plain and plan.plain and not head.until_close and not self.gateway.stopping
 
     def _closing(self, head: AnswerHead, data: bytes) -> tuple[bytes, bytes]:
         """What the client's side of the connection makes different: its end, and old clients."""
@@ -377,10 +377,10 @@ class Exchange(Receiver):
             self.hedge.first_answered(head.status, monotonic())
         if self.tap is not None:
             self.tap.whole(head, data[end:], self._worker)
-        if not self.plan.plain:
+        if self._stays(head):
+            data = self._with_fields(head.line, data, b"")
+        else:  # fields are taken out, and none of the body's lines is one
             data = self._reply_of(head, data[:end]) + data[end:]
-        else:
-            data = self._reply_of(head, data)
         self.client.transport.write(data)
         self._ended(data[-TAIL_BYTES:])
 

@@ -278,4 +278,6 @@ class Gateway:
 
 def _planner(settings: Settings, callers: Callers) -> Planner:
     keys = [key.get_secret_value() for key in settings.api_key]
-    return Planner(keys, settings.session_header, callers, inject_usage=settings.inject_usage)
+    return Planner(
+        keys, settings.session_header, settings.request_id_header, callers, inject_usage=settings.inject_usage
+    )

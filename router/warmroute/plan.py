@@ -92,12 +92,14 @@ class Planner:
         self,
         api_keys: Sequence[str],
         session_headers: Sequence[str],
+        request_id_headers: Sequence[str],
         callers: Callers,
         *,
         inject_usage: bool = False,
     ) -> None:
         self._callers = callers
         self._keys = [key.encode() for key in api_keys]
+        self._request_id_headers = [name.lower().encode() for name in request_id_headers]
         self._session_headers = [name.lower().encode() for name in session_headers]
         self._inject_usage = inject_usage
 
@@ -117,16 +119,13 @@ class Planner:
         routed = parse is not None or tunnel is not None or refusal is not None
         if routed and self._keys and not self.authorized(head):
             refusal = _NO_KEY
-        request_id = head.get(b"x-request-id")
-        if request_id and len(request_id) > _REQUEST_ID_BYTES_MAX:
-            request_id = None
         injects = self._inject_usage and parse is not None and head.path in inject.PATHS
         return Plan(
             head,
             parse,
             media,
             tunnel,
-            request_id or None,
+            self._request_id(head),
             self._session(head),
             refusal,
             kept,
@@ -140,6 +139,13 @@ class Planner:
         return has_key(self._keys, head.get(b"authorization"), head.get(b"x-api-key")) or (
             offered is not None and has_key(self._keys, None, _key_in(offered))
         )
+
+    def _request_id(self, head: Head) -> bytes | None:
+        for name in self._request_id_headers:
+            value = head.get(name)
+            if value and len(value) <= _REQUEST_ID_BYTES_MAX:
+                return value
+        return None
 
     def _session(self, head: Head) -> str | None:
         for name in self._session_headers:

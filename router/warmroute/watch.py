@@ -137,7 +137,8 @@ class _Watch:
         deadline = asyncio.get_running_loop().time() + gateway.settings.health_timeout_s
         why: str | None = None
         try:
-            await self._ask(gateway.settings.health_path, deadline)
+            if gateway.settings.health_checks:
+                await self._ask(gateway.settings.health_path, deadline)
         except Unanswered as error:
             why = str(error)
             self._discovery_due_at = 0.0  # it may be restarting, too quickly to be called unhealthy

@@ -108,10 +108,12 @@ class StartEngines(Protocol):
         ...
 
 
-def spawn_router(log: Path, *flags: str, env: dict[str, str] | None = None) -> Router:
+def spawn_router(
+    log: Path, *flags: str, env: dict[str, str] | None = None, command: tuple[str, ...] = ("serve",)
+) -> Router:
     """A router on a free port, ready for requests. AssertionError with its log when it ends instead."""
-    command = [*_PYTHON, "warmroute", "serve", "--port", "0", "--log-format", "json", *flags]
-    return ready_router(_popen(command, log, env), log)
+    words = [*_PYTHON, "warmroute", *command, "--port", "0", "--log-format", "json", *flags]
+    return ready_router(_popen(words, log, env), log)
 
 
 def ready_router(process: subprocess.Popen[bytes], log: Path) -> Router:

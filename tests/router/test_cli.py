@@ -12,12 +12,9 @@ import pytest
 
 from warmroute import cli
 from warmroute.compiled import is_compiled
-from warmroute.config import sglang
+from warmroute.config import peers
 from warmroute.config.flags import GIVEN
 from warmroute.config.settings import FIELDS, flag_of
-
-# sglang-router 0.3.2's command line, as its argparse lists it.
-SGLANG_FLAGS = 98
 
 
 @pytest.fixture(autouse=True)
@@ -85,36 +82,13 @@ def test_no_worker_urls_at_all_is_what_sglang_router_accepts_too(capsys: pytest.
     assert shown(capsys, "--worker-urls")["backend"]["value"] == []
 
 
-def test_a_flag_that_tunes_what_is_not_here_is_accepted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["config", "--cache-threshold", "0.5", "--port", "1"]) == cli.OK
-    captured = capsys.readouterr()
-    assert captured.err.splitlines() == [
-        f"router: --cache-threshold has no effect: {sglang.WITHOUT_EFFECT['--cache-threshold']}"
-    ]
-
-
-@pytest.mark.parametrize("flag", sglang.UNSUPPORTED)
-def test_a_flag_that_would_be_missed_is_refused_in_one_line(
-    capsys: pytest.CaptureFixture[str], flag: str
-) -> None:
-    (line,) = refused(capsys, "serve", flag, "value")
-    assert line.startswith(f"router: error: {flag} is a flag of sglang-router without a counterpart: ")
-
-
-def test_every_flag_of_sglang_router_has_an_answer() -> None:
-    # `--backend` names the engine's kind there and a worker here; the URL check answers that.
-    same_name = {"--host", "--port", "--policy", "--api-key", "--log-level", "--backend", "--queue-size"}
-    answered = {*same_name, *sglang.ALIASES, *sglang.WITHOUT_EFFECT, *sglang.UNSUPPORTED}
-    assert len(answered) == SGLANG_FLAGS
-    assert not {flag_of(name) for name in FIELDS} & (answered - same_name)
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--bakend", "http://a:1"], "unknown flag --bakend; did you mean --backend?"),
         (["serve", "--polcy=random"], "unknown flag --polcy; did you mean --policy?"),
         (["serve", "http://a:1"], "unexpected argument 'http://a:1'"),
+        (["server"], "there is no command 'server': start the engines by themselves"),
         (["serv"], "there is no command 'serv'; did you mean serve?"),
         (["--backend"], "argument --backend: expected at least one argument"),
         (["--port", "x"], "--port: expected a whole number from 0 to 65535 (0: any free port), got 'x'"),
@@ -137,7 +111,8 @@ def test_help_lists_every_setting_in_its_group(capsys: pytest.CaptureFixture[str
     assert caught.value.code == cli.OK
     text = capsys.readouterr().out
     assert all(f"  {flag_of(name)}" in text for name in FIELDS)
-    assert "--worker-urls " not in text.split("options:")[1]
+    listed = {line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  --")}
+    assert not listed & (set(peers.OWNERS) - {flag_of(name) for name in FIELDS})
 
 
 def test_without_a_command_the_overview_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,11 +121,18 @@ def test_without_a_command_the_overview_names_the_commands(capsys: pytest.Captur
     assert all(f"  {command} " in text for command in cli.COMMANDS)
 
 
-def test_the_installed_command_tells_its_version() -> None:
-    command = [str(Path(sys.executable).with_name("router")), "--version"]
+@pytest.mark.parametrize("name", ["router", "warmroute"])
+def test_the_installed_command_tells_its_version(name: str) -> None:
+    command = [str(Path(sys.executable).with_name(name)), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()[0]) == (cli.OK, "warmroute")
     assert done.stdout.endswith("(compiled)\n" if is_compiled() else "(interpreted)\n")
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    command = [sys.executable, "-m", "warmroute", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (cli.OK, "warmroute")
 
 
 def test_config_writes_json_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -296,6 +296,12 @@ def test_connection_fields_are_dropped_and_the_framing_only_if_asked() -> None:
     assert answers.drop_connection_fields(head, chunks_too=True) == b"HTTP/1.1 200 OK\r\na: b\r\n\r\n"
 
 
+def test_fields_that_connection_names_are_dropped_but_never_the_length() -> None:
+    line, kept = b"HTTP/1.1 200 OK\r\n", b"content-length: 3\r\nx-hops: 2\r\n\r\n"
+    head = line + b"X-Hop: 1\r\nConnection: x-hop, Content-Length,\r\n" + kept
+    assert answers.drop_connection_fields(head, chunks_too=False) == line + kept
+
+
 # --- bodies of requests -----------------------------------------------------------------------------
 
 

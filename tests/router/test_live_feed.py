@@ -29,6 +29,7 @@ from warmroute.config import Settings
 from warmroute.config.backends import Backend
 from warmroute.control.page import assets
 from warmroute.gateway import Gateway
+from warmroute.listen.doors import Doors
 from warmroute.live.decisions import COSTS_MAX, Decided, Decisions, lowest, told_cost
 from warmroute.live.feed import WATCHERS_MAX
 from warmroute.live.history import STEP_S, STEPS, History
@@ -448,7 +449,8 @@ async def test_a_reader_that_does_not_read_holds_no_shutdown() -> None:
 
         await eventually_async(is_stuck, "the reader's buffers are full")
         async with asyncio.timeout(PATIENCE_S):
-            await stop(gateway, server)
+            await stop(gateway, Doors(gateway, None))
+        server.close()
         await eventually_async(is_unwatched(gateway), "nobody watches")
 
 

@@ -85,6 +85,27 @@ def test_a_request_whose_body_was_on_its_way_is_answered_and_then_closed(start_f
     assert front.router.wait() == 0
 
 
+def test_a_plain_answer_during_the_stop_keeps_every_line_of_its_body(start_front: StartFront) -> None:
+    front = start_front()
+    body = b"1\r\nconnection: x\r\nkeep-alive: y\r\n\r\n2"
+    may_answer = threading.Event()
+
+    def run(call: Call) -> None:
+        call.hold(may_answer)
+        call.answer(body)
+
+    front.script(run)
+    with front.connect() as connection:
+        connection.send(request("POST", CHAT_PATH, CHAT))
+        front.wait_calls(1)
+        front.router.terminate()
+        eventually(lambda: refuses(front), "new connections are refused")
+        may_answer.set()
+        answer = connection.answer()
+        assert (answer.body, answer.headers["connection"]) == (body, "close")
+    assert front.router.wait() == 0
+
+
 def test_what_a_slow_client_has_not_read_yet_is_not_cut_by_the_stop(start_front: StartFront) -> None:
     front = start_front("--max-client-buffer-bytes", "64MiB")
     front.script(lambda call: call.answer(bytes(16 * MIB)))

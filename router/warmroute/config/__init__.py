@@ -7,7 +7,7 @@
     settings   `Settings`: every field with its only default
     sources    `load`: flags > ROUTER_* environment > file > defaults, and errors that name their source
     flags      the command line, generated from `Settings`
-    sglang     sglang-router's flags: the ones that mean the same, and what to say to the others
+    peers      command lines of sglang-router, vllm-router and smg: what means the same, an answer to the rest
     show       `router config`: the resolved values for people and for programs
     core       settings as the values that the decision core takes
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic.fields import FieldInfo
 
-from warmroute.config import sglang
+from warmroute.config import peers
 from warmroute.config.settings import (
     FIELDS,
     flag_of,
@@ -25,6 +25,15 @@ from warmroute.config.sources import Given, UsageError, did_you_mean
 
 GIVEN: Final = "given"
 """Where the namespace of a parsed command line keeps its settings: field name to `Given`."""
+
+_USES: Final = "uses"
+"""Where it keeps the peers' flags: flag to the words of each use."""
+
+_NOTES: Final = "notes"
+"""Where it keeps what the operator should be told."""
+
+# How `Spelling.values` is said to argparse.
+_NARGS: Final[dict[str, int | str | None]] = {"0": 0, "1": None, "*": "*", "+": "+"}
 
 GROUPS: Final = {
     "server": "What clients connect to.",
@@ -44,15 +53,19 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.takes_peers_flags = False
+        """Whether sglang-router's flags and their abbreviations are understood."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
         """The parsed command line. Raises UsageError that names every unknown flag and the nearest one."""
+        known = [option for action in self._actions for option in action.option_strings]
+        if self.takes_peers_flags:
+            words = [peers.whole_flag(word, _own(known)) for word in words]
         namespace, rest = self.parse_known_args(words)
         if rest:
-            known = [option for action in self._actions for option in action.option_strings]
             flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
             raise UsageError(*(_unknown(flag, known) for flag in flags or rest))
         return namespace
@@ -74,13 +87,27 @@ class _Remember(argparse.Action):
         if isinstance(values, list) and self.nargs == 0:
             given[self.dest] = Given(not flag.startswith("--no-"), flag)
         elif isinstance(values, list):
+            if self.dest == "backend":
+                values = _workers_of(values, namespace)
+                if not values:
+                    return
             given[self.dest] = Given([*(before.value if before else []), *values], flag)
         else:
             given[self.dest] = Given(values, flag)
 
 
-class _NoEffect(argparse.Action):
-    """Remembers that a flag without effect was used."""
+def _workers_of(values: list[str], namespace: argparse.Namespace) -> list[str]:
+    """What is not the name of an engine, which `--backend` is in the peers."""
+    for value in values:
+        if value in peers.ENGINES:
+            namespace.__dict__.setdefault(_NOTES, []).append(
+                f"--backend {value} has no effect: any engine that speaks the OpenAI API is served"
+            )
+    return [value for value in values if value not in peers.ENGINES]
+
+
+class _Use(argparse.Action):
+    """Keeps every use of a peer's flag; `settled` makes settings of them."""
 
     def __call__(
         self,
@@ -89,9 +116,16 @@ class _NoEffect(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        namespace.__dict__.setdefault("notes", []).append(
-            f"{option_string} has no effect: {sglang.WITHOUT_EFFECT[self.option_strings[0]]}"
-        )
+        uses: dict[str, list[list[str]]] = namespace.__dict__.setdefault(_USES, {})
+        words = [values] if isinstance(values, str) else list(values or ())
+        uses.setdefault(self.option_strings[0], []).append(words)
+
+
+def settled(namespace: argparse.Namespace) -> tuple[dict[str, Given], tuple[str, ...]]:
+    """The settings of a parsed command line, the peers' flags among them, and what to tell the operator.
+    Raises UsageError."""
+    translated = peers.translate(getattr(namespace, _USES, {}), getattr(namespace, GIVEN, {}))
+    return translated.given, (*getattr(namespace, _NOTES, ()), *translated.notes)
 
 
 def default_text(field: FieldInfo) -> str:
@@ -118,8 +152,8 @@ def size_text(value: int) -> str:
     return str(value)
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Writes: every setting as a flag, in its group, and sglang-router's names for them."""
+def add_settings(parser: Parser) -> None:
+    """Writes: every setting as a flag, in its group, and the flags of sglang-router and its kin."""
     groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
     for name, field in FIELDS.items():
         flags = [flag_of(name)]
@@ -136,21 +170,26 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         elif is_list(field):
             options["nargs"] = "+"
         groups[group_of(field)].add_argument(*flags, **options)
-    for flag, name in sglang.ALIASES.items():
-        nargs = "*" if is_list(FIELDS[name]) else None
-        parser.add_argument(
-            flag, action=_Remember, dest=name, nargs=nargs, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-    for flag in sglang.WITHOUT_EFFECT:
-        none = 0 if flag in sglang.WITHOUT_VALUE else None
-        parser.add_argument(
-            flag, action=_NoEffect, nargs=none, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
+    own = {option for action in parser._actions for option in action.option_strings}  # noqa: SLF001 -- argparse tells no other way
+    for flag in peers.OWNERS:
+        if flag not in own:
+            parser.add_argument(
+                flag,
+                action=_Use,
+                nargs=_NARGS[peers.values_of(flag)],
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+    parser.takes_peers_flags = True
 
 
 def _unknown(word: str, known: list[str]) -> str:
-    if word in sglang.UNSUPPORTED:
-        return f"{word} is a flag of sglang-router without a counterpart: {sglang.UNSUPPORTED[word]}"
-    if word.startswith("-"):
-        return f"unknown flag {word}{did_you_mean(word, known)}"
-    return f"unexpected argument {word!r}"
+    if not word.startswith("-"):
+        return f"unexpected argument {word!r}"
+    return f"unknown flag {word}{did_you_mean(word, _own(known)) or did_you_mean(word, known)}"
+
+
+def _own(known: Sequence[str]) -> list[str]:
+    """Those of the flags that are the router's."""
+    settings = {flag_of(name) for name in FIELDS}
+    return [flag for flag in known if flag in settings or flag not in peers.OWNERS]

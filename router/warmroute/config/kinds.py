@@ -103,6 +103,10 @@ Seconds = Annotated[
 Port = Annotated[
     int, Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", "PORT")
 ]
+PortOrNone = Annotated[
+    Annotated[int, Field(ge=0, le=65535)] | None,
+    Kind("a whole number from 0 to 65535 (0: any free port)", "PORT"),
+]
 Count = Annotated[int, Field(ge=1), Kind("a whole number, at least 1", "N")]
 CountOrZero = Annotated[int, Field(ge=0), Kind("a whole number, at least 0", "N")]
 # sglang-router writes -1 for "any number".

@@ -33,6 +33,7 @@ from warmroute.config.kinds import (
     Parameters,
     Policies,
     Port,
+    PortOrNone,
     Positive,
     RateOrNone,
     Seconds,
@@ -77,8 +78,9 @@ def kind_of(field: FieldInfo) -> Kind:
 
 
 def _level(value: object) -> object:
-    # sglang-router says "warn".
-    return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+    # sglang-router says "warn"; vllm-router knows "critical", and nothing here is more than an error.
+    words = {"warn": "warning", "critical": "error"}
+    return words.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -102,6 +104,12 @@ class Settings(BaseSettings):
     port: Port = _setting(
         "server", 30000, "Port to listen on, for requests, administration and metrics alike."
     )
+    metrics_port: PortOrNone = _setting(
+        "server",
+        None,
+        "Serve /metrics, and nothing else, on this port too; none: only on `port`.",
+    )
+    metrics_host: Text = _setting("server", "127.0.0.1", "Address that `metrics_port` listens on.")
     reuse_port: Switch = _setting(
         "server",
         False,
@@ -154,6 +162,12 @@ class Settings(BaseSettings):
         10.0,
         "For one call of the router's own to one worker on behalf of an operator: `/flush_cache`, "
         "`/engine_metrics`, `/get_server_info` and the like.",
+    )
+    request_id_header: HeaderNames = _setting(
+        "server",
+        ("x-request-id", "x-correlation-id", "x-trace-id", "request-id"),
+        "Request headers that give the request its id, the first one present wins; the answer and the worker "
+        "have it as `x-request-id`.",
     )
     max_body_bytes: Size = _setting(
         "server", 512 * MIB, "Largest request body; a larger one is answered 413."
@@ -471,6 +485,12 @@ class Settings(BaseSettings):
         "its way.",
     )
 
+    health_checks: Switch = _setting(
+        "health",
+        True,
+        "Ask workers whether they are well. Off: every worker gets requests at once, and only requests that "
+        "fail eject it.",
+    )
     health_path: UrlPath = _setting("health", "/health", "Path that a healthy worker answers with 2xx.")
     health_interval_s: Seconds = _setting(
         "health", _RESILIENCE["health_interval_s"], "Between two checks of one worker."

@@ -31,6 +31,9 @@ _FIELD: Final = re.compile(rb"([^\s:\0]+):([^\r\n\0]*)")
 
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
+# Describe the worker's connection, as does every field that `connection` names (RFC 9110 section 7.6.1).
+_OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection")
+
 _BODILESS: Final = (204, 304)
 
 _HEX: Final = b"0123456789abcdefABCDEF"
@@ -48,10 +51,10 @@ class BadAnswer(Exception):
 class AnswerHead:
     """What the head of an answer says, but for its length. Not to be written."""
 
-    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "status", "until_close")
+    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "plain", "status", "until_close")
 
     def __init__(
-        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool
+        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool, plain: bool
     ) -> None:
         self.status = status
         self.line = line
@@ -59,6 +62,8 @@ class AnswerHead:
         self.has_length = has_length
         self.chunked = chunked
         self.keep_alive = keep_alive
+        self.plain = plain and keep_alive
+        """The connection stays and no field speaks of it: the client may have the head as it is."""
         self.bodiless = status < 200 or status in _BODILESS
         """The status forbids a body, whatever the fields say."""
         self.until_close = not (has_length or chunked or self.bodiless)
@@ -146,6 +151,7 @@ def _parse(data: bytes) -> AnswerHead:
         has_length=length is not None,
         chunked=coding is not None,
         keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
+        plain=not any(name in fields for name in _OF_CONNECTION),
     )
 
 
@@ -153,11 +159,17 @@ def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
     """A head, and what is behind it, without the fields that describe the worker's connection, and the
     framing if asked."""
     head, end, body = head.partition(b"\r\n\r\n")
-    dropped: tuple[bytes, ...] = (b"connection:", b"keep-alive:", b"proxy-connection:")
+    lines = head.split(b"\r\n")
+    dropped = set(_OF_CONNECTION)
+    for line in lines:
+        name, _, value = line.lower().partition(b":")
+        if name == b"connection":
+            dropped.update([token.strip() for token in value.split(b",")])
+    dropped.difference_update(_FRAMING)  # the body's end is not the connection's business
     if chunks_too:
-        dropped += (b"transfer-encoding:",)
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)]
-    return b"".join((b"\r\n".join(lines), end, body))
+        dropped.add(b"transfer-encoding")
+    kept = [line for line in lines if line.lower().partition(b":")[0] not in dropped]
+    return b"".join((b"\r\n".join(kept), end, body))
 
 
 class LengthBody:
