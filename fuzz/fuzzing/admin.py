@@ -1,8 +1,8 @@
 """The admin API, by schemathesis on what the API says of itself at /openapi.json.
 
-Oracle. Schemathesis's own: no 5xx but 503, statuses, types and bodies as they are described. Behind each run
-the router's log has no traceback and it serves on. schemathesis has an environment of its own (`make fuzz`
-makes it): it wants other versions than the product does.
+Oracle. Schemathesis's own: no 5xx but 502 and 503, statuses, types and bodies as they are described. Behind
+each run the router's log has no traceback and it serves on. schemathesis has an environment of its own
+(`make fuzz` makes it): it wants other versions than the product does.
 """
 
 from __future__ import annotations
