@@ -1,8 +1,8 @@
 """The admin API, by schemathesis on what the API says of itself at /openapi.json.
 
-Oracle. Schemathesis's own: no 5xx but 503, statuses, types and bodies as they are described. Behind each run
-the router's log has no traceback and it serves on. schemathesis has an environment of its own (`make fuzz`
-makes it): it wants other versions than the product does.
+Oracle. Schemathesis's own: no 5xx but 502 and 503, statuses, types and bodies as they are described. Behind
+each run the router's log has no traceback and it serves on. schemathesis has an environment of its own
+(`make fuzz` makes it): it wants other versions than the product does.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def is_here() -> bool:
 
 
 class AdminTarget:
-    """State: a router that nobody else uses."""
+    """State: a router that nobody else uses, and a folder for what schemathesis keeps."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, folder: Path) -> None:
         self._front = front
+        self._folder = folder
 
     def once(self, chance: random.Random) -> int:
         """One round over the whole API. Raises Finding."""
@@ -60,7 +61,9 @@ class AdminTarget:
             "--request-timeout", "10", "--exclude-path-regex", _ENDLESS, "--no-color",
         ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        played = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        played = subprocess.run(
+            words, cwd=self._folder, capture_output=True, text=True, check=False, env=environment
+        )
         if played.returncode:
             raise Finding(f"schemathesis, seed {seed}:\n{played.stdout[-3000:]}{played.stderr[-1000:]}")
         return 1
@@ -88,6 +91,6 @@ def admin_target(folder: Path) -> Iterator[AdminTarget]:
             "--connect-timeout-s", "0.5",
         )  # fmt: skip
         try:
-            yield AdminTarget(Front(router, workers))
+            yield AdminTarget(Front(router, workers), folder)
         finally:
             Process.kill(router)

@@ -46,16 +46,22 @@ _MEANINGS = {
 }
 
 
+# An error is JSON, also where an endpoint answers text.
+_JSON: Final = "application/json"
+
 # What any endpoint may answer beside what it is there for; for the description of the API.
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    "4XX": {"model": ErrorBody, "description": "Refused: the error says why"},
+    "4XX": {"model": ErrorBody, "description": "Refused: the error says why", "content": {_JSON: {}}},
     503: {"description": "Not now: no worker can take a request, too many watch, or the router stops"},
 }
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the description of endpoints: the statuses with which they refuse."""
-    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
+    return {
+        status: {"model": ErrorBody, "description": _MEANINGS[status], "content": {_JSON: {}}}
+        for status in statuses
+    }
 
 
 def refusals_in_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
