@@ -11,11 +11,11 @@ from typing import Final, final
 
 from warmroute import inject
 from warmroute.callers import Caller, Callers
-from warmroute.dialects import BadRequest, Parser, parser_for
+from warmroute.dialects import PARSERS, BadRequest, Parser, parser_for
 from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
 from warmroute.dialects.request import SESSION_CHARS_MAX
-from warmroute.owners import Kept, kept_of
+from warmroute.owners import COLLECTIONS, Kept, kept_of
 from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import Head
 from warmroute.wire.paths import is_ambiguous
@@ -119,7 +119,9 @@ class Planner:
 
     def plan(self, head: Head) -> Plan:
         """Reads."""
-        kept = kept_of(head.method, head.path)
+        kept = None
+        if head.path not in PARSERS or head.path in COLLECTIONS:  # no stored response is called "render"
+            kept = kept_of(head.method, head.path)
         parse = parser_for(head.path) if head.method == "POST" or kept is not None else None
         media, tunnel, refusal = None, None, None
         try:
