@@ -174,7 +174,7 @@ class Exchange(Receiver):
             if self.owner is not None:
                 # The beginning of its prompt is kept there: what is here says how long the rest is.
                 ratio = gateway.balancer.beliefs.ratio
-                material, added_tokens = b"", int(len(material) / ratio.bytes_per_token(model))
+                material, added_tokens = b"", int(parsed.prompt_bytes / ratio.bytes_per_token(model))
             elif model in gateway.images.names:
                 material = without_images(material)
             request = RoutingRequest(

@@ -44,6 +44,11 @@ class ParsedRequest(msgspec.Struct, frozen=True, gc=False):
     kept: str = ""
     """What the request goes on from or uses and one worker keeps (`owners`); empty: nothing."""
 
+    @property
+    def prompt_bytes(self) -> int:
+        """Length of the prompt as far as it is here."""
+        return len(self.material)
+
 
 Parser = Callable[[Buffer], ParsedRequest]
 """A dialect. Raises BadRequest."""
