@@ -262,12 +262,14 @@ BOARD: Final = frame.Board(
                     "Requests given to another worker, by what had failed on the one before. They are "
                     "bounded over the whole router by the retry budget.",
                     unit="reqps",
+                    width=6,
                 ),
                 graph(
                     "Refusals by code",
                     [Line(rate("router_refusals_total", by="code"), "{{code}}")],
                     "Requests answered without a worker. docs/operations.md explains each code.",
                     unit="reqps",
+                    width=6,
                 ),
                 graph(
                     "Connections without a request",
@@ -275,12 +277,14 @@ BOARD: Final = frame.Board(
                     "Closed before they could carry one: no TLS handshake, TLS on a plain port, no head of "
                     "a proxy. docs/network.md.",
                     unit="ops",
+                    width=6,
                 ),
                 graph(
                     "Log lines dropped",
                     [Line(rate("router_log_lines_dropped_total", by="instance"), "{{instance}}")],
                     "Whoever reads the log is too slow: the router drops lines and never waits.",
                     unit="ops",
+                    width=6,
                 ),
             ),
         ),
@@ -298,7 +302,6 @@ BOARD: Final = frame.Board(
                     "won: some worker is slow. Many lost: the share is too low. Refused by the budget: the "
                     "whole fleet is slow, and hedges would not help.",
                     unit="reqps",
-                    width=12,
                 ),
                 graph(
                     "Retry budget",
@@ -308,14 +311,12 @@ BOARD: Final = frame.Board(
                     ],
                     "Retries that each router may make now. At 0 failures reach clients as they are: several "
                     "workers fail, and asking the others for all of it would break them too.",
-                    width=12,
                 ),
                 graph(
                     "Panic",
                     [Line(total("router_panicking_models", by="instance"), "{{instance}}")],
                     "Models so few of whose workers are healthy that all of them get requests "
                     "(panic_threshold).",
-                    width=12,
                 ),
             ),
         ),

@@ -269,14 +269,12 @@ BOARD: Final = frame.Board(
                     ],
                     "Engines that came back as another process, with an empty cache. Steps that follow each "
                     "other are a crash loop.",
-                    width=12,
                 ),
                 graph(
                     "Idle connections",
                     [Line(total("router_worker_idle_connections", WORKER, by="worker"), "{{worker}}")],
                     "Kept open for the next request, at most idle_connections_per_worker and for "
                     "upstream_keepalive_s.",
-                    width=12,
                 ),
             ),
         ),

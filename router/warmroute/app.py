@@ -163,6 +163,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
             tasks.append(loop.create_task(gateway.discovery.run()))
         if (certificates is not None) or gateway.upstream_tls.has_files:
             tasks.append(loop.create_task(watch_files(certificates, gateway.upstream_tls)))
+            gateway.reloader.hooks += [one.look for one in (certificates, gateway.upstream_tls) if one]
         stack.callback(_cancel, tasks)
         if settings.reuse_port and not await _may_take_over(gateway):
             log.error("cannot take over: no worker can take a request, and another router serves this port")

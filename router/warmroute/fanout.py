@@ -24,8 +24,6 @@ AT_ONCE: Final = 16
 # vLLM's metrics page is some 100 KB per model, SGLang's server info some 20 KB.
 ANSWER_BYTES_MAX: Final = 4 << 20
 
-_HEADERS: Final = {"user-agent": "warmroute"}
-
 T = TypeVar("T")
 
 
@@ -52,21 +50,8 @@ class Answer:
         return f"answered {self.status}{': ' if text else ''}{text}"
 
 
-def client_of(gateway: Gateway) -> httpx.AsyncClient:
-    """For the calls of one endpoint. Workers are reached directly, whatever proxy the environment names."""
-    secure = any(worker.pool.tls is not None for worker in gateway.workers.values())
-    return httpx.AsyncClient(
-        headers=_HEADERS,
-        timeout=None,  # noqa: S113 -- each call has a deadline
-        trust_env=False,
-        verify=gateway.upstream_tls.context if secure else False,  # plain text: there is nothing to verify
-        follow_redirects=False,
-        limits=httpx.Limits(max_keepalive_connections=0),
-    )
-
-
 async def ask(
-    client: httpx.AsyncClient,
+    gateway: Gateway,
     worker: WorkerId,
     method: str,
     paths: Sequence[str],
@@ -78,7 +63,7 @@ async def ask(
     try:
         async with asyncio.timeout(deadline_s):
             for path in paths:
-                answer = await _call(client, worker, method, path, body)
+                answer = await _call(gateway, worker, method, path, body)
                 if answer.status not in (404, 405, 501):
                     break
     except TimeoutError:
@@ -97,12 +82,13 @@ async def over(workers: Sequence[WorkerId], call: Callable[[WorkerId], Awaitable
     return await asyncio.gather(*(one(worker) for worker in workers))
 
 
-async def _call(
-    client: httpx.AsyncClient, worker: WorkerId, method: str, path: str, body: bytes | None
-) -> Answer:
-    headers = {"content-type": "application/json"} if body else {}
+async def _call(gateway: Gateway, worker: WorkerId, method: str, path: str, body: bytes | None) -> Answer:
+    known = gateway.workers.get(worker)
+    if known is None:
+        return Answer(worker, 0, b"has left")
+    headers = [(b"content-type", b"application/json")] if body else []
     try:
-        async with client.stream(method, worker + path, content=body, headers=headers) as answer:
+        async with gateway.questioner.stream(known.pool, method, path, headers=headers, body=body) as answer:
             data = bytearray()
             async for piece in answer.aiter_bytes():
                 data += piece

@@ -21,6 +21,7 @@ from warmroute.observers import Observer, Observers
 from warmroute.owner_search import OwnerSearch
 from warmroute.owners import Owners
 from warmroute.plan import Plan, Planner
+from warmroute.questions import Questioner
 from warmroute.series import Metrics
 from warmroute.tls import upstream_certificates
 from warmroute.wire.cross_origin import CrossOrigin
@@ -105,6 +106,8 @@ class Gateway:
         """Those that were routed and are not finished, by number."""
         self.upstream_tls = upstream_certificates(settings)
         """For connections to workers with https://."""
+        self.questioner = Questioner(self.upstream_tls)
+        """Asks workers what is no client's request."""
         self.workers = Workers(
             settings,
             balancer,

@@ -45,11 +45,10 @@ class Told(NamedTuple):
 
 
 class OwnerSearch:
-    """State: the client that asks, how many questions may be on their way, and what came of the searches."""
+    """State: how many questions may be on their way, and what came of the searches."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._client: httpx.AsyncClient | None = None
         self._places = asyncio.Semaphore(gateway.settings.owner_search_at_a_time)
         self.outcomes = {"found": 0, "not_found": 0, "unknown": 0}
         """Searches so far."""
@@ -96,14 +95,15 @@ class OwnerSearch:
 
     async def _get(self, worker: WorkerId, target: str, fields: Fields, bytes_max: int) -> Told:
         """`bytes_max` 0: the body is not read."""
-        if self._client is None:
-            self._client = _client()
+        known = self._gateway.workers.get(worker)
+        if known is None:  # it left while the others were asked
+            return Told(worker, 0)
         passed_on = [(name, value) for name, value in fields if name in _PASSED_ON]
         try:
             async with (
                 self._places,
                 asyncio.timeout(self._gateway.settings.health_timeout_s),
-                self._client.stream("GET", worker + target, headers=passed_on) as answer,
+                self._gateway.questioner.stream(known.pool, "GET", target, headers=passed_on) as answer,
             ):
                 body = bytearray()
                 if bytes_max:
@@ -114,14 +114,3 @@ class OwnerSearch:
                 return Told(worker, answer.status_code, bytes(body))
         except (TimeoutError, httpx.HTTPError):
             return Told(worker, 0)
-
-
-def _client() -> httpx.AsyncClient:
-    # As for health checks: plain http://, no proxy of the environment, its own deadlines, nothing kept open.
-    return httpx.AsyncClient(
-        headers={"user-agent": "warmroute"},
-        timeout=None,  # noqa: S113
-        trust_env=False,
-        verify=False,  # noqa: S501
-        limits=httpx.Limits(max_keepalive_connections=0),
-    )

@@ -37,8 +37,6 @@ _AMBIGUOUS: Final = RouterError(
     400, "ambiguous_path", "write the path without `//`, `.`, `..`, backslashes, or any of these encoded"
 )
 
-_NO_TUNNEL: Final = RouterError(501, "not_a_proxy", "the router opens no tunnels: ask for a path")
-
 
 @final
 class Plan:
@@ -137,8 +135,6 @@ class Planner:
             refusal = _NO_KEY
         elif routed and is_ambiguous(head.path):
             refusal = _AMBIGUOUS
-        elif head.method == "CONNECT":
-            refusal = _NO_TUNNEL
         injects = self._inject_usage and parse is not None and head.path in inject.PATHS
         return Plan(
             head,

@@ -42,7 +42,7 @@ log = logging.getLogger("warmroute")
 ReadSettings = Callable[[], Settings]
 """Reads all sources again. Raises UsageError."""
 
-Hook = Callable[[Settings], None]
+Hook = Callable[[], object]
 """Does what else a reload should, as reading certificates again; must not raise."""
 
 
@@ -186,7 +186,7 @@ class Reloader:
         report = Report(found.changed, found.needs_restart)
         await self._follow_backends(before.backend, effective.backend, report, actor)
         for hook in self.hooks:
-            hook(effective)
+            hook()
         return report
 
     async def _follow_backends(

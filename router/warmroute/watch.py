@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,7 +23,7 @@ import msgspec
 
 from warmroute import engines
 from warmroute.engines import KvCache
-from warmroute.tls import Certificates, why_not_connected
+from warmroute.tls import why_not_connected
 
 if TYPE_CHECKING:
     from warmroute.gateway import Gateway
@@ -38,8 +36,6 @@ _DISCOVERY_INTERVAL_S = 60.0
 
 # vLLM's metrics page is some 100 KB per model.
 _ANSWER_BYTES_MAX = 4 << 20
-
-_HEADERS = {"user-agent": "warmroute"}
 
 T = TypeVar("T")
 
@@ -54,15 +50,13 @@ class Unanswered(Exception):
 
 async def first_round(gateway: Gateway) -> None:
     """Writes. Asks every worker once, all at the same time; takes at most `health_timeout_s`."""
-    questioner = Questioner(gateway.upstream_tls)
     async with asyncio.TaskGroup() as group:
         for worker in gateway.workers.values():
-            group.create_task(_Watch(gateway, worker, questioner).round())
+            group.create_task(_Watch(gateway, worker).round())
 
 
 async def watch_workers(gateway: Gateway) -> None:
     """Writes. Watches every worker, those too that are added later, until it is cancelled."""
-    questioner = Questioner(gateway.upstream_tls)
     async with asyncio.TaskGroup() as group:
         loops: dict[Worker, asyncio.Task[None]] = {}
         while True:
@@ -71,49 +65,16 @@ async def watch_workers(gateway: Gateway) -> None:
             for worker in loops.keys() - present:
                 loops.pop(worker).cancel()
             for worker in present - loops.keys():
-                loops[worker] = group.create_task(_Watch(gateway, worker, questioner).run())
+                loops[worker] = group.create_task(_Watch(gateway, worker).run())
             await gateway.workers.changed.wait()
-
-
-class Questioner:
-    """Asks workers by httpx. State: a client, and one for workers with https://, made anew when the
-    certificates are. A question a minute needs no idle connections: a client that was replaced holds none."""
-
-    def __init__(self, tls: Certificates) -> None:
-        self._tls = tls
-        self._plain = _client(verify=False)  # plain text only: there is nothing to verify
-        self._secure: tuple[ssl.SSLContext, httpx.AsyncClient] | None = None
-
-    def stream(self, worker: Worker, path: str) -> AbstractAsyncContextManager[httpx.Response]:
-        """Writes. GET. Raises httpx's errors."""
-        pool = worker.pool
-        if pool.tls is None:
-            return self._plain.stream("GET", pool.worker_id + path)
-        context = self._tls.context
-        if self._secure is None or self._secure[0] is not context:
-            self._secure = context, _client(verify=context)
-        extensions = {} if pool.tls_name is None else {"sni_hostname": pool.tls_name}
-        return self._secure[1].stream("GET", pool.worker_id + path, extensions=extensions)
-
-
-def _client(*, verify: bool | ssl.SSLContext) -> httpx.AsyncClient:
-    # Workers are reached directly: no proxy from the environment. The deadline is that of a round.
-    return httpx.AsyncClient(
-        headers=_HEADERS,
-        timeout=None,  # noqa: S113
-        trust_env=False,
-        verify=verify,
-        limits=httpx.Limits(max_keepalive_connections=0),
-    )
 
 
 class _Watch:
     """The questions to one worker. State: when it is asked what it is, and what the log blamed it for."""
 
-    def __init__(self, gateway: Gateway, worker: Worker, questioner: Questioner) -> None:
+    def __init__(self, gateway: Gateway, worker: Worker) -> None:
         self._gateway = gateway
         self._worker = worker
-        self._questioner = questioner
         self._worker_id = worker.pool.worker_id
         self._discovery_due_at = 0.0
         self._started_at_s: float | None = None
@@ -152,7 +113,10 @@ class _Watch:
     async def _ask(self, path: str, deadline: float) -> bytes:
         """GET. Raises Unanswered."""
         try:
-            async with asyncio.timeout_at(deadline), self._questioner.stream(self._worker, path) as answer:
+            async with (
+                asyncio.timeout_at(deadline),
+                self._gateway.questioner.stream(self._worker.pool, "GET", path) as answer,
+            ):
                 if not answer.is_success:
                     raise Unanswered(f"GET {path} answered {answer.status_code}", answer.status_code)
                 body = bytearray()

@@ -19,7 +19,10 @@ _QUICK = (
 )
 
 # One test's failures are not another one's.
-_FORGIVING = ("--eject-after-failures", "1000000", "--retry-budget-min-per-s", "10000")
+_FORGIVING = (
+    *("--eject-after-failures", "1000000", "--eject-error-rate", "0"),
+    *("--retry-budget-min-per-s", "10000"),
+)
 
 
 @pytest.fixture(scope="module")

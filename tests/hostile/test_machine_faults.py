@@ -27,6 +27,7 @@ WALL_CLOCK = {
     "router/warmroute/live/decisions.py": "when a decision was made, on the page",
     "router/warmroute/live/snapshot.py": "the time of a picture, on the page",
     "router/warmroute/logs.py": "the time of a line for people",
+    "router/warmroute/state.py": "how old a state file is that another process wrote",
     "router/warmroute/top/panes.py": "the time of day on a screen",
     "router/warmroute/tracing/spans.py": "spans of several machines are laid side by side by it",
 }

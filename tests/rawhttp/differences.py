@@ -27,12 +27,13 @@ DIFFERENCES: dict[str, Difference] = {
         _PASSED, _REFUSED,
         "not an endpoint of the workers: the router answers 404 or 405 itself",
         "slash-encoded", "slash-doubled", "backslash", "upper-case-path",
-        "put", "delete", "patch", "options", "propfind",
+        "put", "delete", "patch", "propfind",
     ),
     **_listed(
         _PASSED, _REFUSED,
         "nginx tidies the path and passes on another one than was sent; the router refuses to guess",
         "dots-up-to-it", "dots-encoded", "dots-with-backslash", "one-dot", "dots-behind", "dots-to-the-admin",
+        "slash-doubled-inside",
     ),
     **_listed(
         _PASSED, _REFUSED,
@@ -43,6 +44,11 @@ DIFFERENCES: dict[str, Difference] = {
         _PASSED, _REFUSED,
         "not HTTP/1.0 or HTTP/1.1 exactly",
         "http-1.2", "http-1.10", "version-with-space-behind", "absolute-form-ftp",
+    ),
+    **_listed(
+        _REFUSED, _PASSED,
+        "nginx knows no `OPTIONS *`; the router tells which methods it knows",
+        "asterisk-form-options",
     ),
     **_listed(
         _CLOSED, _REFUSED,

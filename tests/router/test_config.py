@@ -172,7 +172,11 @@ def test_every_problem_of_every_source_is_told_at_once(
         ("backend", ["http://gpu1:8000/v1"], "expected no path behind the port"),
         ("backend", ["http://gpu1:99999"], "expected a port from 1 to 65535"),
         ("backend", ["http://gpu1:1,weigth=2"], "a backend has no option 'weigth'"),
-        ("backend", ["http://gpu1:1,weight=0"], "[0].weight: input should be greater than 0, got '0'"),
+        (
+            "backend",
+            ["http://gpu1:1,weight=0"],
+            "[0].weight: input should be greater than or equal to 0.001, got '0'",
+        ),
         ("backend", ["http://gpu1:1,weight=1,weight=2"], "`weight` is given twice"),
         ("backend", ["http://gpu1:1", "http://GPU1:1/"], "http://gpu1:1 is listed twice"),
         ("session_header", ["a b:"], "[0]: expected names of headers"),

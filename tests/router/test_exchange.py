@@ -301,7 +301,7 @@ def test_request_ids_are_made_or_kept_and_sent_to_the_worker(front: Front) -> No
     assert front.ask(b"[]", x_request_id="bad").headers["x-request-id"] == "bad"
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 413, 422, 429, 499])
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 413, 422, 499])
 @pytest.mark.parametrize("body", [CHAT, CHAT | {"stream": True}], ids=["plain", "stream"])
 def test_a_refusal_of_the_worker_is_passed_on_and_not_counted_against_it(
     front: Front, code: int, body: object

@@ -148,6 +148,9 @@ class Traffic:
         tried = flight.failed | {self.last[request_id].worker}
         try:
             decision = self.balancer.hedge(request_id, -request_id, self.now)
+        except Saturated:
+            self._all_full(flight.model, tried)
+            return
         except NoWorkers:
             assert not self.eligible(flight.model, tried)
             return

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from warmroute.control.errors import Refused, refusals_in_json
-from warmroute.fanout import Shared, ask, client_of, over
+from warmroute.fanout import Shared, ask, over
 from warmroute.gateway import Gateway
 from warmroute.metrics.family import TEXT
 from warmroute.metrics.merged import merged
@@ -56,19 +56,18 @@ async def _collect(gateway: Gateway) -> list[bytes]:
     """The merged page in pieces; none when no worker answered."""
     room, left_out = _PAGES_BYTES_MAX, 0
     pages: list[tuple[str, str]] = []
-    async with client_of(gateway) as client:
 
-        async def one(worker: str) -> None:
-            nonlocal room, left_out
-            if room <= 0:
-                left_out += 1
-                return
-            answer = await ask(client, worker, "GET", ("/metrics",), gateway.settings.engine_call_timeout_s)
-            if answer.ok:
-                room -= len(answer.body)
-                pages.append((worker, answer.body.decode("utf-8", "replace")))
+    async def one(worker: str) -> None:
+        nonlocal room, left_out
+        if room <= 0:
+            left_out += 1
+            return
+        answer = await ask(gateway, worker, "GET", ("/metrics",), gateway.settings.engine_call_timeout_s)
+        if answer.ok:
+            room -= len(answer.body)
+            pages.append((worker, answer.body.decode("utf-8", "replace")))
 
-        await over(list(gateway.workers), one)
+    await over(list(gateway.workers), one)
     if left_out:
         log.warning("engine metrics are left out: the pages are too large", extra={"workers": left_out})
     pages.sort()

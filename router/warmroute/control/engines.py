@@ -16,7 +16,7 @@ from warmroute import audit
 from warmroute.control.audited import actor_of, changing_route
 from warmroute.control.auth import change_guard
 from warmroute.control.errors import Refused, refusals
-from warmroute.fanout import Answer, ask, client_of, over
+from warmroute.fanout import Answer, ask, over
 from warmroute.gateway import Gateway
 from warmroute.wire.replies import RouterError
 
@@ -114,11 +114,10 @@ async def _small_body(request: Request) -> bytes | None:
 
 
 async def _tell(gateway: Gateway, paths: dict[str, Sequence[str]], body: bytes | None) -> list[Answer]:
-    async with client_of(gateway) as client:
-        deadline_s = gateway.settings.engine_call_timeout_s
-        return await over(
-            list(paths), lambda worker: ask(client, worker, "POST", paths[worker], deadline_s, body)
-        )
+    deadline_s = gateway.settings.engine_call_timeout_s
+    return await over(
+        list(paths), lambda worker: ask(gateway, worker, "POST", paths[worker], deadline_s, body)
+    )
 
 
 def _report(action: str, verb: str, answers: list[Answer], request: Request, response: Response) -> ToldAll:

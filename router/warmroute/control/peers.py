@@ -18,7 +18,7 @@ from warmroute.control.audited import actor_of, changing_route
 from warmroute.control.auth import change_guard, view_guard
 from warmroute.control.errors import Refused, refusals, refusals_in_json, reply
 from warmroute.control.workers import NewWorker, WorkerUrl, add_one, find_worker
-from warmroute.fanout import Answer, Shared, ask, client_of
+from warmroute.fanout import Answer, Shared, ask
 from warmroute.gateway import Gateway
 from warmroute.wire.replies import RouterError
 from warmroute_policies.types import WorkerId
@@ -131,11 +131,10 @@ def endpoints(gateway: Gateway) -> APIRouter:
 async def _first(gateway: Gateway, paths: tuple[str, ...]) -> Answer | None:
     """The answer of the first able worker that gives one; None: no worker is able."""
     found: Answer | None = None
-    async with client_of(gateway) as client:
-        for worker in _able(gateway)[:_TRIED_MAX]:
-            found = await ask(client, worker, "GET", paths, gateway.settings.engine_call_timeout_s)
-            if found.status and found.status < 500:
-                break
+    for worker in _able(gateway)[:_TRIED_MAX]:
+        found = await ask(gateway, worker, "GET", paths, gateway.settings.engine_call_timeout_s)
+        if found.status and found.status < 500:
+            break
     return found
 
 
