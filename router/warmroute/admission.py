@@ -79,7 +79,6 @@ class Admission:
         settings = gateway.settings
         self._max_inflight = inf if settings.max_inflight is None else float(settings.max_inflight)
         self._queue_size = settings.queue_size
-        self._patience_s = min(settings.queue_timeout_s, settings.total_timeout_s)
         self._queue = Queue(callers.weights)
         self._pace = Pace()
         others = Rate(
@@ -255,7 +254,7 @@ class Admission:
     # --- what is asked ----------------------------------------------------------------------------
 
     def _ticket(self, exchange: Exchange, tokens: int, now: float) -> Ticket:
-        caller, parsed = exchange.plan.caller, exchange.parsed
+        caller, parsed, settings = exchange.plan.caller, exchange.parsed, self._gateway.settings
         answer_tokens = min(max(parsed.max_tokens or 0, 0), _ANSWER_TOKENS_MAX)
         return Ticket(
             exchange.number,
@@ -266,7 +265,7 @@ class Admission:
             tokens,
             float(max(1, tokens) + answer_tokens),
             now,
-            now + min(self._patience_s, caller.patience_s),
+            now + min(settings.queue_timeout_s, settings.total_timeout_s, caller.patience_s),
         )
 
     def _prompt_tokens(self, exchange: Exchange, request: RoutingRequest) -> int:
