@@ -16,7 +16,6 @@ import pytest
 from warmroute import cli
 from warmroute.config import peers
 from warmroute.config.flags import settled
-from warmroute.config.peers.answers import LATER
 from warmroute.config.peers.catalogue import Peer
 from warmroute.config.peers.shape import Kind
 from warmroute.config.peers.vllm_router import DOCUMENTED
@@ -27,10 +26,14 @@ FLAGS = Path(__file__).with_name("flags")
 # As their argparse lists them.
 COUNTS = {"sglang-router": 98, "vllm-router": 71, "smg": 221}
 
+# A certificate would have to be there, and its key.
+FILES = {"tls_cert", "tls_key", "upstream_ca", "upstream_client_cert", "upstream_client_key"}
+
 URL = "http://gpu1:8000"
 
 # What a flag is given where its default or its choices do not say what fits.
 SAMPLES = {
+    "--rate-limit-tokens-per-second": ["7"],
     "--worker-urls": [URL],
     "--selector": ["app=sglang"],
     "--control-plane-api-keys": ["ci:CI/CD Pipeline:admin:secret"],
@@ -120,7 +123,7 @@ def test_no_reason_names_a_flag_that_the_router_does_not_have() -> None:
 @pytest.mark.parametrize("flag", peers.OWNERS)
 def test_a_flag_alone_does_what_its_answer_says(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     answer, words = peers.ANSWERS[flag], sample(flag)
-    if flag in LATER and answer.kind is Kind.SETS:  # a certificate would have to be there, and its key
+    if answer.target in FILES:
         given, notes = settled(cli.settings_parser("config").parse_words([flag, *words]))
         assert {name: it.origin for name, it in given.items()} == {answer.target: flag}
         assert not notes
@@ -161,11 +164,6 @@ def test_a_command_line_that_spells_out_a_peers_defaults_is_accepted(
     assert [backend["url"] for backend in document["backend"]["value"]] == [URL]
     assert document["retries"]["value"] == 4
     assert document["eject_after_failures"]["value"] == 10
-
-
-def test_what_comes_later_is_an_alias_as_soon_as_there_is_such_a_setting() -> None:
-    for flag, answer in LATER.items():
-        assert answer.kind is (Kind.SETS if answer.target in FIELDS else Kind.REFUSED), flag
 
 
 def naive(word: str) -> str:

@@ -4,7 +4,7 @@ catalogue      what a peer's command line looks like
 sglang_router, vllm_router, smg
                its flags, as its argparse lists them
 shape          the kinds of answer, and conversions
-answers        every flag's answer; `LATER` there: settings that this version may not have
+answers        every flag's answer
 together       flags that mean something only beside others, policies with other names
 translate      used flags become settings, notes and problems
 environment    variables of theirs that an operator may expect to work

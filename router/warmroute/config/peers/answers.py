@@ -15,7 +15,6 @@ from warmroute.config.peers.shape import (
     Answer,
     constant,
     further_workers,
-    later,
     pairs,
     refused,
     same,
@@ -85,6 +84,21 @@ _SETS: Final = {
     "--upstream-pool-idle-timeout-secs": sets("upstream_keepalive_s"),
     "--discovery-check-interval-secs": sets("discover_file_interval_s"),
     "--log-json": sets("log_format", constant("json")),
+    "--max-concurrent-requests": sets("max_inflight", unless_negative, "a negative number: no limit"),
+    "--queue-size": sets("queue_size"),
+    "--queue-timeout-secs": sets("queue_timeout_s"),
+    "--rate-limit-tokens-per-second": sets(
+        "rate_limit_requests_per_s", text="counts requests, for all its name"
+    ),
+    "--tls-cert-path": sets("tls_cert"),
+    "--tls-key-path": sets("tls_key"),
+    "--ca-cert-paths": sets("upstream_ca"),
+    "--client-cert-path": sets("upstream_client_cert"),
+    "--client-key-path": sets("upstream_client_key"),
+    "--cors-allowed-origins": sets("cors_origin"),
+    "--trust-tenant-header": sets(
+        "tenant_header", constant("x-smg-tenant-id"), "the header's name is `--tenant-header-name`"
+    ),
 }
 
 _TOGETHER: Final = {
@@ -105,38 +119,6 @@ _TOGETHER: Final = {
     ),
 }
 
-# ---- LATER ---------------------------------------------------------------------------------------------
-# Flags whose settings this version may not have. Each becomes an alias by itself as soon as `Settings` has a
-# field of the target's name; then it belongs in `_SETS`.
-
-_TLS: Final = "TLS is not offered; put it in front"
-_TLS_OUT: Final = "workers are reached by plain http:// only"
-_LIMIT: Final = "limits on concurrency and rate are not offered"
-_TENANT: Final = "tenants are not told apart"
-
-LATER: Final = {
-    "--max-concurrent-requests": later(
-        "max_inflight", _LIMIT, unless_negative, "a negative number: no limit"
-    ),
-    "--queue-size": later("queue_size", _LIMIT),
-    "--queue-timeout-secs": later("queue_timeout_s", _LIMIT),
-    "--rate-limit-tokens-per-second": later(
-        "rate_limit_requests_per_s", _LIMIT, text="counts requests, for all its name"
-    ),
-    "--tls-cert-path": later("tls_cert", _TLS),
-    "--tls-key-path": later("tls_key", _TLS),
-    "--ca-cert-paths": later("upstream_ca", _TLS_OUT),
-    "--client-cert-path": later("upstream_client_cert", _TLS_OUT),
-    "--client-key-path": later("upstream_client_key", _TLS_OUT),
-    "--cors-allowed-origins": later(
-        "cors_origin", "cross-origin requests are not offered; put them in front"
-    ),
-    "--trust-tenant-header": later(
-        "tenant_header", _TENANT, constant("x-smg-tenant-id"), "the header's name is `--tenant-header-name`"
-    ),
-}
-# ---- end of LATER --------------------------------------------------------------------------------------
-
 _COST: Final = "cache_aware weighs seconds of predicted delay and needs no thresholds"
 _INDEX: Final = "the index of prefixes is bounded by --index-max-bytes"
 _RETRY: Final = "a retry goes to another worker at once, within --retry-budget-ratio"
@@ -149,6 +131,10 @@ _IMAGES: Final = "images and sound pass to the engine as they came"
 _PARAMETER: Final = "a policy's parameters are --policy-param NAME=VALUE"
 
 _WITHOUT_EFFECT: Final = _merged(
+    _all(
+        without_effect("every change is in the log; --audit-log FILE keeps them apart"),
+        "--control-plane-audit-enabled",
+    ),
     _all(
         without_effect(_RETRY),
         "--retry-initial-backoff-ms --retry-max-backoff-ms --retry-backoff-multiplier --retry-jitter-factor",
@@ -236,7 +222,7 @@ _PROGRAMS: Final = "programs are not scheduled; --session-sticky keeps an agent'
 _WASM: Final = "there are no WASM modules; put them in front"
 _MESH: Final = "routers share nothing; tell each how many there are with --replicas"
 _RL: Final = "training's control calls are not passed on; send them to the engines"
-_CLASSES: Final = "priority classes are not offered"
+_CLASSES: Final = "use --priority-class and --priority-max"
 
 _REFUSED: Final = _merged(
     _all(
@@ -276,12 +262,12 @@ _REFUSED: Final = _merged(
         "--priority-scheduler-enabled --priority-scheduler-default-max-class --priority-scheduler-config "
         "--priority-scheduler-tenant-metric-top-n",
     ),
-    _all(refused(_LIMIT), "--tenant-rate-limit-enabled --tenant-rate-limit-config"),
+    _all(
+        refused("use --tenant and --rate-limit-requests-per-s"),
+        "--tenant-rate-limit-enabled --tenant-rate-limit-config",
+    ),
     {
         "--api-key-validation-urls": refused("keys are not validated elsewhere; list them with --api-key"),
-        "--control-plane-audit-enabled": refused(
-            "an audit log is not offered; --access-log has a line per request"
-        ),
         "--discovery-file": refused("use --discover-file: a file with a list of workers under `backend`"),
         "--discovery-provider": refused("workers are found by --selector, --discover-file or --discover-dns"),
         "--health-check-port": refused("probes are answered on --port"),
@@ -296,7 +282,7 @@ _REFUSED: Final = _merged(
     },
 )
 
-ANSWERS: Final = _merged(_SAME, _SETS, _TOGETHER, LATER, _WITHOUT_EFFECT, _REFUSED)
+ANSWERS: Final = _merged(_SAME, _SETS, _TOGETHER, _WITHOUT_EFFECT, _REFUSED)
 """Flag to answer. Where several set one setting, the later one here wins."""
 
 

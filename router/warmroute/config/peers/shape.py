@@ -80,11 +80,6 @@ def refused(instead: str) -> Answer:
     return Answer(Kind.REFUSED, text=instead)
 
 
-def later(target: str, instead: str, convert: Convert | None = None, text: str = "") -> Answer:
-    """A flag whose setting may not exist in this version: until it does, the flag is refused."""
-    return sets(target, convert, text) if target in FIELDS else refused(instead)
-
-
 def constant(value: object) -> Convert:
     """A flag without words that stands for one value."""
     return lambda _: value
