@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _JOINED_BYTES_MAX: Final = 16 * 1024
 
 
-class Receiver:
+class Receiver(ABC):
     """Whom a worker's answer is for: an exchange, or the second leg of one that is hedged.
 
     One of `declines` (then the connection is closed), `take_whole`, or `take_head`, any `take_piece`, and
@@ -38,29 +39,29 @@ class Receiver:
 
     plan: Plan
 
+    @abstractmethod
     def declines(self, status: int) -> bool:
         """Writes. Whether an error of this status is dropped, because somebody else may answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_head(self, head: AnswerHead, data: bytes) -> None:
         """Writes. The answer's head, with its bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_piece(self, data: bytes) -> None:
         """Writes. A piece of the answer's body, never empty."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_whole(self, head: AnswerHead, data: bytes, end: int) -> None:
         """Writes. Head and body at once; the body begins at `end`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer_ended(self) -> None:
         """Writes. The answer is complete."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer_broke(self, why: str) -> None:
         """Writes. The connection ended inside the answer, or its bytes are no answer."""
-        raise NotImplementedError
 
     def keeps(self, head: AnswerHead) -> bool:
         """Reads. Whether the worker's connection may carry another request behind this answer."""
@@ -70,11 +71,11 @@ class Receiver:
         """Reads. Whether the worker may change to another protocol (101)."""
         return False
 
-    def worker_full(self) -> None:
+    def worker_full(self) -> None:  # noqa: B027 -- to most it is no matter
         """Writes. The worker reads the request more slowly than it is written; all of it is written, unless
         the client is still sending."""
 
-    def worker_drained(self) -> None:
+    def worker_drained(self) -> None:  # noqa: B027 -- as above
         """Writes. It has caught up."""
 
     def worker_ended(self) -> bool:
