@@ -23,8 +23,10 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
+from warmroute.pool import WorkerPool
+from warmroute.receiver import Receiver
 from warmroute.wire.answers import AnswerHead
-from warmroute.worker import Receiver, WorkerConnection, WorkerPool
+from warmroute.worker import WorkerConnection
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.quantiles import RecentQuantile
 from warmroute_policies.resilience import RetryBudget

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 
-from warmroute.owners import nobody_owns, owner_unknown
+from warmroute.owners import IdTap, nobody_owns, owner_left, owner_unknown
 from warmroute.wire.replies import RouterError
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
+    from warmroute.exchange import Exchange
     from warmroute.gateway import Gateway
+    from warmroute.owners import Kept
 
 Fields = Sequence[tuple[bytes, bytes]]
 """Of the client's head, names in lower case."""
@@ -114,3 +116,33 @@ class OwnerSearch:
                 return Told(worker, answer.status_code, bytes(body))
         except (TimeoutError, httpx.HTTPError):
             return Told(worker, 0)
+
+
+def owner_is_known(exchange: Exchange, kept: Kept) -> bool:
+    """Writes. Whether the worker is known that has to take the request, if any has to. Else the client is
+    told, or the exchange is started again when all workers have been asked."""
+    gateway, thing = exchange.gateway, kept.thing or exchange.parsed.kept
+    if kept.creates:
+        exchange.tap = IdTap(gateway.owners, kept.creates)
+    if not thing or exchange.owner is not None:
+        return True
+    exchange.owner = owner = gateway.owners.find(thing)
+    if owner is None:
+        exchange.connecting = asyncio.get_running_loop().create_task(_find_owner(exchange, thing))
+        return False
+    if owner not in gateway.workers:
+        exchange.refuse(owner_left(thing, owner))
+        return False
+    return True
+
+
+async def _find_owner(exchange: Exchange, thing: str) -> None:
+    found = await exchange.gateway.owner_search.find(thing, exchange.plan.head.fields)
+    exchange.connecting = None
+    if isinstance(found, RouterError):
+        exchange.refuse(found)
+    elif found not in exchange.gateway.workers:
+        exchange.refuse(owner_left(thing, found))
+    else:
+        exchange.owner = found
+        exchange.start()

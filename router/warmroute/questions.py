@@ -17,8 +17,8 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from warmroute.pool import WorkerPool
     from warmroute.tls import Certificates
-    from warmroute.worker import WorkerPool
 
 _HEADERS: Final = {"user-agent": "warmroute"}
 

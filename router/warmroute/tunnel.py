@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from warmroute.dialects.query import named
 from warmroute.exchange import Exchange
+from warmroute.pool import WorkerPool
 from warmroute.wire.answers import AnswerHead
-from warmroute.worker import WorkerConnection, WorkerPool
+from warmroute.worker import WorkerConnection
 from warmroute_policies.types import Outcome, Usage
 
 if TYPE_CHECKING:

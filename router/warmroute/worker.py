@@ -1,4 +1,4 @@
-"""The router's side of a worker: its warm connections, and what an answer does on its way through.
+"""The router's side of one connection to a worker: what an answer does on its way through.
 
 A `WorkerConnection` carries one exchange at a time. It frames the answer, hands every piece on as it
 came, and goes back to its pool when the answer ended cleanly. No task and no future is made for a
@@ -10,77 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from abc import ABC, abstractmethod
-from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit
 
 from warmroute.dialects import Buffer
-from warmroute.tls import Certificates
+from warmroute.receiver import Receiver
 from warmroute.wire import answers
 from warmroute.wire.answers import AnswerHead, BadAnswer, Body, ChunkedBody, UntilCloseBody, body_of
-from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
-    from warmroute.plan import Plan
+    from warmroute.pool import WorkerPool
 
 # Below, joining head and body costs less than a second buffer in the write.
 _JOINED_BYTES_MAX: Final = 16 * 1024
-
-
-class Receiver(ABC):
-    """Whom a worker's answer is for: an exchange, or the second leg of one that is hedged.
-
-    One of `declines` (then the connection is closed), `take_whole`, or `take_head`, any `take_piece`, and
-    then `answer_ended`; `answer_broke` instead of whatever is still to come.
-    """
-
-    __slots__ = ("plan",)
-
-    plan: Plan
-
-    @abstractmethod
-    def declines(self, status: int) -> bool:
-        """Writes. Whether an error of this status is dropped, because somebody else may answer."""
-
-    @abstractmethod
-    def take_head(self, head: AnswerHead, data: bytes) -> None:
-        """Writes. The answer's head, with its bytes."""
-
-    @abstractmethod
-    def take_piece(self, data: bytes) -> None:
-        """Writes. A piece of the answer's body, never empty."""
-
-    @abstractmethod
-    def take_whole(self, head: AnswerHead, data: bytes, end: int) -> None:
-        """Writes. Head and body at once; the body begins at `end`."""
-
-    @abstractmethod
-    def answer_ended(self) -> None:
-        """Writes. The answer is complete."""
-
-    @abstractmethod
-    def answer_broke(self, why: str) -> None:
-        """Writes. The connection ended inside the answer, or its bytes are no answer."""
-
-    def keeps(self, head: AnswerHead) -> bool:
-        """Reads. Whether the worker's connection may carry another request behind this answer."""
-        return head.keep_alive
-
-    def switches(self) -> bool:
-        """Reads. Whether the worker may change to another protocol (101)."""
-        return False
-
-    def worker_full(self) -> None:  # noqa: B027 -- to most it is no matter
-        """Writes. The worker reads the request more slowly than it is written; all of it is written, unless
-        the client is still sending."""
-
-    def worker_drained(self) -> None:  # noqa: B027 -- as above
-        """Writes. It has caught up."""
-
-    def worker_ended(self) -> bool:
-        """Writes. The worker has said all it will say; whether it may still be told something."""
-        return False
 
 
 class WorkerConnection(asyncio.Protocol):
@@ -276,87 +217,3 @@ class WorkerConnection(asyncio.Protocol):
             self.pool.give_back(self)
         else:
             self.close()
-
-
-class WorkerPool:
-    """All connections to one worker. State: those that are idle, the one used last at the end."""
-
-    def __init__(
-        self, worker_id: WorkerId, idle_max: int, upstream_tls: Certificates, tls_name: str | None = None
-    ) -> None:
-        url = urlsplit(worker_id)
-        self.worker_id = worker_id
-        self.tls = upstream_tls if url.scheme == "https" else None
-        """None: the worker is spoken to in plain text."""
-        self.tls_name = tls_name
-        """The name that its certificate must show; None: the URL's host."""
-        self.host = url.hostname or ""
-        self.port = url.port or 80
-        self.host_field = b"host: " + url.netloc.encode() + b"\r\n"
-        self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
-        self.probe = False
-        """The next request is a probe: no other may follow before it has ended."""
-        self.idle_max = idle_max
-        """Idle connections that are kept."""
-        self.answered = 0
-        """Answers that were no fault of the worker's, ever."""
-        self._idle: dict[WorkerConnection, None] = {}
-        self.heads = answers.AnswerHeads()
-
-    def take(self) -> WorkerConnection | None:
-        """Writes. The connection that was used last, or None: connect."""
-        if self._idle:
-            return self._idle.popitem()[0]
-        return None
-
-    def give_back(self, connection: WorkerConnection) -> None:
-        """Writes. An idle connection; closed when there are enough."""
-        transport = connection.transport
-        if len(self._idle) >= self.idle_max or transport.is_closing() or transport.get_write_buffer_size():
-            connection.close()  # the worker may have answered before it had read the request
-            return
-        connection.idle_since = monotonic()
-        self._idle[connection] = None
-
-    def forget(self, connection: WorkerConnection) -> None:
-        """Writes. The connection is closed or about to be. Twice is once."""
-        self._idle.pop(connection, None)
-
-    async def connect(self) -> WorkerConnection:
-        """Writes. A new connection. Raises OSError."""
-        connection = WorkerConnection(self)
-        loop = asyncio.get_running_loop()
-        try:
-            if self.tls is None:
-                await loop.create_connection(lambda: connection, self.host, self.port)
-            else:
-                await loop.create_connection(
-                    lambda: connection, self.host, self.port,
-                    ssl=self.tls.context, server_hostname=self.tls_name or self.host,
-                )  # fmt: skip
-        except asyncio.CancelledError:
-            if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
-                connection.transport.abort()
-            raise
-        return connection
-
-    def idle(self) -> int:
-        """Reads."""
-        return len(self._idle)
-
-    def close_older_than(self, moment: float) -> None:
-        """Writes. Connections idle since before `moment`; the worker would close them soon, maybe just
-        when a request is on its way."""
-        for connection in [c for c in self._idle if c.idle_since < moment]:
-            connection.close()
-
-    def retire(self) -> None:
-        """Writes. The worker is gone: what still carries an answer is closed after it."""
-        self.idle_max = 0
-        self.probe = False
-        self.close_idle()
-
-    def close_idle(self) -> None:
-        """Writes. The worker is gone or the router stops."""
-        for connection in list(self._idle):
-            connection.close()

@@ -18,9 +18,9 @@ from warmroute.config import Settings
 from warmroute.config.backends import Backend
 from warmroute.config.core import worker_spec
 from warmroute.engines import Learned, learned_spec
+from warmroute.pool import WorkerPool
 from warmroute.series import Metrics
 from warmroute.tls import Certificates
-from warmroute.worker import WorkerPool
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.outliers import Outliers
 from warmroute_policies.resilience import Checks, Ejector, Trust
