@@ -9,20 +9,17 @@ ended.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
+from warmroute.client_pipe import LINGER_S, ClientPipe
 from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
 from warmroute.tunnel import Tunnel
 from warmroute.upload import KEPT_BYTES_MAX, Upload
-from warmroute.wire.chunked import BadBody, ChunkedBody
+from warmroute.wire.bodies import BadBody, ChunkedBody, SizedBody
 from warmroute.wire.heads import HEAD_BYTES_MAX, BadHead, take_trace_fields
-from warmroute.wire.proxy_head import plain_address
-from warmroute.wire.replies import RouterError, error_reply, too_large
+from warmroute.wire.replies import RouterError, too_large
 
 if TYPE_CHECKING:
     from warmroute.control.bridge import ControlProtocol
@@ -30,36 +27,26 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
 
-# Pieces of a body that are joined to one: clients may send a byte at a time, and a piece takes forty more.
-_JOINED_PIECES: Final = 1024
-
 # Pipelined bytes that are held behind a running exchange before the client is not read any further.
 _BACKLOG_BYTES_MAX: Final = 64 * 1024
-
-# SO_LINGER for no time at all: closing the socket resets the connection.
-_RESET: Final = struct.pack("ii", 1, 0)
 
 # How a TLS handshake begins, and no request: a record of that kind, version 3.
 _HANDSHAKE: Final = b"\x16\x03"
 
-# How long a refused client is listened to, so that the refusal reaches it.
-LINGER_S: Final = 5.0
+Body = SizedBody | ChunkedBody
 
 
-class ClientConnection(asyncio.Protocol):
-    """State: the transport, the request being read (head, then body), and the exchange being answered."""
+class ClientConnection(ClientPipe):
+    """State: the request being read (head, then body), and the exchange being answered."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_control", "_gateway", "_held", "_joined", "_left", "_peer", "_pieces",
-        "_plan", "_reading_paused", "_refused", "_reserved", "_tunnel", "_upload", "close_after_reply",
-        "exchange", "paused", "trace_fields", "transport", "waiting_since",
+        "_backlog", "_body", "_control", "_gateway", "_held", "_plan", "_reserved", "_tunnel", "_upload",
+        "exchange", "trace_fields",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, peer: str | None = None) -> None:
+        super().__init__(peer)
         self._gateway = gateway
-        self._peer = peer
-        """Who the client is, where the socket does not know; None: it does."""
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.exchange: Exchange | None = None
         self._upload: Upload | None = None
         """The exchange, while it takes the body as it comes."""
@@ -69,24 +56,13 @@ class ClientConnection(asyncio.Protocol):
         self._held = b""
         """The beginning of a head."""
         self._plan: Plan | None = None
-        """The request whose body is being read."""
-        self._pieces: list[bytes] = []
-        self._joined = 0
-        """How many of them, from the first, were joined of many."""
-        self._left = 0
-        self._chunks: ChunkedBody | None = None
+        self._body: Body | None = None
+        """The request whose body is being read, and what is here of it."""
         self._reserved = 0
         """Bytes of the body that count against the router's buffer, until the answer has ended."""
-        self._refused = False
         self._backlog = b""
-        self._reading_paused = False
-        self.paused = False
-        """The client does not read: its answer waits here, and its next request is not begun."""
-        self.close_after_reply = False
         self.trace_fields = b""
         """Trace fields of the request that is being read or answered; only where the router traces."""
-        self.waiting_since = monotonic()
-        """When the state last changed: idle, head, body, or answering."""
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -114,12 +90,12 @@ class ClientConnection(asyncio.Protocol):
             self._backlog += data
             if len(self._backlog) > _BACKLOG_BYTES_MAX:
                 self.hold_reading()
-        elif self._refused:
+        elif self.refused:
             pass
-        elif self._plan is None:
+        elif self._plan is None or self._body is None:
             self._take_head(self._held + data if self._held else data)
         else:
-            self._take_body(data)
+            self._take_body(self._plan, self._body, data)
 
     def eof_received(self) -> bool:
         # A client that closed its side is gone: there is no half-open HTTP client.
@@ -149,16 +125,8 @@ class ClientConnection(asyncio.Protocol):
             self._control.resume_writing()
         if self.exchange is not None:
             self.exchange.resume()
-        elif not self._refused:
+        elif not self.refused:
             self._read_on()
-
-    @property
-    def address(self) -> str | None:
-        """Reads. The client's IP address (that which a proxy told, with `proxy_protocol`), or `unix`."""
-        if self._peer is None:
-            peername = self.transport.get_extra_info("peername")
-            self._peer = plain_address(peername[0]) if peername else None
-        return self._peer
 
     # --- one request ----------------------------------------------------------------------------
 
@@ -211,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
         if plan.media is not None and (plan.chunked or len(data) - start < length):
             self._pass_body_on(plan, plan.media, length, data[start:])
             return
-        self._left = self._reserved = length
+        self._reserved = length
         if not gateway.hold(length):
             self._refuse(_FULL, plan)
             return
@@ -224,9 +192,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.waiting_since = monotonic()
         self._plan = plan
-        self._chunks = ChunkedBody() if plan.chunked else None
+        self._body = body = ChunkedBody() if plan.chunked else SizedBody(length)
         if begun:
-            self._take_body(data[start:])
+            self._take_body(plan, body, data[start:])
 
     def _pass_body_on(self, plan: Plan, media: Media, length: int, begun: bytes) -> None:
         """A body that goes to the worker while it comes."""
@@ -245,55 +213,27 @@ class ClientConnection(asyncio.Protocol):
         if begun:
             upload.take(begun)
 
-    def _take_body(self, data: bytes) -> None:
-        plan, chunks = self._plan, self._chunks
-        assert plan is not None
-        if chunks is not None:
-            self._take_chunks(plan, chunks, data)
-            return
-        size = len(data)
-        if size < self._left:
-            pieces = self._pieces
-            pieces.append(data)
-            self._left -= size
-            if len(pieces) - self._joined >= _JOINED_PIECES:
-                pieces[self._joined :] = (b"".join(pieces[self._joined :]),)
-                self._joined += 1
-            return
-        if size > self._left:
-            self._backlog = data[self._left :]
-            data = data[: self._left]
-        if self._pieces:
-            self._pieces.append(data)
-            data = b"".join(self._pieces)
-            self._pieces = []
-            self._joined = 0
-        self._plan = None
-        self._request(plan, data)
-
-    def _take_chunks(self, plan: Plan, chunks: ChunkedBody, data: bytes) -> None:
-        gateway = self._gateway
-        before = chunks.size
+    def _take_body(self, plan: Plan, body: Body, data: bytes) -> None:
+        gateway, before = self._gateway, body.held_bytes
         try:
-            rest = chunks.feed(data)
+            rest = body.feed(data)
         except BadBody as error:
             self._refuse(RouterError(400, "bad_request", f"malformed chunks: {error}"), plan)
             return
-        self._reserved += chunks.size - before
-        held = gateway.hold(chunks.size - before)
-        if chunks.size > gateway.settings.max_body_bytes:
+        more = body.held_bytes - before
+        self._reserved += more
+        held = not more or gateway.hold(more)
+        if body.held_bytes > gateway.settings.max_body_bytes:
             self._refuse(too_large(gateway.settings.max_body_bytes), plan)
         elif not held:
             self._refuse(_FULL, plan)
-        elif chunks.complete:
+        elif body.complete:
             self._backlog = rest
-            self._plan = self._chunks = None
-            self._request(plan, bytes(chunks.data))
+            self._plan = self._body = None
+            self._request(plan, body.whole())
 
     def _forget_body(self) -> None:
-        self._plan = self._chunks = None
-        self._pieces = []
-        self._joined = 0
+        self._plan = self._body = None
         self._release_body()
 
     def _release_body(self) -> None:
@@ -330,20 +270,6 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the answer -----------------------------------------------------------------------------
 
-    def reply(
-        self,
-        error: RouterError,
-        request_id: bytes | None,
-        *,
-        anthropic: bool = False,
-        fields: bytes | None = None,
-    ) -> None:
-        """The router's own answer; `fields` are further lines of its head, as `error_reply` takes them."""
-        keep_alive = not self.close_after_reply
-        self.transport.write(
-            error_reply(error, request_id, keep_alive=keep_alive, anthropic=anthropic, fields=fields or b"")
-        )
-
     def exchange_done(self) -> None:
         """The exchange's answer is written, whole."""
         self.exchange = None
@@ -353,7 +279,7 @@ class ClientConnection(asyncio.Protocol):
         """The upload's answer is written, and the client still sends: it is to see the answer."""
         self.exchange = self._upload = None
         self._release_body()
-        self._linger()
+        self.linger()
         self.go_on_reading()
 
     def upload_complete(self, rest: bytes) -> None:
@@ -375,25 +301,11 @@ class ClientConnection(asyncio.Protocol):
         self.waiting_since = monotonic()
         self.transport.close()
 
-    def hold_reading(self) -> None:
-        """The client sends faster than somebody takes it. Twice is once."""
-        if not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def go_on_reading(self) -> None:
-        """There is room again. Twice is once."""
-        if self._reading_paused:
-            self._reading_paused = False
-            self.transport.resume_reading()
-
     def cut(self) -> None:
         """The answer cannot be completed: the client must see that. Closing alone would be the regular end of
         an answer without length."""
         self.exchange = self._upload = self._tunnel = None
-        with contextlib.suppress(OSError):  # it has just left by itself
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        super().cut()
 
     def close_if_idle(self, since: float) -> None:
         """The router stops: closes a connection that has no request, and had none since that moment. An
@@ -414,7 +326,7 @@ class ClientConnection(asyncio.Protocol):
         if self._control is not None and self._control.busy:
             if self.paused and waited_s > settings.idle_timeout_s:
                 self.transport.abort()
-        elif self._refused:
+        elif self.refused:
             if waited_s > LINGER_S:
                 self.transport.abort()
         elif self._plan is not None:
@@ -469,14 +381,7 @@ class ClientConnection(asyncio.Protocol):
             anthropic=anthropic,
             fields=None if plan is None else plan.cross_origin,
         )
-        self._linger()
-
-    def _linger(self) -> None:
-        """Nothing more is said, and what else comes is dropped."""
-        self._refused = True
-        self.waiting_since = monotonic()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.linger()
 
 
 _FULL: Final = RouterError(

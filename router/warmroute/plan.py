@@ -18,8 +18,8 @@ from warmroute.dialects.request import SESSION_CHARS_MAX
 from warmroute.owners import COLLECTIONS, Kept, kept_of
 from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import Head
-from warmroute.wire.paths import is_ambiguous
 from warmroute.wire.replies import RouterError
+from warmroute.wire.targets import is_ambiguous
 
 # Request ids of clients are echoed into headers and logs.
 _REQUEST_ID_BYTES_MAX: Final = 128

@@ -23,7 +23,7 @@ from warmroute.dialects.query import named
 from warmroute.exchange import Exchange
 from warmroute.pool import WorkerPool
 from warmroute.wire.answers import AnswerHead, drop_connection_fields
-from warmroute.wire.chunked import BadBody, ChunkedBody
+from warmroute.wire.bodies import BadBody, ChunkedBody
 from warmroute.wire.replies import RouterError, too_large
 from warmroute.worker import WorkerConnection
 from warmroute_policies.types import Outcome

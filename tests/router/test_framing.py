@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import random
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from warmroute.wire import answers, chunked
+from warmroute.wire import answers, bodies
 from warmroute.wire.answers import AnswerHeads, BadAnswer, LengthBody, UntilCloseBody, body_of
-from warmroute.wire.chunked import BadBody
+from warmroute.wire.bodies import BadBody
 from warmroute.wire.heads import BadHead, Head, HeadCache, read_head
 
 EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
@@ -307,17 +308,44 @@ def test_fields_that_connection_names_are_dropped_but_never_the_length() -> None
 
 @EXAMPLES
 @given(SEEDS)
+def test_a_request_with_a_length_is_put_together_and_what_is_behind_it_is_given_back(seed: int) -> None:
+    note(f"seed {seed}")
+    chance = random.Random(seed)
+    data, behind = payload_of(chance), chance.choice(BEHIND)
+    body = bodies.SizedBody(len(data))
+    left = b""
+    for piece in pieces_of(chance, data + behind):
+        left += piece if body.complete else body.feed(piece)
+    assert body.whole() == data
+    assert left == behind
+
+
+def test_a_request_that_comes_byte_by_byte_takes_little_more_room_than_what_it_carries() -> None:
+    body = bodies.SizedBody(100_000)
+    tracemalloc.start()
+    for number in range(100_000):
+        assert not body.complete
+        assert body.feed(bytes([number % 251])) == b""
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert body.complete
+    assert body.whole() == bytes(number % 251 for number in range(100_000))
+    assert held < 300_000
+
+
+@EXAMPLES
+@given(SEEDS)
 def test_a_chunked_request_is_put_together_and_what_is_behind_it_is_given_back(seed: int) -> None:
     note(f"seed {seed}")
     chance = random.Random(seed)
     written, carried = chunks_of(chance)
     behind = chance.choice(BEHIND)
-    body = chunked.ChunkedBody()
+    body = bodies.ChunkedBody()
     left = b""
     for piece in pieces_of(chance, written + behind):
         left += piece if body.complete else body.feed(piece)
     assert (bytes(body.data), left, body.complete) == (carried, behind, True)
-    assert body.size == len(carried)
+    assert body.held_bytes == len(carried)
 
 
 @EXAMPLES
@@ -330,7 +358,7 @@ def test_a_chunked_request_that_is_damaged_is_refused_or_waited_for_but_never_mo
     written = bytearray(chunks_of(chance)[0])
     for _ in range(chance.randrange(1, 4)):
         written[chance.randrange(len(written))] = chance.choice(b"\r\n0;5xZ \0")
-    body = chunked.ChunkedBody()
+    body = bodies.ChunkedBody()
     fed = 0
     for piece in pieces_of(chance, bytes(written)):
         if body.complete:
@@ -340,7 +368,7 @@ def test_a_chunked_request_that_is_damaged_is_refused_or_waited_for_but_never_mo
         except BadBody:
             return
         fed += len(piece)
-        assert body.size <= fed
+        assert body.held_bytes <= fed
 
 
 @pytest.mark.parametrize(
@@ -360,22 +388,22 @@ def test_a_chunked_request_that_is_damaged_is_refused_or_waited_for_but_never_mo
 )
 def test_malformed_chunks_are_refused(data: bytes) -> None:
     with pytest.raises(BadBody):
-        chunked.ChunkedBody().feed(data)
+        bodies.ChunkedBody().feed(data)
 
 
 def test_a_chunk_of_nothing_but_empty_lines_is_a_chunk_as_any_other() -> None:
     payload = b"\r\n\r\n" * 250_000
-    body = chunked.ChunkedBody()
+    body = bodies.ChunkedBody()
     assert body.feed(b"%x\r\n%b\r\n0\r\n\r\nnext" % (len(payload), payload)) == b"next"
     assert body.data == payload
 
 
 def test_tiny_chunks_take_no_more_room_than_what_they_carry() -> None:
-    body = chunked.ChunkedBody()
+    body = bodies.ChunkedBody()
     for _ in range(100):
         body.feed(b"2\r\nab\r\n" * 1000)
-    assert body.size == 200_000
-    assert sys.getsizeof(body.data) < 2 * body.size
+    assert body.held_bytes == 200_000
+    assert sys.getsizeof(body.data) < 2 * body.held_bytes
 
 
 # --- heads of requests ------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from warmroute.client import LINGER_S, ClientConnection
+from warmroute.client import ClientConnection
+from warmroute.client_pipe import LINGER_S
 from warmroute.gateway import Gateway
 from warmroute.tls import Certificates, why_not_connected
 from warmroute.wire.proxy_head import BadProxyHead, ProxyHead, read_proxy_head

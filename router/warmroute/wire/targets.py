@@ -1,9 +1,10 @@
 """Which request targets are taken.
 
-The endpoint is chosen by the path as it stands, and what is under /v1/ goes to a worker as it stands. A path
-that a server behind the router could take for another one (dots that climb, control characters, broken
-escapes) would let a client reach what it was not judged by, so it is refused. Escaped slashes are taken: ids
-of workers have them.
+The endpoint is chosen by the path as it stands, and what is routed goes to a worker as it stands. A path that
+a server behind the router could take for another one would let a client reach what it was not judged by, so
+it is refused and not put right: no API has paths like that. Everywhere these are dots that climb, control
+characters and broken escapes. Where the path goes on to a worker they are empty segments, backslashes and
+escaped slashes as well; the router's own endpoints take the latter, because ids of workers have them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _SEGMENT_END: Final = re.compile(rb"[/\\]")
 
 _DOTS: Final = (b".", b"..")
+
+# `..;x` is `..` to servers that know parameters of segments.
+_AMBIGUOUS: Final = re.compile(r"//|\\|%(?:2f|5c)|/(?:\.|%2e){1,2};", re.IGNORECASE)
 
 # A name or an address, and a port (RFC 3986 section 3.2.2); user names have no place in it.
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
@@ -45,3 +49,8 @@ def fault_of(target: bytes) -> str | None:
 def is_host(value: bytes) -> bool:
     """Whether this may stand in a Host field. An empty one may."""
     return _HOST.fullmatch(value) is not None
+
+
+def is_ambiguous(path: str) -> bool:
+    """Whether a path that `fault_of` finds nothing in is still not passed on."""
+    return _AMBIGUOUS.search(path) is not None
