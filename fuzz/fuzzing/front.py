@@ -38,9 +38,11 @@ _FLAGS = (
 )  # fmt: skip
 
 
-def answers_nonces(call: Call) -> None:
-    """A worker's script: all nonces of the body, as a stream where one was asked for."""
-    found = [nonce.decode() for nonce in NONCE.findall(call.body)]
+def answers_nonces(call: Call, ahead: bytearray) -> None:
+    """What a worker does from a request's head on: it answers with all nonces, as a stream if one was asked
+    for."""
+    call.body = call.read_whole(ahead)
+    found = [nonce.decode() for nonce in NONCE.findall(call.line.encode() + call.body)]
     if b'"stream": true' not in call.body:
         call.answer(json.dumps({"nonces": found}).encode())
         return
@@ -192,7 +194,8 @@ def front_target(folder: Path) -> Iterator[FrontTarget]:
         listed = [word for worker in workers for word in ("--backend", worker.url)]
         router = spawn_router(folder / "router.log", *listed, *_FLAGS)
         front = Front(router, workers)
-        front.script(answers_nonces)
+        for worker in workers:
+            worker.on_head = answers_nonces
         try:
             yield FrontTarget(front)
         finally:

@@ -14,6 +14,14 @@ _PATHS = (
     "/v1/anything/else", "/v1/chat/completions?a=b",
 )  # fmt: skip
 
+# Their bodies are passed on while they come.
+_UPLOADS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/files")
+
+_HANDSHAKE = (
+    b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
 # The router answers these itself. None of them changes the fleet.
 _OWN = (
     ("GET", "/health"), ("GET", "/readiness"), ("GET", "/v1/models"), ("GET", "/workers"), ("GET",
@@ -47,6 +55,14 @@ def made(chance: random.Random) -> Made:
     if chance.random() < 0.2:
         method, path = chance.choice(_OWN)
         return Made(_framed(chance, method, path, b"" if method == "GET" else b"{}"), nonce, served=False)
+    if chance.random() < 0.2:
+        boundary = b"b%x" % chance.getrandbits(32)
+        form = _form(chance, boundary, nonce)
+        field = b"content-type: multipart/form-data; boundary=%b\r\n" % boundary
+        return Made(_framed(chance, "POST", chance.choice(_UPLOADS), form, field), nonce, served=True)
+    if chance.random() < 0.1:  # no worker of these agrees: it answers as to any request
+        path = f"/v1/realtime?model=m&user={nonce.decode()}"
+        return Made(_framed(chance, "GET", path, b"", _HANDSHAKE), nonce, served=True)
     body = json.dumps(_body(chance, nonce.decode())).encode()
     return Made(_framed(chance, "POST", chance.choice(_PATHS), body), nonce, served=True)
 
@@ -71,6 +87,21 @@ def _body(chance: random.Random, nonce: str) -> dict[str, object]:
     return body
 
 
+def _form(chance: random.Random, boundary: bytes, nonce: bytes) -> bytes:
+    """With the model before the file, behind it, or not at all."""
+    file = b'content-disposition: form-data; name="file"; filename="a.wav"\r\ncontent-type: audio/wav\r\n\r\n'
+    file += chance.randbytes(chance.choice((0, 1, 3000, 90_000)))
+    parts = [
+        b'content-disposition: form-data; name="user"\r\n\r\n' + nonce,
+        b'content-disposition: form-data; name="model"\r\n\r\nm',
+        file,
+    ]
+    chance.shuffle(parts)
+    if chance.random() < 0.3:
+        parts = [part for part in parts if not part.endswith(b"\r\n\r\nm")]
+    return b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts) + b"--%b--\r\n" % boundary
+
+
 def _text(chance: random.Random) -> str:
     return chance.choice(("", "hello", "ü\0\u2028😀", 'a"b\\c', "x" * chance.randrange(3000), "0\r\n\r\n"))
 
@@ -82,8 +113,8 @@ def _value(chance: random.Random) -> object:
     )  # fmt: skip
 
 
-def _framed(chance: random.Random, method: str, path: str, body: bytes) -> bytes:
-    fields = b"".join(chance.sample(_FIELDS, chance.randrange(4)))
+def _framed(chance: random.Random, method: str, path: str, body: bytes, field: bytes = b"") -> bytes:
+    fields = field + b"".join(chance.sample(_FIELDS, chance.randrange(4)))
     head = f"{method} {path} HTTP/1.1\r\nhost: x\r\n".encode() + fields
     if body and chance.random() < 0.3:
         return head + b"transfer-encoding: chunked\r\n\r\n" + _chunks(chance, body)
