@@ -117,14 +117,18 @@ def replay(
     if not isinstance(header, Header):
         raise JournalError(1, "it should be a header")
     spec = header.policy
-    balancer = Balancer(make(spec.name, spec.params, spec.seed), header.config)
+    policy = make(spec.name, spec.params, spec.seed)
+    try:
+        balancer = Balancer(policy, header.config)
+    except OverflowError as error:  # a number that no run could have written
+        raise JournalError(1, str(error)) from error
     blocks: dict[int, _RecordedBlocks] = {}
     for number, event in events:
         try:
             verdicts = _apply(balancer, blocks, event, make)
         except KeyError as error:
             raise JournalError(number, f"unknown here: {error.args[0]!r}") from error
-        except (ValueError, OverflowError) as error:  # a number that no run could have written
+        except (ValueError, OverflowError) as error:  # as above
             raise JournalError(number, str(error)) from error
         if verdicts is not None:
             yield verdicts

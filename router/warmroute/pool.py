@@ -72,6 +72,8 @@ class WorkerPool:
             if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
                 connection.transport.abort()
             raise
+        except ValueError as error:  # a name that no resolver, or no certificate, knows how to spell
+            raise OSError(f"no host is called so: {error}") from error
         return connection
 
     def idle(self) -> int:

@@ -9,13 +9,13 @@ deadline. Questions are rare, so no connection is kept open behind them.
 from __future__ import annotations
 
 import ssl
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from warmroute.pool import WorkerPool
     from warmroute.tls import Certificates
@@ -32,7 +32,8 @@ class Questioner:
         self._plain: httpx.AsyncClient | None = None
         self._secure: tuple[ssl.SSLContext, httpx.AsyncClient] | None = None
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self,
         pool: WorkerPool,
         method: str,
@@ -40,12 +41,23 @@ class Questioner:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes | None = None,
-    ) -> AbstractAsyncContextManager[httpx.Response]:
+    ) -> AsyncIterator[httpx.Response]:
         """Writes. One question to the worker whose pool this is. Raises httpx's errors."""
         extensions = {} if pool.tls is None or pool.tls_name is None else {"sni_hostname": pool.tls_name}
-        return self._client(pool).stream(
-            method, pool.worker_id + path, headers=list(headers), content=body, extensions=extensions
-        )
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await stack.enter_async_context(
+                    self._client(pool).stream(
+                        method,
+                        pool.worker_id + path,
+                        headers=list(headers),
+                        content=body,
+                        extensions=extensions,
+                    )
+                )
+            except (UnicodeError, httpx.InvalidURL) as error:  # xn-- and then what is no punycode
+                raise httpx.ConnectError(f"no host is called so: {error}") from error
+            yield answer
 
     def _client(self, pool: WorkerPool) -> httpx.AsyncClient:
         if pool.tls is None:

@@ -387,3 +387,33 @@ def test_the_generated_pages_are_not_stale() -> None:
 def test_resolved_settings_name_an_origin_for_each_setting() -> None:
     resolved: Resolved = load({})
     assert set(resolved.origins) == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["gpu1", "gpu_1.llm", "a.b.", "x" * 63, ".".join(["x" * 63] * 3 + ["x" * 61]), "10.0.0.1",
+     "[2001:db8::1]", "[fe80::1%25eth0]", "xn--gp-7ka", "1", "7.svc"],
+)  # fmt: skip
+def test_a_host_has_a_name_or_an_address(host: str) -> None:
+    assert worker_url(f"http://{host}:80") == f"http://{host}:80"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "gpü1",
+        "a..b",
+        ".a",
+        "-a",
+        "a-",
+        "a b",
+        "x" * 64,
+        ".".join(["x" * 63] * 4),
+        "|\x0c8",
+        "a%20b",
+        "[::1::]",
+    ],
+)
+def test_what_no_resolver_could_spell_is_no_host(host: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        worker_url(f"http://{host}:80")

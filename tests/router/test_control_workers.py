@@ -300,3 +300,17 @@ def test_a_request_hits_no_worker_when_all_drain(client: httpx.Client, engines: 
     assert answer.json()["error"]["code"] == "no_worker"
     assert client.get("/readiness").status_code == 503
     eventually(lambda: client.get("/v1/models").status_code == 503, "no model can be served")
+
+
+def test_a_worker_with_a_name_that_nobody_can_spell_is_sick_and_the_router_serves_on(
+    engines: Engines, start_router: StartRouter
+) -> None:
+    router = start_router(engines.urls[0], flags=("--health-interval-s", "0.05", "--health-fall", "1"))
+    odd = engines.urls[1].replace("http://", "https://")
+    with httpx.Client(base_url=router.url, timeout=20, trust_env=False) as client:
+        refused = client.post("/workers", json={"url": odd, "tls_name": "|\x0c8"})
+        assert refused.status_code == 422
+        added = client.post("/workers", json={"url": odd, "tls_name": "xn--a", "models": [MODEL]})
+        assert added.status_code == 201
+        eventually(lambda: workers(client)[odd]["status"] == "unhealthy", "the worker is sick")
+        assert client.post("/v1/chat/completions", json=chat("hello")).status_code == 200

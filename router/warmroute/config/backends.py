@@ -7,6 +7,8 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +27,27 @@ from warmroute.config.presets import preset_name, preset_or_file
 
 # What a URL without a port means.
 _PORTS: Final = {"http": 80, "https": 443}
+
+
+# A label and a name, as resolvers and certificates know them (RFC 1035 section 2.3.4), with the underscores
+# of some clusters. Other letters are written xn--….
+_LABEL: Final = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
+_NAME_CHARS_MAX: Final = 253
+
+HostName = Annotated[str, Field(pattern=f"^{HOST_NAME}$", max_length=_NAME_CHARS_MAX)]
+"""A host's name."""
+
+
+def _is_host(text: str) -> bool:
+    """A name or an address."""
+    if re.fullmatch(HOST_NAME, text) is not None:
+        return len(text) <= _NAME_CHARS_MAX
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def worker_url(text: str) -> str:
@@ -47,6 +70,8 @@ def worker_url(text: str) -> str:
         raise ValueError(f"{shown}: expected a port from 1 to 65535") from None
     if not parts.hostname or port == 0:
         raise ValueError(f"expected http://host:port, got {shown}")
+    if not _is_host(parts.hostname):
+        raise ValueError(f"{shown}: {parts.hostname!r} is neither an address nor a name in ASCII letters")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
 
@@ -65,7 +90,7 @@ class Backend(BaseModel):
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
-    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    tls_name: HostName | None = None
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""

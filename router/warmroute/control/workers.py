@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from warmroute import audit
-from warmroute.config.backends import Backend, worker_url
+from warmroute.config.backends import HOST_NAME, Backend, HostName, worker_url
 from warmroute.config.kinds import Weight
 from warmroute.config.presets import preset_name
 from warmroute.control.admission import check_allowed
@@ -55,7 +55,7 @@ WorkerUrl = Annotated[
     str,
     AfterValidator(worker_url),
     # For programs that read the description; the words of a refusal are `worker_url`'s.
-    WithJsonSchema({"type": "string", "pattern": "^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?/?$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^https?://{HOST_NAME}(:[1-9][0-9]{{0,3}})?/?$"}),
 ]
 
 Preset = Annotated[
@@ -83,7 +83,7 @@ class NewWorker(BaseModel):
     """None: read from the engine where it tells, else learned."""
     preset: Preset | None = None
     """Latency preset; None: the fleet's."""
-    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    tls_name: HostName | None = None
     """With https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others."""
