@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _HEADERS: Final = {"user-agent": "warmroute"}
 
+UNASKED: Final = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
+"""What comes of a worker that cannot be asked, or whose answer cannot be read: whoever asks catches all of
+it. A UnicodeError is what a name raises that looks like an international one and is none."""
+
 
 class Questioner:
     """State: a client, and one for workers with https://, made anew when the certificates are. A client that
@@ -41,7 +45,7 @@ class Questioner:
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes | None = None,
     ) -> AbstractAsyncContextManager[httpx.Response]:
-        """Writes. One question to the worker whose pool this is. Raises httpx's errors."""
+        """Writes. One question to the worker whose pool this is. Raises `UNASKED`."""
         extensions = {} if pool.tls is None or pool.tls_name is None else {"sni_hostname": pool.tls_name}
         return self._client(pool).stream(
             method, pool.worker_id + path, headers=list(headers), content=body, extensions=extensions

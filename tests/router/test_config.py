@@ -215,10 +215,22 @@ def test_a_password_in_a_workers_url_is_refused_and_not_shown() -> None:
         ("HTTP://GPU1:8000/", "http://gpu1:8000"),
         ("http://gpu1", "http://gpu1:80"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://[fe80::1%eth0]:8000", "http://[fe80::1%eth0]:8000"),
+        ("http://my_engine.ns.svc.:8000", "http://my_engine.ns.svc.:8000"),
+        ("http://xn--bcher-kva.example", "http://xn--bcher-kva.example:80"),
     ],
 )
 def test_a_workers_url_has_one_plain_form(text: str, plain: str) -> None:
     assert worker_url(text) == plain
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a b", "a\0b", "☃", "a..b", ".a", "a" * 64, ".".join(["a"] * 128), "[v1.a]", "[::g]", "[::1%a/b]"],
+)
+def test_a_workers_host_is_one_that_resolvers_take(host: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a host's name|Invalid IPv6|no path"):
+        worker_url(f"http://{host}:1")
 
 
 BACKENDS = st.builds(

@@ -7,6 +7,8 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +27,10 @@ from warmroute.config.presets import preset_name, preset_or_file
 
 # What a URL without a port means.
 _PORTS: Final = {"http": 80, "https": 443}
+
+# What resolvers and the libraries above them take without an error of their own. The underscore is Docker's.
+_NAME: Final = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_ZONE: Final = re.compile(r"[a-z0-9_.-]{0,32}")
 
 
 def worker_url(text: str) -> str:
@@ -47,8 +53,24 @@ def worker_url(text: str) -> str:
         raise ValueError(f"{shown}: expected a port from 1 to 65535") from None
     if not parts.hostname or port == 0:
         raise ValueError(f"expected http://host:port, got {shown}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname
+    if not _is_host(host):
+        raise ValueError(
+            f"{shown}: expected a host's name or address; a name in other letters than a to z is written "
+            "in its ASCII form (xn--…)"
+        )
     return f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return _NAME.fullmatch(host) is not None
+    address, _, zone = host[1:-1].partition("%")
+    try:
+        IPv6Address(address)
+    except ValueError:
+        return False
+    return _ZONE.fullmatch(zone) is not None
 
 
 class Backend(BaseModel):
