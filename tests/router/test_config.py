@@ -278,16 +278,25 @@ def test_keys_are_masked_wherever_settings_are_shown() -> None:
     assert resolved.settings.api_key[0].get_secret_value() == "sk-secret"
 
 
+def test_a_users_name_and_password_in_a_url_are_masked() -> None:
+    resolved = load({"otel_endpoint": Given("https://ann:hunter2@otel:4318/v1", "--otel-endpoint")})
+    for text in (show.as_json(resolved), show.as_lines(resolved)):
+        assert "hunter2" not in text
+        assert f"https://{show.MASK}@otel:4318/v1" in text
+
+
 def test_the_json_form_holds_every_setting_with_its_value_and_source() -> None:
     flags = {
         "backend": Given(["http://a:1,weight=2"], "--backend"),
         "journal": Given("j.jsonl", "--journal"),
+        "upstream_ca": Given(["a.pem", "b.pem"], "--upstream-ca"),
     }
     document = json.loads(show.as_json(load(flags)))
     assert set(document) == set(FIELDS)
     assert document["port"] == {"value": 30000, "source": "default"}
     assert document["backend"]["value"][0]["weight"] == 2.0
     assert document["journal"] == {"value": "j.jsonl", "source": "--journal"}
+    assert document["upstream_ca"]["value"] == ["a.pem", "b.pem"]
 
 
 def test_the_plain_form_has_one_line_per_setting() -> None:
