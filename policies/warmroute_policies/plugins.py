@@ -44,8 +44,8 @@ def find(name: str) -> Callable[..., object]:
         module_name, _, attribute = name.partition(":")
         try:
             found = import_module(module_name)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"policy `{name}`: cannot import `{module_name}`: {error}") from error
+        except Exception as error:  # somebody else's code runs
+            raise ConfigError(f"policy `{name}`: cannot import `{module_name}`: {_told(error)}") from error
         for part in attribute.split("."):
             try:
                 found = getattr(found, part)
@@ -60,8 +60,9 @@ def find(name: str) -> Callable[..., object]:
             )
         try:
             found = installed[name].load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"policy `{name}`: cannot load {installed[name].value}: {error}") from error
+        except Exception as error:  # as above
+            text = f"policy `{name}`: cannot load {installed[name].value}: {_told(error)}"
+            raise ConfigError(text) from error
     if not callable(found):
         raise ConfigError(f"policy `{name}` is not a class or a function that makes one")
     return cast("Callable[..., object]", found)
@@ -72,13 +73,25 @@ def build(name: str, make: Callable[..., object], params: Mapping[str, Value], s
     given = dict(params)
     if "seed" in accepted(make):
         given.setdefault("seed", seed)
-    policy = make(**converted(f"policy `{name}`", make, given))
+    wanted = converted(f"policy `{name}`", make, given)
+    try:
+        policy = make(**wanted)
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody else's code, too
+        raise ConfigError(f"policy `{name}` cannot be made: {_told(error)}") from error
     missing = [method for method in _METHODS if not callable(getattr(policy, method, None))]
     if missing:
         raise ConfigError(f"policy `{name}` lacks the method `{missing[0]}`")
     if not isinstance(getattr(policy, "name", None), str):
         raise ConfigError(f"policy `{name}` lacks the attribute `name`, a string")
     return cast("Policy", policy)
+
+
+def _told(error: Exception) -> str:
+    """What is an ImportError, or a ValueError about a parameter, says all; of others the kind matters."""
+    known = isinstance(error, (ImportError, ValueError)) and str(error)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _installed() -> dict[str, EntryPoint]:

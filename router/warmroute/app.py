@@ -151,6 +151,8 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
             return 2
+        # From here on it is no reason to end: workers may take a while to answer, and a port to be free.
+        loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         await first_round(gateway)
         state = None
         if settings.state_file is not None:
@@ -185,7 +187,6 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         if settings.reuse_port:
             tasks.append(loop.create_task(doors.share()))
         for task in tasks:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-import httpx
+from warmroute.questions import UNASKED
 
 if TYPE_CHECKING:
     from warmroute.gateway import Gateway
@@ -96,7 +96,7 @@ async def _call(gateway: Gateway, worker: WorkerId, method: str, path: str, body
                     return Answer(worker, 0, f"answered more than {ANSWER_BYTES_MAX} bytes".encode())
             kind = answer.headers.get("content-type", "application/octet-stream")
             return Answer(worker, answer.status_code, bytes(data), kind)
-    except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+    except UNASKED as error:
         return Answer(worker, 0, f"could not be asked: {str(error) or type(error).__name__}".encode())
 
 

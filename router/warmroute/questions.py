@@ -9,18 +9,22 @@ deadline. Questions are rare, so no connection is kept open behind them.
 from __future__ import annotations
 
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from warmroute.pool import WorkerPool
     from warmroute.tls import Certificates
 
 _HEADERS: Final = {"user-agent": "warmroute"}
+
+UNASKED: Final = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
+"""What comes of a worker that cannot be asked, or whose answer cannot be read: whoever asks catches all of
+it. A UnicodeError is what a name raises that looks like an international one and is none."""
 
 
 class Questioner:
@@ -32,8 +36,7 @@ class Questioner:
         self._plain: httpx.AsyncClient | None = None
         self._secure: tuple[ssl.SSLContext, httpx.AsyncClient] | None = None
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         pool: WorkerPool,
         method: str,
@@ -41,23 +44,12 @@ class Questioner:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes | None = None,
-    ) -> AsyncIterator[httpx.Response]:
-        """Writes. One question to the worker whose pool this is. Raises httpx's errors."""
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        """Writes. One question to the worker whose pool this is. Raises `UNASKED`."""
         extensions = {} if pool.tls is None or pool.tls_name is None else {"sni_hostname": pool.tls_name}
-        async with AsyncExitStack() as stack:
-            try:
-                answer = await stack.enter_async_context(
-                    self._client(pool).stream(
-                        method,
-                        pool.worker_id + path,
-                        headers=list(headers),
-                        content=body,
-                        extensions=extensions,
-                    )
-                )
-            except (UnicodeError, httpx.InvalidURL) as error:  # xn-- and then what is no punycode
-                raise httpx.ConnectError(f"no host is called so: {error}") from error
-            yield answer
+        return self._client(pool).stream(
+            method, pool.worker_id + path, headers=list(headers), content=body, extensions=extensions
+        )
 
     def _client(self, pool: WorkerPool) -> httpx.AsyncClient:
         if pool.tls is None:

@@ -14,7 +14,6 @@ names it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +71,8 @@ class Reloader:
         self.lock = asyncio.Lock()
         """Held by whoever changes many workers at once."""
         self._task: asyncio.Task[None] | None = None
+        self._asked = False
+        """A signal came that no reload has followed yet."""
         self.hooks: list[Hook] = []
         """Called at the end of every reload, whether a setting has changed or not."""
 
@@ -113,15 +114,21 @@ class Reloader:
     # --- everything -----------------------------------------------------------------------------
 
     def at_signal(self) -> None:
-        """Writes. Reloads soon; what comes of it is logged. While one is under way another one follows."""
-        former = self._task
-        self._task = asyncio.get_running_loop().create_task(self._by_signal(former))
+        """Writes. Reloads soon; what comes of it is logged. While one is under way another one follows, which
+        stands for all signals until it begins."""
+        self._asked = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._by_signal())
 
-    async def _by_signal(self, former: asyncio.Task[None] | None) -> None:
-        if former is not None:
-            await former
-        with contextlib.suppress(UsageError, ConfigError):  # it is logged
-            await self.reload(audit.SIGNAL)
+    async def _by_signal(self) -> None:
+        while self._asked:
+            self._asked = False
+            try:
+                await self.reload(audit.SIGNAL)
+            except (UsageError, ConfigError):
+                pass  # it is logged
+            except Exception:  # nobody else would hear of it, and the next signal is to be heard
+                log.exception("the reload failed by a fault of the router's own")
 
     async def reload(self, actor: Actor) -> Report:
         """Writes. Reads the configuration again and makes the router follow it. Raises UsageError or

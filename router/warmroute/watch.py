@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-import httpx
 import msgspec
 
 from warmroute import engines
 from warmroute.engines import KvCache
+from warmroute.questions import UNASKED
 from warmroute.tls import why_not_connected
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _Watch:
                 return bytes(body)
         except TimeoutError:
             raise Unanswered(f"GET {path} was not answered in time") from None
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except UNASKED as error:
             raise Unanswered(f"GET {path} failed: {_root_of(error)}") from error
 
     # --- discovery ------------------------------------------------------------------------------

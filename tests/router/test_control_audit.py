@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,35 @@ def test_a_page_of_another_site_changes_nothing_where_no_key_is_set(start_router
     assert httpx.get(
         f"{router.url}/workers", headers={"sec-fetch-site": "cross-site"}, trust_env=False
     ).is_success
+
+
+def test_where_the_browser_does_not_say_the_site_the_origin_does(start_router: StartRouter) -> None:
+    """To http:// on another machine browsers send no Sec-Fetch-Site, but Origin with every POST."""
+    router = start_router()
+    own = router.url.removeprefix("http://")
+    for origin, status in (
+        ("http://evil.example", 403),
+        ("null", 403),
+        (f"http://{own}1", 403),
+        (f"http://{own}", 200),
+        (f"https://{own}", 200),  # TLS ends before the router
+    ):
+        answer = httpx.post(f"{router.url}/flush_cache", headers={"origin": origin}, trust_env=False)
+        assert answer.status_code == status, origin
+        assert status == 200 or answer.json()["error"]["code"] == "cross_site"
+
+
+def test_a_body_that_is_no_json_is_a_refusal_and_no_fault_of_the_router(guarded: Router) -> None:
+    def told(request_id: str) -> list[dict[str, Any]]:
+        return [line for line in _trail(guarded) if line["request_id"] == request_id]
+
+    with admin(guarded) as client:
+        for number, body in enumerate((b'{"policy": "\xff"}', b"[" * 100_000, b"{")):
+            sent = {"content-type": "application/json", "x-request-id": f"bad-{number}"}
+            assert client.post("/policy", content=body, headers=sent).status_code == 400
+            [line] = eventually(partial(told, sent["x-request-id"]), "it is told")
+            assert line["status"] == 400
+            assert line["outcome"] in ("bad_request", "invalid_json")
 
 
 @pytest.mark.parametrize(

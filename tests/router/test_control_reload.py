@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,15 @@ import pytest
 
 from live.fake_worker import FakeWorker, fake_workers
 from live.polling import eventually
-from live.processes import Router, StartRouter
+from live.processes import Process, Router, StartRouter, spawn_router
 from warmroute.config import Settings, reloading
 from warmroute.config.reloading import LIVE, difference
 from warmroute.config.settings import FIELDS
+from warmroute.gateway import Gateway
+from warmroute.reload import Reloader
+from warmroute.series import Metrics
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.registry import make_policy
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -210,6 +218,94 @@ def test_sighup_reloads_and_the_log_says_what_came_of_it(
         os.kill(router.pid, signal.SIGHUP)
     eventually(lambda: "settings wait for a restart" in router.messages(), "many signals are no trouble")
     assert get(router, "/debug/state").json()["settings"]["index_max_bytes"] != 2 << 20
+
+
+BROKEN_POLICIES = {
+    "no_python": "def (",
+    "no_import": "raise RuntimeError('no such GPU')",
+    "no_policy": "class P:\n    def __init__(self) -> None:\n        raise RuntimeError('no such GPU')",
+}
+
+
+def test_a_policy_of_ones_own_that_breaks_refuses_the_reload_and_not_the_next_one(
+    workers: list[FakeWorker], configure: Configure, tmp_path: Path
+) -> None:
+    for name, text in BROKEN_POLICIES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    configure(backend=[workers[0].url])
+    flags = ("--config", str(tmp_path / "router.json"))
+    router = spawn_router(tmp_path / "router.log", *flags, env={"PYTHONPATH": str(tmp_path)})
+    try:
+        for name in BROKEN_POLICIES:
+            configure(backend=[workers[0].url], policy=f"{name}:P", retries=9)
+            answer = httpx.post(f"{router.url}/reload", trust_env=False, timeout=20)
+            assert answer.status_code == 422, answer.text
+            assert f"policy `{name}:P`" in answer.json()["error"]["message"]
+        os.kill(router.pid, signal.SIGHUP)
+        eventually(lambda: len(refused(router)) == len(BROKEN_POLICIES) + 1, "it is refused by signal too")
+        configure(backend=[workers[0].url], retries=5)
+        os.kill(router.pid, signal.SIGHUP)
+        eventually(lambda: "reloaded" in router.messages(), "a later signal is heard")
+        assert get(router, "/debug/state").json()["settings"]["retries"] == 5
+        assert not router.faults()
+    finally:
+        Process.kill(router)
+
+
+def refused(router: Router) -> list[str]:
+    return [text for text in router.messages() if text.startswith("reload refused")]
+
+
+def test_a_fault_of_the_routers_own_does_not_deafen_it_to_signals() -> None:
+    """Signals that come while one is followed are followed by one more reload."""
+    read: list[int] = []
+
+    def fails() -> Settings:
+        read.append(1)
+        raise ZeroDivisionError
+
+    async def signals() -> None:
+        reloader = Reloader(Gateway(Settings(), Balancer(make_policy("random")), Metrics("random")), fails)
+        for _ in range(3):
+            for _ in range(10):
+                reloader.at_signal()
+            assert reloader._task is not None
+            await reloader._task
+
+    asyncio.run(signals())
+    assert len(read) == 3
+
+
+def test_a_signal_before_the_first_worker_has_answered_is_heard(
+    workers: list[FakeWorker], configure: Configure, tmp_path: Path
+) -> None:
+    """Its default is to end the process."""
+    log = tmp_path / "router.log"
+    words = ["--port", "0", "--log-format", "json", "--config", str(tmp_path / "router.json")]
+    with workers[0].full():
+        configure(backend=[workers[0].url], health_timeout_s=60)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "warmroute", *words], stdout=output, stderr=output, cwd=tmp_path
+            )
+        try:
+            ignored = 1 << (signal.SIGHUP - 1)
+            status = Path(f"/proc/{process.pid}/status")
+            eventually(
+                lambda: any(
+                    line.startswith("SigCgt") and int(line.split()[1], 16) & ignored
+                    for line in status.read_text().splitlines()
+                ),
+                "the signal has a handler",
+            )
+            configure(backend=[workers[1].url], log_level="debug")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: '"message":"reloaded"' in log.read_text(), "it reloads")
+            assert "router ready" not in log.read_text()
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_sessions_limits_health_and_the_access_log_follow_at_once(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from live.front import Front
 from live.polling import eventually, eventually_async
 from live.processes import Engines, Router, StartEngines, StartRouter
 
@@ -102,6 +103,22 @@ def test_a_worker_that_does_not_answer_is_added_and_gets_no_requests(
         served = client.post("/v1/chat/completions", json=chat(f"{index} " * 300, max_tokens=2))
         assert served.status_code == 200
         assert served.headers["x-router-worker"] != gone.urls[0]
+
+
+def test_a_host_that_no_resolver_takes_is_refused_and_the_router_lives(front: Front) -> None:
+    """Such a name made the checks raise, and with its checks the router ended."""
+    with httpx.Client(base_url=front.router.url, timeout=20, trust_env=False) as client:
+        for host in ("a\0b", "a\x7fb", "☃", "a b", "a..b", "a" * 64, "[v1.a]"):
+            answer = client.post("/workers", json={"url": f"http://{host}:1"})
+            assert answer.status_code == 422, answer.text
+            assert "expected a host's name" in answer.json()["error"]["message"]
+        for host in ("xn--", "a" * 63, "no_such.name."):
+            added = client.post("/workers", json={"url": f"http://{host}:1"}).json()
+            assert added["status"] == "unhealthy", added
+            assert added["last_check"]["why"], added
+            assert client.post("/flush_cache").status_code == 206
+            assert client.delete(f"/workers/{added['id']}").status_code == 200
+        assert client.get("/readiness").status_code == 200
 
 
 def test_what_cannot_be_a_worker_is_refused_in_words(client: httpx.Client, engines: Engines) -> None:

@@ -8,7 +8,7 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -28,26 +28,16 @@ from warmroute.config.presets import preset_name, preset_or_file
 # What a URL without a port means.
 _PORTS: Final = {"http": 80, "https": 443}
 
+_ZONE: Final = re.compile(r"[a-z0-9_.-]{0,32}")
 
 # A label and a name, as resolvers and certificates know them (RFC 1035 section 2.3.4), with the underscores
 # of some clusters. Other letters are written xn--….
-_LABEL: Final = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_LABEL: Final = "[A-Za-z0-9_-]{1,63}"
 HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
 _NAME_CHARS_MAX: Final = 253
 
 HostName = Annotated[str, Field(pattern=f"^{HOST_NAME}$", max_length=_NAME_CHARS_MAX)]
 """A host's name."""
-
-
-def _is_host(text: str) -> bool:
-    """A name or an address."""
-    if re.fullmatch(HOST_NAME, text) is not None:
-        return len(text) <= _NAME_CHARS_MAX
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def worker_url(text: str) -> str:
@@ -56,7 +46,14 @@ def worker_url(text: str) -> str:
     shown = repr(text)
     if "://" not in text:
         raise ValueError(f"expected http://host:port, got {shown}; did you mean http://{text.strip('/')}?")
-    parts = urlsplit(text.strip())
+    no_host = (
+        f"{shown}: expected a host's name or address; a name in other letters than a to z is written in its ASCII "
+        "form (xn--…)"
+    )
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:  # brackets, and no address in them
+        raise ValueError(no_host) from None
     scheme = parts.scheme.lower()
     if scheme not in _PORTS:
         raise ValueError(f"expected http://host:port or https://host:port, got {shown}")
@@ -70,10 +67,21 @@ def worker_url(text: str) -> str:
         raise ValueError(f"{shown}: expected a port from 1 to 65535") from None
     if not parts.hostname or port == 0:
         raise ValueError(f"expected http://host:port, got {shown}")
-    if not _is_host(parts.hostname):
-        raise ValueError(f"{shown}: {parts.hostname!r} is neither an address nor a name in ASCII letters")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname
+    if not _is_host(host):
+        raise ValueError(no_host)
     return f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return len(host) <= _NAME_CHARS_MAX and re.fullmatch(HOST_NAME, host) is not None
+    address, _, zone = host[1:-1].partition("%")
+    try:
+        IPv6Address(address)
+    except ValueError:
+        return False
+    return _ZONE.fullmatch(zone) is not None
 
 
 class Backend(BaseModel):

@@ -6,6 +6,7 @@ Secrets are never shown, only how many there are.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,21 @@ from warmroute.config.sources import Resolved
 
 MASK = "********"
 
+# What a URL says between its scheme and its host: a user, and often a password.
+_USER = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
+
 
 def plain_value(name: str, value: Any) -> Any:
     """A setting's value as JSON has it, secrets masked."""
     if is_secret(FIELDS[name]):
         return [MASK for _ in value]
     if isinstance(value, tuple):
-        return [item.model_dump(mode="json") if isinstance(item, Backend) else item for item in value]
+        return [plain_value(name, item) for item in value]
+    if isinstance(value, Backend):
+        return value.model_dump(mode="json")
     if isinstance(value, Path):
         return str(value)
-    return value
+    return _USER.sub(MASK, value) if isinstance(value, str) else value
 
 
 def shown_value(name: str, value: Any) -> str:
@@ -46,7 +52,7 @@ def shown_value(name: str, value: Any) -> str:
         return " ".join(f"{key}={item}" for key, item in value.items())
     if kind_of(FIELDS[name]).metavar == "SIZE":
         return size_text(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else _USER.sub(MASK, str(value))
 
 
 def as_json(resolved: Resolved) -> str:

@@ -15,11 +15,12 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from warmroute import audit
 from warmroute.audit import Actor
 from warmroute.control.auth import ANYONE
-from warmroute.control.errors import Refused
+from warmroute.control.errors import Refused, invalid
 
 # A person makes a few mistakes a minute. What a flood hides is how many there were, not that there was one.
 _REFUSALS_PER_S: Final = 10
@@ -55,8 +56,12 @@ def changing_route() -> type[APIRoute]:
                 except Refused as error:
                     lines.refused(action, request, error.error.status, error.error.code)
                     raise
-                except RequestValidationError:
-                    lines.refused(action, request, 422, "invalid_value")
+                except RequestValidationError as error:
+                    refusal = invalid(error)
+                    lines.refused(action, request, refusal.status, refusal.code)
+                    raise
+                except HTTPException as error:  # FastAPI's own: a body that is no text, or too deep
+                    lines.refused(action, request, error.status_code, "bad_request")
                     raise
                 except Exception:
                     lines.refused(action, request, 500, "internal_error")

@@ -6,7 +6,8 @@
     health, metrics, docs                      open: probes and scrapers carry no keys, and see no secret
 
 Where no key at all is set everything is open, but a change is not taken from a page of another site: a
-browser says where a request comes from, and whoever surfs beside a router has not asked for it. Where clients
+browser says where a request comes from, and whoever surfs beside a router has not asked for it (by
+`Sec-Fetch-Site`, which it sends to https:// and to its own machine only, else by `Origin`). Where clients
 need keys and no admin key is set, nothing opens what changes the router: a client is no operator.
 
 Keys are those of the settings in effect. Comparing takes the same time wherever the first difference is.
@@ -77,11 +78,19 @@ def change_guard(gateway: Gateway) -> Guard:
         settings = gateway.settings
         if settings.admin_api_key or settings.api_key:
             _let_in(request, settings.admin_api_key, "admin API key", clients=settings.api_key)
-        elif request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        elif _is_of_another_site(request):
             text = "a page of another site may not change this router; set admin_api_key"
             raise Refused(RouterError(403, "cross_site", text))
 
     return guard
+
+
+def _is_of_another_site(request: Request) -> bool:
+    """Whether a browser sent it for a page that did not come from here."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None or origin is None:
+        return site not in (None, "same-origin", "none")
+    return origin.partition("://")[2].lower() != request.headers.get("host", "").lower()
 
 
 def warn_if_open(settings: Settings) -> None:

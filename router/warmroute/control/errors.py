@@ -121,7 +121,8 @@ async def _http(request: Request, error: Exception) -> Response:
             allowed = ", ".join(known)
         text = f"{path} does not know {method}" + (f", it knows {allowed}" if allowed else "")
         return reply(RouterError(405, "method_not_allowed", text), {"Allow": allowed} if allowed else None)
-    return reply(RouterError(error.status_code, "bad_request", str(error.detail)), error.headers)
+    more = {**(error.headers or {}), **_request_id(request)}
+    return reply(RouterError(error.status_code, "bad_request", str(error.detail)), more)
 
 
 def _methods_at(request: Request) -> list[str]:
@@ -142,21 +143,20 @@ def _request_id(request: Request) -> dict[str, str]:
     return {} if known is None else {"x-request-id": known}
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+def invalid(error: RequestValidationError) -> RouterError:
     """A body or a parameter that is not what the endpoint takes: the first thing that is wrong, by name."""
-    assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return reply(
-            RouterError(400, "invalid_json", f"the request body is not valid JSON: {first['ctx']['error']}"),
-            _request_id(request),
-        )
+        text = f"the request body is not valid JSON: {first['ctx']['error']}"
+        return RouterError(400, "invalid_json", text)
     where = _told(".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0]))
     text = _told(str(first["msg"]).removeprefix("Value error, "))
-    return reply(
-        RouterError(422, "invalid_value", f"`{where}`: {text[:1].lower()}{text[1:]}", param=where),
-        _request_id(request),
-    )
+    return RouterError(422, "invalid_value", f"`{where}`: {text[:1].lower()}{text[1:]}", param=where)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return reply(invalid(error), _request_id(request))
 
 
 def _told(text: str) -> str:
