@@ -230,11 +230,8 @@ class Upload(Exchange):
         elif self.complete and now - self.completed_at > settings.first_byte_timeout_s:
             self._timed_out(f"the worker did not answer within {settings.first_byte_timeout_s:g} s")
 
-    def _another_worker(self, kind: str) -> bool:
-        if not self._kept_whole:
-            self.gateway.workers.failed(self._worker, kind)
-            return False
-        if not super()._another_worker(kind):
+    def _reroute(self, kind: str) -> bool:
+        if not self._kept_whole or not super()._reroute(kind):
             return False
         self.client.hold_reading()
         return True

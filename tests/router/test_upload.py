@@ -397,6 +397,46 @@ def test_a_worker_that_dies_with_the_only_copy_is_a_502_that_says_so(front: Fron
     assert front.counted("router_worker_failures_total", kind="broken") == failures + 1
 
 
+def full(call: Call) -> None:
+    call.answer(b"{}", 429, "connection: close")
+
+
+def drained(call: Call) -> None:
+    with Connection(call.headers["x-router"]) as operator:
+        path = "/workers/" + call.worker.url.removeprefix("http://")
+        assert operator.ask("PATCH", path, {"draining": True, "deadline_s": 0.1}).status == 200
+
+
+@pytest.mark.parametrize(("how", "told"), [(full, 429), (drained, 503)])
+def test_what_is_not_held_any_more_goes_to_nobody_in_part(
+    start_front: StartFront, how: Callable[[Call], None], told: int
+) -> None:
+    """In chunks the rest alone would look like a whole body."""
+    front = start_front(count=2)
+    gave_up, settled = threading.Event(), threading.Event()
+
+    def gives_up(call: Call, ahead: bytearray) -> None:
+        call.read(2 * MIB, ahead)
+        how(call)
+        gave_up.set()
+        settled.wait(20)
+        call.keep = False
+
+    on_head(front, gives_up)
+    body = form(8 * MIB)
+    with front.connect() as connection:
+        connection.send(head(PATH, None, f"x-router: {front.router.url}"), chunk(body[: 3 * MIB]))
+        assert gave_up.wait(20)
+        on_head(front, echo)
+        eventually(lambda: len(front.calls) > 1 or not front.state()["exchanges"]["total"], "it is settled")
+        settled.set()
+        with contextlib.suppress(ConnectionError):
+            connection.send(chunk(body[3 * MIB :]), b"0\r\n\r\n")
+        assert connection.answer().status == told
+    assert len(front.calls) == 1, "nobody else was asked"
+    front.wait_idle()
+
+
 def refuses_and_closes(call: Call, ahead: bytearray) -> None:
     call.read(MIB, ahead)
     call.answer(b'{"error": "too long"}', 413, "connection: close")
