@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from live.fake_worker import Call, Gone, OnHead, chunk, fake_workers, ok
-from live.front import CHAT, CHAT_PATH, Front
+from live.front import CHAT, CHAT_PATH, STREAM, Front
 from live.polling import eventually
 from live.wire import Answer, Connection, request
 
@@ -562,6 +562,40 @@ def test_after_the_last_byte_the_answer_has_its_own_time(start_front: StartFront
         answer = connection.answer()
         assert (answer.status, answer.json()["error"]["code"]) == (504, "worker_timeout")
         assert connection.ask("GET", "/liveness").status == 200, "the request was whole"
+    front.wait_idle()
+
+
+def test_the_time_that_an_upload_waits_for_room_is_not_its_workers(start_front: StartFront) -> None:
+    front = start_front("--first-byte-timeout-s", "3", "--max-inflight-per-worker", "1")
+    ends, answers = threading.Event(), threading.Event()
+
+    def streams(call: Call) -> None:
+        call.stream()
+        call.chunk(b"data: 1\n\n")
+        call.hold(ends)
+        call.end()
+
+    def answers_later(call: Call, ahead: bytearray) -> None:
+        call.read_whole(ahead)
+        answers.wait(20)
+        call.answer(b"{}")
+
+    front.script(streams)
+    with front.connect() as one, front.connect() as two:
+        one.send(request("POST", CHAT_PATH, STREAM))
+        front.wait_calls(1)
+        on_head(front, answers_later)
+        body = form(10 * KIB)
+        two.send(head(length=len(body)), body[:10])
+        eventually(lambda: front.state()["held_body_bytes"], "the upload has begun")
+        two.send(body[10:])  # all of it at once: the router has it while it waits
+        eventually(lambda: (front.state()["admission"]["oldest_s"]["default"] or 0) > 3.5, "it waits")
+        ends.set()
+        front.wait_calls(2)
+        looked = front.counted("router_loop_lag_seconds_count")
+        eventually(lambda: front.counted("router_loop_lag_seconds_count") > looked, "the clock is looked at")
+        answers.set()
+        assert two.answer().status == 200
     front.wait_idle()
 
 
