@@ -138,7 +138,7 @@ class Tunnel(Exchange):
 
     def worker_removed(self) -> None:
         if self.opened:
-            self._close()
+            self._close(waits=False)
 
     def check_time(self, now: float) -> None:
         if not self.opened:
@@ -146,7 +146,7 @@ class Tunnel(Exchange):
         elif self.pieces != self.seen_pieces:
             self.seen_pieces, self.quiet_since = self.pieces, now
         elif now - self.quiet_since > self.gateway.settings.tunnel_idle_timeout_s:
-            self._close(Outcome.TIMEOUT)
+            self._close(Outcome.TIMEOUT, waits=False)
 
     def _ended(self, tail: bytes) -> None:
         if self.opened:
@@ -155,10 +155,14 @@ class Tunnel(Exchange):
         else:
             super()._ended(tail)
 
-    def _close(self, outcome: Outcome = Outcome.OK) -> None:
-        """Both sides, once they have what was written to them."""
+    def _close(self, outcome: Outcome = Outcome.OK, *, waits: bool = True) -> None:
+        """Both sides, once they have what was written to them; unless it `waits`, what the worker has not
+        read by now it never will."""
         if self.connection is not None:
-            self.connection.finish()
+            if waits:
+                self.connection.finish()
+            else:
+                self.connection.close()
             self.connection = None
         self._finish(outcome, None)
         self.client.close_tunnel()
