@@ -107,6 +107,7 @@ class Hedge(Receiver):
         "_hedging",
         "_number",
         "_on_fresh",
+        "_pool",
         "_sent_at",
         "_timer",
         "_times",
@@ -128,6 +129,8 @@ class Hedge(Receiver):
         self._decision: Decision | None = None
         self._connection: WorkerConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._pool: WorkerPool | None = None
+        """Whose connection is being made; the worker may have left the fleet since."""
         self._head: AnswerHead | None = None
         self._head_bytes = b""
         self._on_fresh = False
@@ -164,6 +167,7 @@ class Hedge(Receiver):
             self._send_on(connection)
 
     def _connect_to(self, pool: WorkerPool) -> None:
+        self._pool = pool
         self._connecting = asyncio.get_running_loop().create_task(self._connect(pool))
 
     async def _connect(self, pool: WorkerPool) -> None:
@@ -230,6 +234,7 @@ class Hedge(Receiver):
         if stale and monotonic() - self._sent_at < _STALE_WITHIN_S:
             self._on_fresh = True
             connection.close()
+            self._connection = None
             self._connect_to(connection.pool)
         else:
             self._failed("broken")
@@ -280,8 +285,9 @@ class Hedge(Receiver):
         self._hedging.gateway.balancer.finish(exchange.flight, outcome, None, monotonic())
         exchange.go_on_with(self._number, decision)
         if connection is None:
+            assert self._pool is not None
             self._let_go()
-            exchange.connect_to(self._hedging.gateway.pools[decision.slot])
+            exchange.connect_to(self._pool)
             return
         exchange.connection = connection
         if connection.exchange is self:  # else its answer came whole, and it is idle again

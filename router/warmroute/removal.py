@@ -57,7 +57,9 @@ class Removals:
         running = [
             exchange
             for exchange in self._gateway.exchanges.values()
-            if exchange.decision is not None and exchange.decision.worker == worker_id
+            if exchange.decision is not None
+            and exchange.decision.worker == worker_id
+            and not (exchange.ticket is not None and exchange.ticket.waiting)  # it has left: it failed here
         ]
         for exchange in running:
             exchange.leave_worker()

@@ -5,7 +5,8 @@ A worker that agrees (101) gets what the client sends from then on, and the clie
 router looks at none of it. Rules kept:
 
 - From the handshake to the end it is one request in flight: one `route`, one `finish`.
-- Each side is read only as fast as the other one takes it. Either may end what it says and still listen.
+- Each side is read only as fast as the other one takes it. Either may end what it says and still listen; but
+  where one of them is reached by TLS, which knows no such thing, the end of either is the end of both.
 - It may last as long as somebody says something within `tunnel_idle_timeout_s`; `total_timeout_s` is for
   answers. It ends with the router's grace, or when its worker is removed by force.
 """
@@ -102,7 +103,7 @@ class Tunnel(Exchange):
     def client_ended(self) -> bool:
         """Writes. The client has said all it will say; whether it may still be told something."""
         self._client_ended = True
-        if self._worker_ended or self.connection is None:
+        if self._worker_ended or self.connection is None or not self._ends_apart(self.connection):
             self._close()
             return False
         self.connection.transport.write_eof()
@@ -112,11 +113,15 @@ class Tunnel(Exchange):
         if not self.opened:
             return False
         self._worker_ended = True
-        if self._client_ended:
+        if self._client_ended or self.connection is None or not self._ends_apart(self.connection):
             self._close()
             return False
         self.client.transport.write_eof()
         return True
+
+    def _ends_apart(self, connection: WorkerConnection) -> bool:
+        """Reads. Whether one side may end before the other one."""
+        return connection.transport.can_write_eof() and self.client.transport.can_write_eof()
 
     def answer_broke(self, why: str) -> None:
         if self._worker_ended:  # it does not listen any more either
@@ -134,7 +139,7 @@ class Tunnel(Exchange):
 
     def worker_removed(self) -> None:
         if self.opened:
-            self._close()
+            self._close(waits=False)
 
     def check_time(self, now: float) -> None:
         if not self.opened:
@@ -142,7 +147,7 @@ class Tunnel(Exchange):
         elif self.pieces != self.seen_pieces:
             self.seen_pieces, self.quiet_since = self.pieces, now
         elif now - self.quiet_since > self.gateway.settings.tunnel_idle_timeout_s:
-            self._close(Outcome.TIMEOUT)
+            self._close(Outcome.TIMEOUT, waits=False)
 
     def _ended(self, tail: bytes) -> None:
         if self.opened:
@@ -151,10 +156,14 @@ class Tunnel(Exchange):
         else:
             super()._ended(tail)
 
-    def _close(self, outcome: Outcome = Outcome.OK) -> None:
-        """Both sides, once they have what was written to them."""
+    def _close(self, outcome: Outcome = Outcome.OK, *, waits: bool = True) -> None:
+        """Both sides, once they have what was written to them; unless it `waits`, what the worker has not
+        read by now it never will."""
         if self.connection is not None:
-            self.connection.finish()
+            if waits:
+                self.connection.finish()
+            else:
+                self.connection.close()
             self.connection = None
         self._finish(outcome, None)
         self.client.close_tunnel()

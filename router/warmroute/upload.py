@@ -226,16 +226,15 @@ class Upload(Exchange):
 
     def check_time(self, now: float) -> None:
         settings = self.gateway.settings
+        if self.ticket is not None and self.ticket.waiting:
+            return  # as any exchange
         if self.pieces or now - self.began_at > settings.total_timeout_s:
             super().check_time(now)
-        elif self.complete and now - self.completed_at > settings.first_byte_timeout_s:
+        elif self.complete and now - max(self.completed_at, self.let_in_at) > settings.first_byte_timeout_s:
             self._timed_out(f"the worker did not answer within {settings.first_byte_timeout_s:g} s")
 
-    def _another_worker(self, kind: str) -> bool:
-        if not self._kept_whole:
-            self.gateway.workers.failed(self._worker, kind)
-            return False
-        if not super()._another_worker(kind):
+    def _reroute(self, kind: str) -> bool:
+        if not self._kept_whole or not super()._reroute(kind):
             return False
         self.client.hold_reading()
         return True

@@ -146,3 +146,12 @@ def test_time_that_goes_backwards_fills_nothing() -> None:
     buckets = Buckets(Rate(1.0), {}, 1.0)
     assert buckets.take("t", 1, 10.0) is None
     assert buckets.take("t", 1, 5.0) is not None
+
+
+def test_whoever_asks_late_as_of_when_it_came_brings_no_time_back() -> None:
+    buckets = Buckets(Rate(1.0, inf), {}, 10.0)
+    passed = 0
+    for _ in range(50):
+        passed += buckets.take("t", 1, 100.0) is None
+        passed += buckets.take("t", 1, 95.0) is None
+    assert passed == 10, "the burst, and nothing of the five seconds"

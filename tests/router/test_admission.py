@@ -442,6 +442,25 @@ def test_a_request_that_waits_again_ends_with_its_client_and_with_its_deadline(
     front.wait_idle()
 
 
+def test_a_request_that_waits_again_is_not_asked_twice_where_the_worker_it_failed_on_is_cleared(
+    start_front: StartFront, many: Send
+) -> None:
+    front, gate = start_front(*ONE, "--queue-timeout-s", "2", count=2), Gate()
+    front.workers[0].script, front.workers[1].script = status(429), gate
+    held = [many(front, named(f"{n}")) for n in range(2)]
+    eventually(lambda: front.state()["admission"]["waiting_again"] == 1, "one waits again")
+    full = front.workers[0].url
+    with front.connect() as operator:
+        path = "/workers/" + full.removeprefix("http://")
+        assert operator.ask("PATCH", path, {"draining": True, "deadline_s": 0.1}).status == 200
+    eventually(lambda: "worker cleared" in front.router.text(), "the drain's deadline")
+    (named_there,) = gate.names
+    assert held[1 - int(named_there)].answer().status == 429, "at its deadline"
+    gate.open_up()
+    assert held[int(named_there)].answer().status == 200
+    front.wait_idle()
+
+
 def test_a_client_that_leaves_while_its_request_waits_again_leaves_nothing_behind(
     start_front: StartFront, many: Send
 ) -> None:

@@ -227,11 +227,26 @@ def test_a_winner_that_breaks_is_cut_and_gets_no_second_chance(start_front: Star
     front.wait_idle()
 
 
+def both_warm(front: Front) -> None:
+    """A warm connection to each of two workers."""
+    go = threading.Event()
+    front.script(held(go, talks))
+    with front.connect() as one, front.connect() as two:
+        for connection in (one, two):
+            connection.send(request("POST", "/v1/chat/completions", CHAT))
+        front.wait_calls(2)
+        go.set()
+        assert [one.answer().status, two.answer().status] == [200, 200]
+    assert [front.worker_state(worker)["idle_connections"] for worker in front.workers] == [1, 1]
+    for worker in front.workers:
+        worker.calls.clear()
+
+
 def test_an_idle_connection_that_the_second_worker_had_closed_is_replaced_without_blame(
     start_front: StartFront,
 ) -> None:
-    front = learned(start_front(*HEDGE, *FORGIVING, count=2))
-    go = threading.Event()
+    front = learned(start_front(*HEDGE, *FORGIVING, "--policy", "least_requests", count=2))
+    both_warm(front)
 
     def closes_if_used(call: Call) -> None:
         if call.number_on_connection > 1:
@@ -239,17 +254,38 @@ def test_an_idle_connection_that_the_second_worker_had_closed_is_replaced_withou
         else:
             talks(call)
 
-    for worker in front.workers:  # a warm connection each
-        worker.script = held(go, talks)
-    with front.connect() as one, front.connect() as two:
-        for connection in (one, two):
-            connection.send(request("POST", "/v1/chat/completions", CHAT))
-        front.wait_calls(2)
-        go.set()
-        assert [one.answer().status, two.answer().status] == [200, 200]
     front.script(in_turn([never], closes_if_used))
     assert front.ask(STREAM).status == 200
+    assert len(front.calls) == 3, "the second worker was asked twice"
     assert front.counted("router_worker_failures_total") == 0
+    front.wait_idle()
+
+
+def test_the_first_leg_may_fail_while_the_second_ones_connection_is_replaced(start_front: StartFront) -> None:
+    flags = ("--policy", "least_requests", "--connect-timeout-s", "20", "--health-interval-s", "60")
+    front = learned(start_front(*HEDGE, *FORGIVING, *flags, count=2))
+    both_warm(front)
+    close, closed, fail = threading.Event(), threading.Event(), threading.Event()
+
+    def closes(call: Call) -> None:
+        call.hold(close)
+        call.close()
+        closed.set()
+
+    front.script(in_turn([held(fail, dies), closes], talks))
+    with front.connect() as connection:
+        connection.send(request("POST", "/v1/chat/completions", STREAM))
+        (call,) = front.wait_calls(1)
+        front.wait_calls(2)
+        (second,) = (worker for worker in front.workers if worker is not call.worker)
+        with second.full():
+            close.set()
+            assert closed.wait(20)
+            front.state()  # by its answer the router has seen the end, and connects anew
+            fail.set()
+            eventually(lambda: hedges(front, "rescued") == 1, "the second leg is the only one")
+        assert connection.answer().body == f"data: {second.url}\n\n".encode()
+    front.wait_idle()
 
 
 def test_hedges_have_a_budget(start_front: StartFront) -> None:

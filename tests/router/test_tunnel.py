@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -501,6 +502,37 @@ def test_a_silent_tunnel_is_closed_and_one_that_speaks_is_not(start_front: Start
     front.wait_idle()
     assert front.counted("router_requests_total", outcome="timeout") == 2
     assert front.counted("router_worker_failures_total") == 0
+
+
+def test_a_worker_that_reads_no_more_keeps_no_socket_of_a_silent_tunnel(start_front: StartFront) -> None:
+    front = start_front("--tunnel-idle-timeout-s", "1", "--health-interval-s", "60")
+    may_end = threading.Event()
+
+    def reads_nothing(call: Call, ahead: bytearray) -> None:
+        call.write(SWITCHED)
+        may_end.wait(60)
+
+    def sockets_to_workers() -> int:
+        """Of the router, as the kernel has them."""
+        port = f":{front.workers[0].port:04X}"
+        with open(f"/proc/{front.router.pid}/net/tcp", encoding="ascii") as file:  # noqa: PTH123
+            rows = [line.split() for line in file][1:]
+        owned = set()
+        for entry in Path(f"/proc/{front.router.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                owned.add(str(entry.readlink()))
+        return sum(row[2].endswith(port) and f"socket:[{row[9]}]" in owned for row in rows)
+
+    on_head(front, reads_nothing)
+    with front.connect() as connection:
+        agree(connection)
+        connection.socket.settimeout(1)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            connection.send(bytes(64 * MIB))
+        assert sockets_to_workers() == 1
+    eventually(lambda: sockets_to_workers() == 0, "its socket is closed")
+    may_end.set()
+    front.wait_idle()
 
 
 def test_a_worker_without_a_word_fails_the_handshake_in_time(start_front: StartFront) -> None:

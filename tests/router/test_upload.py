@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from live.fake_worker import Call, Gone, OnHead, chunk, fake_workers, ok
-from live.front import CHAT, CHAT_PATH, Front
+from live.front import CHAT, CHAT_PATH, STREAM, Front
 from live.polling import eventually
 from live.wire import Answer, Connection, request
 
@@ -397,6 +397,46 @@ def test_a_worker_that_dies_with_the_only_copy_is_a_502_that_says_so(front: Fron
     assert front.counted("router_worker_failures_total", kind="broken") == failures + 1
 
 
+def full(call: Call) -> None:
+    call.answer(b"{}", 429, "connection: close")
+
+
+def drained(call: Call) -> None:
+    with Connection(call.headers["x-router"]) as operator:
+        path = "/workers/" + call.worker.url.removeprefix("http://")
+        assert operator.ask("PATCH", path, {"draining": True, "deadline_s": 0.1}).status == 200
+
+
+@pytest.mark.parametrize(("how", "told"), [(full, 429), (drained, 503)])
+def test_what_is_not_held_any_more_goes_to_nobody_in_part(
+    start_front: StartFront, how: Callable[[Call], None], told: int
+) -> None:
+    """In chunks the rest alone would look like a whole body."""
+    front = start_front(count=2)
+    gave_up, settled = threading.Event(), threading.Event()
+
+    def gives_up(call: Call, ahead: bytearray) -> None:
+        call.read(2 * MIB, ahead)
+        how(call)
+        gave_up.set()
+        settled.wait(20)
+        call.keep = False
+
+    on_head(front, gives_up)
+    body = form(8 * MIB)
+    with front.connect() as connection:
+        connection.send(head(PATH, None, f"x-router: {front.router.url}"), chunk(body[: 3 * MIB]))
+        assert gave_up.wait(20)
+        on_head(front, echo)
+        eventually(lambda: len(front.calls) > 1 or not front.state()["exchanges"]["total"], "it is settled")
+        settled.set()
+        with contextlib.suppress(ConnectionError):
+            connection.send(chunk(body[3 * MIB :]), b"0\r\n\r\n")
+        assert connection.answer().status == told
+    assert len(front.calls) == 1, "nobody else was asked"
+    front.wait_idle()
+
+
 def refuses_and_closes(call: Call, ahead: bytearray) -> None:
     call.read(MIB, ahead)
     call.answer(b'{"error": "too long"}', 413, "connection: close")
@@ -522,6 +562,40 @@ def test_after_the_last_byte_the_answer_has_its_own_time(start_front: StartFront
         answer = connection.answer()
         assert (answer.status, answer.json()["error"]["code"]) == (504, "worker_timeout")
         assert connection.ask("GET", "/liveness").status == 200, "the request was whole"
+    front.wait_idle()
+
+
+def test_the_time_that_an_upload_waits_for_room_is_not_its_workers(start_front: StartFront) -> None:
+    front = start_front("--first-byte-timeout-s", "3", "--max-inflight-per-worker", "1")
+    ends, answers = threading.Event(), threading.Event()
+
+    def streams(call: Call) -> None:
+        call.stream()
+        call.chunk(b"data: 1\n\n")
+        call.hold(ends)
+        call.end()
+
+    def answers_later(call: Call, ahead: bytearray) -> None:
+        call.read_whole(ahead)
+        answers.wait(20)
+        call.answer(b"{}")
+
+    front.script(streams)
+    with front.connect() as one, front.connect() as two:
+        one.send(request("POST", CHAT_PATH, STREAM))
+        front.wait_calls(1)
+        on_head(front, answers_later)
+        body = form(10 * KIB)
+        two.send(head(length=len(body)), body[:10])
+        eventually(lambda: front.state()["held_body_bytes"], "the upload has begun")
+        two.send(body[10:])  # all of it at once: the router has it while it waits
+        eventually(lambda: (front.state()["admission"]["oldest_s"]["default"] or 0) > 3.5, "it waits")
+        ends.set()
+        front.wait_calls(2)
+        looked = front.counted("router_loop_lag_seconds_count")
+        eventually(lambda: front.counted("router_loop_lag_seconds_count") > looked, "the clock is looked at")
+        answers.set()
+        assert two.answer().status == 200
     front.wait_idle()
 
 

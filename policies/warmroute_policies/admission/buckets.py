@@ -148,7 +148,7 @@ class Buckets:
             tokens_max
             if tokens_max == inf
             else min(tokens_max, bucket.tokens + passed * rate.prompt_tokens_per_s),
-            now,
+            max(bucket.at, now),  # a request may ask late, as of when it came: no time counts twice
         )
 
     def _remember(self, tenant: str, bucket: _Bucket) -> None:
