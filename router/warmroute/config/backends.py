@@ -47,8 +47,8 @@ def worker_url(text: str) -> str:
     if "://" not in text:
         raise ValueError(f"expected http://host:port, got {shown}; did you mean http://{text.strip('/')}?")
     no_host = (
-        f"{shown}: expected a host's name or address; a name in other letters than a to z is written in its ASCII "
-        "form (xn--…)"
+        f"{shown}: expected a host's name or address; a name in other letters than a to z is written in its "
+        "ASCII form (xn--…)"
     )
     try:
         parts = urlsplit(text.strip())
