@@ -22,7 +22,10 @@ simulator with virtual time, and both run the same code. The map, in the order o
                 finds those of third parties
     sessions    who came where before, and whether they will return
     config      parameters and their defaults
-    resilience  when to stop trusting a worker, how often to try again
+    admission/  who waits for room, in which order; rates
+    resilience  when to stop trusting a worker, how often to try again; `outliers` who is worse than the rest,
+                `slow_start` how a new one is warmed up
+    keeping     what is believed, as bytes for the next router
     events      every input of a balancer as a value, the lines of a journal
     journal     recording them; `pseudonym` keeps clients' session ids out of it
     replay      playing them again, exactly
