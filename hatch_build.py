@@ -6,15 +6,18 @@ checkout, `python hatch_build.py` puts the compiled modules beside their sources
 pyproject.toml. Why, and what a compiled module may not do: docs/decisions/0006-compiled-modules.md.
 
 All of them are one unit, so that calls between them are C calls: each becomes a small extension, the code is
-in the top-level module `warmroute__mypyc`.
+in the top-level module `warmroute__mypyc`. Its C is a file for each module, and all processors compile them.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import sysconfig
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +39,12 @@ LENIENT = (
 )
 """Where a wheel is built, stubs and extras are not installed, and their types are Any. That costs nothing in
 compiled code and must not end in an interpreted wheel. Whether types are right `make typecheck` says."""
+C_FLAGS = (
+    "-fvisibility=hidden",  # calls between files of the unit are direct: nobody replaces a function in it
+    "-Wno-misleading-indentation",  # the C is nobody's to read, and gcc looks at the columns of every line
+)
+COMPILERS = min(8, os.cpu_count() or 1)
+"""C files that are compiled at a time; each takes up to 120 MB."""
 
 
 class CompileHook(BuildHookInterface[Any]):
@@ -93,8 +102,6 @@ def compile_into(folder: Path, modules: list[Path]) -> list[Path]:
     Ends the process with mypy's or the compiler's words when a module cannot be compiled.
     """
     from mypyc.build import mypycify
-    from setuptools import Distribution
-    from setuptools.command.build_ext import build_ext
 
     with TemporaryDirectory(prefix="warmroute-build-") as work:
         extensions = mypycify(
@@ -110,12 +117,35 @@ def compile_into(folder: Path, modules: list[Path]) -> list[Path]:
             target_dir=work,
             opt_level="2",  # measured as fast as 3
             debug_level="0",
+            multi_file=True,
         )
-        command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
-        command.build_lib, command.build_temp = str(folder), work
-        command.ensure_finalized()
-        command.run()
+        for extension in extensions:
+            extension.extra_compile_args.extend(C_FLAGS)
+        build(extensions, folder, work)
     return [Path(SHARED), *(in_wheel(module) for module in modules)]
+
+
+def build(extensions: list[Any], folder: Path, work: str) -> None:
+    """Compiles the C and links it. By itself setuptools compiles the files of one extension in turn."""
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    class BuildOnAllProcessors(build_ext):  # type: ignore[misc]
+        def build_extensions(self) -> None:
+            compile_in_turn = self.compiler.compile
+
+            def compile_at_once(files: list[str], **options: Any) -> list[str]:
+                compiled = compilers.map(lambda file: compile_in_turn([file], **options), files)
+                return list(chain.from_iterable(compiled))
+
+            with ThreadPoolExecutor(COMPILERS) as compilers:
+                self.compiler.compile = compile_at_once
+                super().build_extensions()
+
+    command = BuildOnAllProcessors(Distribution({"name": GROUP, "ext_modules": extensions}))
+    command.build_lib, command.build_temp, command.parallel = str(folder), work, COMPILERS
+    command.ensure_finalized()
+    command.run()
 
 
 def in_wheel(module: Path) -> Path:
