@@ -10,10 +10,18 @@ import pytest
 
 from engines import tiny_gguf
 from engines.llamacpp import LlamaCpp, llamacpp
+from live.processes import quick_starts
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background has it ignore Ctrl-C, and with it all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickly_started() -> Iterator[None]:
+    """Routers and engines start as forks, with their imports done."""
+    with quick_starts():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from math import inf, isnan
 from operator import index
+from types import NoneType
 
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks
 from warmroute_policies.fleet import Fleet
@@ -31,6 +32,9 @@ from warmroute_policies.types import RoutingRequest, Usage, WorkerSpec
 # A reason becomes a metric's label: a word, and a policy has few of them.
 _REASON_LENGTH = 40
 _REASONS = 20
+
+# Nothing in them can be written.
+_VALUES = frozenset({int, float, bool, str, NoneType, WorkerSpec})
 
 
 class RuleBroken(AssertionError):
@@ -111,7 +115,7 @@ class World:
     def decide(self, request: RoutingRequest, hits: dict[int, int] | None = None) -> Choice:
         """Reads. One decision, checked."""
         view = self.view(request, hits)
-        before = _snapshot(view)
+        before = _copied(_seen(view))
         choice = self.policy.decide(request, view, self.now)
         if not isinstance(choice, Choice):
             raise broken("eligible", f"decide returned {choice!r} in place of a Choice")
@@ -125,7 +129,7 @@ class World:
         self.reasons.add(reason)
         if len(self.reasons) > _REASONS:
             raise broken("eligible", f"more than {_REASONS} different reasons; they are a metric's labels")
-        if _snapshot(view) != before:
+        if _seen(view) != before:
             raise broken("read", "decide changed the view or the fleet's columns")
         again = self.policy.decide(request, view, self.now)
         if again != choice:
@@ -135,9 +139,9 @@ class World:
     def check_explain(self, request: RoutingRequest, hits: dict[int, int] | None = None) -> None:
         """Reads. The rows for people."""
         view = self.view(request, hits)
-        before = _snapshot(view)
+        before = _copied(_seen(view))
         rows = self.policy.explain(request, view, self.now)
-        if _snapshot(view) != before:
+        if _seen(view) != before:
             raise broken("read", "explain changed the view or the fleet's columns")
         present = sorted(self.fleet.slot_of)
         if sorted(row.worker for row in rows) != present:
@@ -191,13 +195,24 @@ class World:
         return list(self._in_flight)
 
     def _observe(self, event: PolicyEvent) -> None:
-        before = copy.deepcopy(self.fleet.state())
+        before = _copied(self.fleet.state())
         self.policy.observe(event, self.now)
         if self.fleet.state() != before:
             raise broken("read", f"observe({type(event).__name__}) changed the fleet's columns")
 
 
-def _snapshot(view: View) -> tuple[object, ...]:
-    return copy.deepcopy(
-        (view.fleet.state(), tuple(view.eligible), list(view.gate_s), dict(view.hits), view.session)
-    )
+def _seen(view: View) -> tuple[object, ...]:
+    """What a policy may read and not write."""
+    return view.fleet.state(), tuple(view.eligible), list(view.gate_s), dict(view.hits), view.session
+
+
+def _copied(value: object) -> object:
+    """To compare with later. `deepcopy` does the same, and most of a check is its look at every number."""
+    kind = type(value)
+    if kind in _VALUES:
+        return value
+    if isinstance(value, list | tuple) and kind in (list, tuple):
+        return kind([each if type(each) in _VALUES else _copied(each) for each in value])
+    if isinstance(value, dict) and kind is dict:
+        return {key: _copied(each) for key, each in value.items()}
+    return copy.deepcopy(value)

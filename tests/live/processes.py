@@ -16,20 +16,34 @@ from typing import Any, Protocol
 import httpx
 
 from live.polling import PATIENCE_S, eventually
+from live.prefork import Forked, Prefork, preforking
 
-_PYTHON = [sys.executable, "-m"]
+_prefork: list[Prefork] = []
+"""What starts processes without their imports, where it was asked for; measurements do without."""
 
 
 def _environment() -> dict[str, str]:
-    """The tests' own, without what would configure a router."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ROUTER_")}
+    """The tests' own, without what would configure a router and what names the test."""
+    ours = ("ROUTER_", "PYTEST_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@contextmanager
+def quick_starts() -> Iterator[None]:
+    """Within, processes of the environment of now start as forks."""
+    with preforking(_environment()) as prefork:
+        _prefork.append(prefork)
+        try:
+            yield
+        finally:
+            _prefork.remove(prefork)
 
 
 @dataclass
 class Process:
     """A process that writes a log. State: the process."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
 
     @property
@@ -112,11 +126,11 @@ def spawn_router(
     log: Path, *flags: str, env: dict[str, str] | None = None, command: tuple[str, ...] = ("serve",)
 ) -> Router:
     """A router on a free port, ready for requests. AssertionError with its log when it ends instead."""
-    words = [*_PYTHON, "warmroute", *command, "--port", "0", "--log-format", "json", *flags]
+    words = ["warmroute", *command, "--port", "0", "--log-format", "json", *flags]
     return ready_router(_popen(words, log, env), log)
 
 
-def ready_router(process: subprocess.Popen[bytes], log: Path) -> Router:
+def ready_router(process: subprocess.Popen[bytes] | Forked, log: Path) -> Router:
     """A router that was started otherwise, once it is ready. AssertionError with its log when it ends."""
     router = Router(process, log)
     with _killed_unless_ready(router):
@@ -131,8 +145,8 @@ def _ready_url(router: Router) -> str | None:
 
 def spawn_engines(log: Path, count: int, *flags: str, port: int = 0) -> Engines:
     """Engines on free ports (or from `port` on), ready for requests."""
-    command = [*_PYTHON, "warmroute_simulator", "serve", "--workers", str(count), "--port", str(port), *flags]
-    engines = Engines(_popen(command, log, None), log)
+    words = ["warmroute_simulator", "serve", "--workers", str(count), "--port", str(port), *flags]
+    engines = Engines(_popen(words, log, None), log)
     with _killed_unless_ready(engines):
         engines.urls = eventually(lambda: _engine_urls(engines, count), "the engines are ready")
     return engines
@@ -154,13 +168,18 @@ def _killed_unless_ready(process: Process) -> Iterator[None]:
         raise
 
 
-def _popen(command: list[str], log: Path, env: dict[str, str] | None) -> subprocess.Popen[bytes]:
+def _popen(words: list[str], log: Path, env: dict[str, str] | None) -> subprocess.Popen[bytes] | Forked:
+    """`python -m` with the words, in the log's folder."""
+    environment = _environment() | (env or {})
     with log.open("wb") as output:
+        for prefork in _prefork:
+            if prefork.environment == environment:
+                return prefork.start(words, log.parent, output.fileno())
         return subprocess.Popen(
-            command,
+            [sys.executable, "-m", *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment() | (env or {}),
+            env=environment,
             cwd=log.parent,
         )
