@@ -74,7 +74,7 @@ def snapshot(balancer: Balancer, now: float) -> Iterator[AnyFrame]:
                 if fleet.specs[answered.slot] is not None
             ]
         )
-    sessions = balancer.sessions.recent(balancer.config.sessions_max)[::-1]
+    sessions = balancer.sessions.kept()
     for at in range(0, len(sessions), _ROWS):
         yield Turns(
             [
@@ -145,6 +145,11 @@ class Restoring:
         for number, parent in enumerate(frame.parents, start=frame.first):
             if not _BEGINNING <= parent < number:
                 raise ValueError("a run goes on from a later one")
+        if any(len(run) % ID_BYTES for run in frame.runs):
+            raise ValueError("a run is no whole number of ids")
+        runs = len(self._runs) + len(frame.runs)
+        if any(depth < 1 or not 0 <= run < runs for run, depth in frame.ends):
+            raise ValueError("a prompt ends in no run")
         self._parents += frame.parents
         self._runs += frame.runs
 

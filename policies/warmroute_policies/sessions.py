@@ -56,6 +56,11 @@ class Sessions:
         """Reads. The sessions seen last, the latest first."""
         return list(islice(reversed(self._sessions.items()), limit))
 
+    def kept(self) -> list[tuple[str, Session]]:
+        """Reads. All that is remembered, up to the limit, the latest last: those of an earlier router come
+        first, by pseudonym, for they were not seen since."""
+        return [*self._restored.items(), *self._sessions.items()][-self._limit :]
+
     def seen(
         self, key: str, worker: WorkerId, prompt_tokens: int, now: float, *, again: bool = False
     ) -> None:

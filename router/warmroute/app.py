@@ -139,13 +139,13 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         try:
+            saved = _saved(settings)
             journal = (
                 None
                 if settings.journal is None
                 else stack.enter_context(_journal(settings.journal, settings))
             )
             certificates = server_certificates(settings)
-            saved = _saved(settings)
             gateway = build(settings, journal, read_again, saved)
             start_tracing(gateway, stack)
         except ConfigError as error:
@@ -213,23 +213,24 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         broken = [task for task in tasks if task.done()]
         for task in broken:  # without time-outs or health checks the router must not go on
             log.critical("a task of the router ended, so the router stops", exc_info=task.exception())
-        gave_way = await _stop(gateway, doors)
+        await _stop(gateway, doors, state)
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         _keep_prices(gateway)
-        if state is not None and not gave_way:  # else the file is the other router's by now
+        if state is not None:
             state.write()
     return 1 if broken else 0
 
 
 def _saved(settings: Settings) -> Saved | None:
-    """What an earlier router left. A journal begins with an empty router: what it does not hold could not be
-    replayed."""
-    if settings.journal is None:
-        return read_state(settings)
-    if settings.state_file is not None:
-        log.warning("the state file is not read while a journal is written, and is still written")
-    return None
+    """What an earlier router left. Raises ConfigError beside a journal, which begins with an empty router:
+    what it does not hold could not be replayed."""
+    if settings.journal is not None and settings.state_file is not None:
+        raise ConfigError(
+            "state_file and journal do not go together, for a journal is replayed from an empty router: "
+            "leave out one of them"
+        )
+    return read_state(settings)
 
 
 def _journal(path: Path, settings: Settings) -> JournalFile:
@@ -259,9 +260,9 @@ async def _may_take_over(gateway: Gateway) -> bool:
     return True
 
 
-async def _stop(gateway: Gateway, doors: Doors) -> bool:
-    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`. Whether
-    another router has their place now.
+async def _stop(gateway: Gateway, doors: Doors, state: StateFile | None) -> None:
+    """No new connections; requests that have begun are answered, for at most `shutdown_grace_s`. Where
+    another router has taken the place of this one, the state's file is its own from that moment on.
 
     Answers say `connection: close` from now on. A connection that is idle may have a request on its way, so
     it is left open for `shutdown_idle_s`.
@@ -271,7 +272,8 @@ async def _stop(gateway: Gateway, doors: Doors) -> bool:
     tell(STOPPING)
     gateway.stopping = True
     gateway.live.stop()
-    gave_way = settings.reuse_port and await doors.give_way()
+    if settings.reuse_port and await doors.give_way() and state is not None:
+        state.leave()
     doors.close()
     while (gateway.clients or doors.under_way) and monotonic() < began + settings.shutdown_grace_s:
         idle_since = monotonic() - settings.shutdown_idle_s
@@ -285,7 +287,6 @@ async def _stop(gateway: Gateway, doors: Doors) -> bool:
         client.transport.abort()
     for worker in gateway.workers.values():
         worker.pool.close_idle()
-    return gave_way
 
 
 async def _tick(gateway: Gateway, journal: JournalFile | None) -> None:

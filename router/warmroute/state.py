@@ -4,17 +4,22 @@
 
 The first frame is a `Head`, the others are `warmroute_policies.state`. Rules kept: a file that is torn, of
 another version, from other settings or too old is left with one line in the log, as if it were not there; the
-file is replaced as a whole and only when it is on the disk; writing takes the event loop for less than a
-millisecond at a time, and the disk's time is a thread's. A worker whose process is another than then begins
-empty. There is no prompt text in it, and no session's name.
+file is replaced as a whole and only when it is on the disk, whoever else writes it; writing takes the event
+loop for less than a millisecond at a time, and the disk's time is a thread's. A worker whose process is
+another than then begins empty. There is no prompt text in it, and no session's name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import stat
+import tempfile
+import threading
 from collections.abc import Iterator
+from glob import escape
 from itertools import chain
 from pathlib import Path
 from time import monotonic, time
@@ -48,6 +53,7 @@ from warmroute_policies.types import WorkerId
 if TYPE_CHECKING:
     from warmroute.config import Settings
     from warmroute.gateway import Gateway
+    from warmroute.workers import Worker
 
 log = logging.getLogger("warmroute")
 
@@ -60,6 +66,15 @@ _PAUSE_S: Final = 0.002
 
 # How soon a worker that joins gets what was kept of it.
 _CLAIM_S: Final = 0.2
+
+# Sessions or answered prompts that are restored in one slice: a tenth of a millisecond.
+_ROWS: Final = 256
+
+# Beside the index, whose blocks take less room in the file than in memory: answered prompts and sessions.
+_OTHER_BYTES_MAX: Final = 64 << 20
+
+# A file that is being written is younger, however slow the disk; an older one is a killed router's.
+_LEFTOVER_S: Final = 3600.0
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -81,8 +96,8 @@ class Saved:
     def __init__(self, head: Head, frames: list[AnyFrame]) -> None:
         self.head = head
         self.facts = next((frame for frame in frames if isinstance(frame, Facts)), None)
-        self.answers = [row for frame in frames if isinstance(frame, Conversations) for row in frame.rows]
-        self.turns = [row for frame in frames if isinstance(frame, Turns) for row in frame.rows]
+        self.answers: dict[WorkerId, list[tuple[int, WorkerId, int, int, int]]] = {}
+        self.turns: dict[WorkerId, list[tuple[str, WorkerId, float, int, int, int]]] = {}
         self.restoring = Restoring()
         self.prefixes: dict[WorkerId, list[Prefixes]] = {}
         self.capacities = {frame.worker: frame for frame in frames if isinstance(frame, Capacity)}
@@ -90,6 +105,12 @@ class Saved:
             if isinstance(frame, Prefixes):
                 self.restoring.read(frame)
                 self.prefixes.setdefault(frame.worker, []).append(frame)
+            elif isinstance(frame, Conversations):
+                for answer in frame.rows:
+                    self.answers.setdefault(answer[1], []).append(answer)
+            elif isinstance(frame, Turns):
+                for turn in frame.rows:
+                    self.turns.setdefault(turn[1], []).append(turn)
         self.waiting = set(head.workers)
         """Workers that were not met yet."""
 
@@ -113,6 +134,11 @@ def read_state(settings: Settings) -> Saved | None:
 
 def _read(path: Path, settings: Settings) -> Saved:
     """Raises OSError, ValueError and MsgspecError."""
+    about, most = path.stat(), settings.index_max_bytes + _OTHER_BYTES_MAX
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no regular file")
+    if about.st_size > most:
+        raise ValueError(f"it has {about.st_size} bytes, more than the {most} that index_max_bytes allows")
     head, frames = _decode(path.read_bytes())
     if (head.version, head.identity, head.replicas) != (VERSION, _identity(), settings.replicas):
         raise ValueError("it is of another version or of other settings")
@@ -158,9 +184,13 @@ class StateFile:
         self._gateway = gateway
         self._path = path
         self._saved = saved
+        self._writing = threading.Lock()
+        self._over = False
+        """The last word is written, or somebody else has it."""
 
     def begin(self) -> None:
         """Writes. Restores, at a start, what is known of the workers that are there."""
+        self._look_around()
         saved = self._saved
         if saved is None:
             return
@@ -168,8 +198,6 @@ class StateFile:
         if saved.facts is not None:
             restore_facts(balancer, saved.facts)
         prompts = sum(sum(self._restore(worker)) for worker in self._present())
-        restore_answers(balancer, saved.answers)
-        restore_sessions(balancer, saved.turns, monotonic())
         log.info(
             "state restored",
             extra={
@@ -180,6 +208,19 @@ class StateFile:
                 "took_s": round(monotonic() - began, 3),
             },
         )
+
+    def _look_around(self) -> None:
+        """Says now, and not in a minute, where the file cannot be written. What killed routers left goes."""
+        folder = self._path.parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            why = "no such directory" if not folder.is_dir() else "it may not be written"
+            log.warning(
+                "the state will not be kept", extra={"path": str(self._path), "why": f"{folder}: {why}"}
+            )
+        for left in folder.glob(f"{escape(self._path.name)}.*.new"):
+            with contextlib.suppress(OSError):
+                if time() - left.stat().st_mtime > _LEFTOVER_S:
+                    left.unlink()
 
     def _present(self) -> list[WorkerId]:
         """Reads. Workers that were waited for and have been asked who they are."""
@@ -192,8 +233,16 @@ class StateFile:
         saved, balancer = self._saved, self._gateway.balancer
         assert saved is not None
         saved.waiting.discard(worker_id)
-        worker = self._gateway.workers[worker_id]
-        frames = saved.prefixes.pop(worker_id, [])
+        yield from self._restore_cache(saved, worker_id, self._gateway.workers[worker_id])
+        turns = saved.turns.pop(worker_id, [])
+        for at in range(0, len(turns), _ROWS):
+            restore_sessions(balancer, turns[at : at + _ROWS], monotonic())
+            yield 0
+
+    def _restore_cache(self, saved: Saved, worker_id: WorkerId, worker: Worker) -> Iterator[int]:
+        """Writes. What the worker holds, unless its process is another one. It may leave between slices."""
+        balancer, workers = self._gateway.balancer, self._gateway.workers
+        frames, answers = saved.prefixes.pop(worker_id, []), saved.answers.pop(worker_id, [])
         before = saved.head.workers[worker_id]
         if has_restarted(before, worker.learned.started_at_s):
             log.info("worker restarted since the state was written", extra={"worker": worker_id})
@@ -203,9 +252,15 @@ class StateFile:
         if worker_id in saved.capacities:
             restore_capacity(balancer, saved.capacities[worker_id])
         for frame in frames:
-            if self._gateway.workers.get(worker_id) is not worker:
-                return  # it left between two slices
-            yield from restore_prefixes(balancer, saved.restoring, frame, monotonic())
+            for prompts in restore_prefixes(balancer, saved.restoring, frame, monotonic()):
+                yield prompts
+                if workers.get(worker_id) is not worker:
+                    return
+        for at in range(0, len(answers), _ROWS):
+            restore_answers(balancer, answers[at : at + _ROWS])
+            yield 0
+            if workers.get(worker_id) is not worker:
+                return
 
     # --- while it runs ----------------------------------------------------------------------------
 
@@ -226,6 +281,8 @@ class StateFile:
     async def _claim(self) -> None:
         assert self._saved is not None
         for worker_id in self._present():
+            if worker_id not in self._gateway.workers:
+                continue  # it left while another one's part was restored
             prompts = 0
             for count in self._restore(worker_id):
                 prompts += count
@@ -242,8 +299,14 @@ class StateFile:
         await asyncio.to_thread(self._replace, pieces)
 
     def write(self) -> None:
-        """Writes. The file, at the end: nobody waits any more."""
-        self._replace(list(self._pieces()))
+        """Writes. The file, at the end: nobody waits any more. A thread that still writes what was true
+        before is waited for."""
+        if not self._over:
+            self._replace(list(self._pieces()), last=True)
+
+    def leave(self) -> None:
+        """Writes. Another router has taken over: from now on the file is its own."""
+        self._over = True
 
     def _pieces(self) -> Iterator[bytes]:
         gateway = self._gateway
@@ -256,19 +319,34 @@ class StateFile:
             yield len(data).to_bytes(4, "little") + data
         yield bytes(4)
 
-    def _replace(self, pieces: list[bytes]) -> None:
+    def _replace(self, pieces: list[bytes], *, last: bool = False) -> None:
         """The file as a whole, once it is on the disk; or a warning."""
         path = self._path
-        beside = path.with_name(f"{path.name}.new")
         digest = xxh3_64()
-        try:
-            with beside.open("wb") as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    file.write(piece)
-                file.write(digest.intdigest().to_bytes(8, "little"))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            log.warning("the state was not written: %s", error, extra={"path": str(path)})
+        with self._writing:
+            if self._over:
+                return
+            self._over = last
+            try:
+                # Of its own name: two routers write while one hands over to the other.
+                number, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+            except OSError as error:
+                self._complain(error)
+                return
+            beside = Path(name)
+            try:
+                with os.fdopen(number, "wb") as file:
+                    for piece in pieces:
+                        digest.update(piece)
+                        file.write(piece)
+                    file.write(digest.intdigest().to_bytes(8, "little"))
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.replace(path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+                self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        log.warning("the state was not written: %s", error.strerror or error, extra={"path": str(self._path)})

@@ -94,11 +94,33 @@ def test_probes_ask_paths_that_the_router_has(every: Rendered) -> None:
     from warmroute.control.health import endpoints
 
     served = {getattr(route, "path", "") for route in endpoints(build(Settings())).routes}
-    probes = [
-        every.container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")
-    ]
+    probes = [every.container[name]["httpGet"] for name in PROBES]
     assert {probe["path"] for probe in probes} == {"/liveness", "/readiness"} <= served
     assert {probe["port"] for probe in probes} == {every.container["ports"][0]["name"]}
+
+
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+
+
+def test_who_asks_a_router_with_a_certificate_asks_by_https(tmp_path: Path) -> None:
+    found = example("tls")
+    assert {found.container[name]["httpGet"]["scheme"] for name in PROBES} == {"HTTPS"}
+    assert found.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"] == "https"
+    (test,) = [item for item in found.manifests if item["kind"] == "Pod"]
+    assert test["spec"]["containers"][0]["command"][-1].startswith("https://")
+    told = settings(found, tmp_path)
+    assert (told["tls_cert"], told["state_file"]) == ("/tls/tls.crt", "/state/router")
+    mounted = [item["mountPath"] for item in found.container["volumeMounts"]]
+    assert {"/tls", "/state"} <= set(mounted)
+
+
+@pytest.mark.parametrize("needs", ["config.tls_client_ca=/tls/ca.crt", "config.proxy_protocol=true"])
+def test_where_the_kubelet_cannot_ask_it_connects(needs: str) -> None:
+    """It has no certificate to show, and sends no head of the PROXY protocol."""
+    found = rendered(CHART / "ci" / "tls-values.yaml", needs)
+    for name in PROBES:
+        assert found.container[name]["tcpSocket"] == {"port": "http"}
+        assert "httpGet" not in found.container[name]
 
 
 def test_selectors_find_the_routers_and_not_the_pod_of_helm_test(every: Rendered) -> None:

@@ -206,5 +206,10 @@ def test_runs_that_do_not_fit_are_refused() -> None:
         restoring.read(Prefixes("w", 0.0, 3, [-1], [bytes(8)], [(3, 1)]))
     with pytest.raises(ValueError, match="later"):
         restoring.read(Prefixes("w", 0.0, 0, [0], [bytes(8)], [(0, 1)]))
+    with pytest.raises(ValueError, match="whole number of ids"):
+        restoring.read(Prefixes("w", 0.0, 0, [-1], [bytes(9)], [(0, 1)]))
+    for end in ((1, 1), (-1, 1), (0, 0)):
+        with pytest.raises(ValueError, match="ends in no run"):
+            restoring.read(Prefixes("w", 0.0, 0, [-1], [bytes(8)], [end]))
     with pytest.raises(ValueError, match="no such run"):
         restoring.path(7, 1)

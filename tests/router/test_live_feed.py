@@ -450,7 +450,7 @@ async def test_a_reader_that_does_not_read_holds_no_shutdown() -> None:
         await eventually_async(is_stuck, "the reader's buffers are full")
         async with asyncio.timeout(PATIENCE_S):
             server.close()
-            await stop(gateway, Doors(gateway, None))
+            await stop(gateway, Doors(gateway, None), None)
         await eventually_async(is_unwatched(gateway), "nobody watches")
 
 

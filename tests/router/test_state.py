@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +18,17 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from live.fake_worker import FakeWorker, fake_workers
-from live.front import CHAT, Front
+from live.fake_worker import Call, FakeWorker, fake_workers, ok
+from live.front import CHAT, CHAT_PATH, Front
 from live.polling import eventually
 from live.processes import StartRouter
+from live.wire import request
+from warmroute.app import build
+from warmroute.config import Settings
+from warmroute.handover import _choose
+from warmroute.state import StateFile, read_state
+from warmroute_policies.blocks import PromptBlocks
+from warmroute_policies.pseudonym import pseudonym
 
 Change = Callable[[bytes], bytes]
 
@@ -173,25 +188,228 @@ def test_a_worker_that_is_added_later_gets_what_was_kept_of_it(twice: Twice) -> 
 
 def test_a_disk_that_fails_costs_a_warning_and_leaves_the_old_file(twice: Twice) -> None:
     twice.first()
-    before = twice.path.read_bytes()
     front = twice.router("--state-interval-s", "0.2")
-    (twice.path.parent / "state.new").unlink(missing_ok=True)
-    (twice.path.parent / "state.new").mkdir()
-    eventually(
-        lambda: any("the state was not written" in text for text in front.router.messages()), "a warning"
-    )
+    before = twice.path.read_bytes()
+    room = 1 << 16  # for the log
+    resource.prlimit(front.router.pid, resource.RLIMIT_FSIZE, (room, room))
+    large = CHAT | {"messages": [{"role": "user", "content": "more than fits " * (room * 5)}]}
+    assert front.ask(large).status == 200
+    eventually(lambda: warned(front, "the state was not written: File too large"), "a warning")
+    assert twice.path.read_bytes()[:8] == before[:8]
+    assert twice.path.stat().st_size < room
     assert front.ask().status == 200
     front.router.terminate()
     assert front.router.wait() == 0
-    assert twice.path.read_bytes() != b""
-    assert twice.path.read_bytes()[:8] == before[:8]
+    assert others(twice.path) == [], "what was begun is not left behind"
 
 
-def test_a_journal_begins_with_an_empty_router(twice: Twice, tmp_path: Path) -> None:
-    twice.first()
-    front = twice.router("--journal", str(tmp_path / "journal"))
-    assert any("not read while a journal" in text for text in front.router.messages())
-    assert route(front, 1)[1] == 0
+def warned(front: Front, text: str) -> bool:
+    return any(text in message for message in front.router.messages())
+
+
+def others(path: Path) -> list[Path]:
+    return sorted(one for one in path.parent.glob(f"{path.name}*") if one != path)
+
+
+def test_a_folder_that_is_not_there_is_told_at_the_start(twice: Twice, tmp_path: Path) -> None:
+    twice.path = tmp_path / "nowhere" / "state"
+    front = twice.router()
+    assert "no such directory" in message(front, "the state will not be kept")["why"]
+    assert front.ask().status == 200
+
+
+def test_what_is_no_file_or_larger_than_any_state_is_not_read(twice: Twice, tmp_path: Path) -> None:
+    """A pipe would never end, and a terabyte does not fit into memory."""
+    os.mkfifo(twice.path)
+    front = twice.router()
+    assert "no regular file" in message(front, "the state file is ignored")["why"]
+    twice.path = tmp_path / "large"
+    with twice.path.open("wb") as file:
+        file.truncate(1 << 40)
+    front = twice.router()
+    assert "index_max_bytes" in message(front, "the state file is ignored")["why"]
+
+
+def test_what_a_killed_router_left_half_written_is_gone_and_what_is_being_written_stays(twice: Twice) -> None:
+    old, young = (twice.path.with_name(f"state.{name}.new") for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"warmrte1")
+    os.utime(old, (time.time() - 7200,) * 2)
+    twice.router()
+    assert others(twice.path) == [young]
+
+
+def test_a_journal_and_a_state_do_not_go_together(tmp_path: Path) -> None:
+    """A journal is replayed from an empty router."""
+    words = ["--port", "0", "--journal", str(tmp_path / "journal"), "--state-file", str(tmp_path / "state")]
+    done = subprocess.run(
+        [sys.executable, "-m", "warmroute", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "leave out one of them" in done.stderr
+    assert not (tmp_path / "journal").exists(), "nothing was begun"
+
+
+def claims(front: Front) -> int:
+    return front.router.messages().count("worker's state restored")
+
+
+def test_sessions_and_answers_of_a_worker_that_comes_later_are_restored_too(
+    start_router: StartRouter, tmp_path: Path
+) -> None:
+    """All workers of a discovery come later; and a session that stays silent outlives two restarts."""
+    with fake_workers(3) as workers:
+        path, listed = tmp_path / "state", tmp_path / "workers.json"
+        urls = [worker.url for worker in workers]
+        flags = ("--no-model-discovery", "--policy", "session_sticky", "--policy-param", "inner=random",
+                 "--state-file", str(path), "--discover-file", str(listed),
+                 "--discover-file-interval-s", "0.1")  # fmt: skip
+
+        def router(restored: int = 3) -> Front:
+            listed.write_text(json.dumps({"backend": []}))
+            front = Front(start_router(flags=flags), workers)
+            listed.write_text(json.dumps({"backend": urls}))
+            eventually(lambda: sum(w["healthy"] for w in front.state()["workers"]) == 3, "all are there")
+            eventually(lambda: claims(front) == restored, "what was kept is restored")
+            return front
+
+        def end(front: Front) -> None:
+            front.router.terminate()
+            assert front.router.wait() == 0
+
+        front = router(restored=0)
+        homes = {f"s{n}": front.ask(x_session_id=f"s{n}").headers["x-router-worker"] for n in range(12)}
+        end(front)
+        for _ in range(2):
+            end(router())
+        front = router()
+        assert {name: front.ask(x_session_id=name).headers["x-router-worker"] for name in homes} == homes
+
+
+def held(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def test_who_takes_over_a_port_begins_with_the_file_and_has_it_to_itself(
+    start_router: StartRouter, tmp_path: Path
+) -> None:
+    """The old router drains for a while, and does not write its older view over the new one's."""
+    with fake_workers(2) as workers, socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(("127.0.0.1", 0))
+        probe.listen()
+        if not _choose(probe, 0):
+            pytest.skip("this kernel lets nobody choose among listeners")
+        path, go_on = tmp_path / "state", threading.Event()
+        flags = ("--port", str(probe.getsockname()[1]), "--reuse-port", "--no-model-discovery",
+                 "--state-file", str(path), "--state-interval-s", "0.2")  # fmt: skip
+        urls = [worker.url for worker in workers]
+
+        def slowly(call: Call) -> None:
+            call.hold(go_on)
+            ok(call)
+
+        old = Front(start_router(*urls, flags=flags), workers)
+        probe.close()
+        first = old.ask(chat(1), x_session_id="kept")
+        eventually(lambda: pseudonym("kept").encode() in held(path), "kept")
+        old.script(slowly)
+        with old.connect() as connection:
+            connection.send(request("POST", CHAT_PATH, CHAT))
+            eventually(lambda: len(old.calls) == 2, "a request is on its way in the old router")
+            new = Front(start_router(*urls, flags=flags), workers)
+            assert message(new, "state restored")["prompts"] >= 1
+            old.router.terminate()
+            old.script(ok)
+
+            def taken() -> bool:
+                answer = new.ask(chat(2), x_session_id="new")
+                return answer.headers["x-request-id"][:16] != first.headers["x-request-id"][:16]
+
+            eventually(taken, "new connections go to the new router")
+            known = pseudonym("new").encode()
+            written: list[int] = []
+
+            def alone() -> bool:
+                """Of so many writes in a row none is the old one's; it may take a second to give way."""
+                at, data = path.stat().st_mtime_ns, path.read_bytes()
+                if known not in data:
+                    written.clear()
+                elif at not in written:
+                    written.append(at)
+                return len(written) >= 12
+
+            eventually(alone, "only the new one writes")
+            assert old.router.process.poll() is None, "and the old one still drains"
+            again = new.ask(chat(1), x_session_id="kept")
+            assert again.headers["x-router-worker"] == first.headers["x-router-worker"]
+            assert int(again.headers["x-router-predicted-hit-tokens"]) > 1_000
+            go_on.set()
+            assert connection.answer().status == 200
+        assert old.router.wait() == 0
+        assert known in path.read_bytes()
+
+
+async def _first_of_two_leaves(tmp_path: Path) -> list[int]:
+    """What became of the second one's part while the first one's was restored in slices."""
+    settings = Settings(state_file=tmp_path / "state", backend=("http://a:1", "http://b:1"))
+    gateway = build(settings)
+    for url in settings.backend:
+        for number in range(40):
+            ids = bytes([number]) * 8 * 4
+            blocks = PromptBlocks.from_ids(ids)
+            slot = gateway.balancer.fleet.slot_of[url.url]
+            gateway.balancer.index.insert(slot, blocks, gateway.balancer.index.match(blocks))
+    StateFile(gateway, tmp_path / "state", None).write()
+    gateway = build(settings)
+    state = StateFile(gateway, tmp_path / "state", read_state(settings))
+    for worker in gateway.workers.values():
+        worker.contacted.set()
+    task = asyncio.get_running_loop().create_task(state.run())
+    index = gateway.balancer.index
+    while not index.statistics().blocks:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    first = next(url for url in list(gateway.workers) if index.resident(gateway.balancer.fleet.slot_of[url]))
+    second = next(url for url in gateway.workers if url != first)
+    gateway.workers.remove(second)
+    while index.resident(gateway.balancer.fleet.slot_of[first]) < 160 and not task.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    assert not task.done(), task
+    task.cancel()
+    return [index.resident(gateway.balancer.fleet.slot_of[first])]
+
+
+def test_a_worker_that_leaves_while_another_one_is_restored_ends_nothing(tmp_path: Path) -> None:
+    """The task's end would be the router's."""
+    assert asyncio.run(_first_of_two_leaves(tmp_path)) == [160]
+
+
+def test_the_last_word_is_not_overtaken_by_a_slow_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop comes while a thread still waits for the disk with an older state."""
+    gateway = build(Settings(state_file=tmp_path / "state", backend=("http://a:1",)))
+    state = StateFile(gateway, tmp_path / "state", None)
+    at_the_disk, go_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(file: int) -> None:
+        at_the_disk.set()
+        assert go_on.wait(10)
+        fsync(file)
+
+    monkeypatch.setattr("warmroute.state.os.fsync", slow)
+    older = threading.Thread(target=state._replace, args=([b"older"],))
+    older.start()
+    assert at_the_disk.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    state.write()
+    older.join(10)
+    state._replace([b"later, but of before"])
+    saved = read_state(gateway.settings)
+    assert saved is not None
+    assert list(saved.head.workers) == ["http://a:1"]
+    assert others(tmp_path / "state") == []
 
 
 def test_without_a_file_nothing_is_said(twice: Twice) -> None:

@@ -90,3 +90,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- toYaml $config }}
 {{- end }}
+
+{{/* HTTPS where the router has a certificate, else HTTP. */}}
+{{- define "warmroute.scheme" -}}
+{{- if .Values.config.tls_cert }}HTTPS{{ else }}HTTP{{ end -}}
+{{- end }}
+
+{{/* How the kubelet asks for a path. It has no certificate to show and no head of the PROXY protocol, so where those
+are needed it only connects. */}}
+{{- define "warmroute.probe" -}}
+{{- if or .root.Values.config.tls_client_ca .root.Values.config.proxy_protocol -}}
+tcpSocket: {port: http}
+{{- else -}}
+httpGet: {path: {{ .path }}, port: http, scheme: {{ include "warmroute.scheme" .root }}}
+{{- end -}}
+{{- end }}
