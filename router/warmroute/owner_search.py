@@ -112,5 +112,11 @@ class OwnerSearch:
                         if len(body) > bytes_max:
                             return Told(worker, 0)
                 return Told(worker, answer.status_code, bytes(body))
-        except (TimeoutError, httpx.HTTPError):
+        except (
+            httpx.HTTPError,
+            httpx.StreamError,
+            httpx.InvalidURL,
+            OSError,
+            ValueError,
+        ):  # or its time is up
             return Told(worker, 0)

@@ -127,7 +127,7 @@ class _Watch:
                 return bytes(body)
         except TimeoutError:
             raise Unanswered(f"GET {path} was not answered in time") from None
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
             raise Unanswered(f"GET {path} failed: {_root_of(error)}") from error
 
     # --- discovery ------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,6 +27,16 @@ from warmroute.config.presets import preset_name, preset_or_file
 
 # What a URL without a port means.
 _PORTS: Final = {"http": 80, "https": 443}
+
+# A name in ASCII (others have an `xn--` form), or an address.
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.%-]+)?\]")
+
+# RFC 1035 section 2.3.4.
+_NAME_CHARS_MAX: Final = 253
+
+# What TLS takes for a name: labels without dots around them.
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_TLS_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 def worker_url(text: str) -> str:
@@ -48,7 +60,28 @@ def worker_url(text: str) -> str:
     if not parts.hostname or port == 0:
         raise ValueError(f"expected http://host:port, got {shown}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
+    url = f"{scheme}://{host}:{port if port is not None else _PORTS[scheme]}"
+    if not _HOST.fullmatch(host) or not _can_be_asked(url):
+        raise ValueError(f"{shown}: the host is neither a name in ASCII nor an address")
+    return url
+
+
+def _can_be_asked(url: str) -> bool:
+    """Whether the router's own questions can be sent there: some hosts that look like one are none."""
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+
+
+def _tls_name(text: str) -> str:
+    if len(text) > _NAME_CHARS_MAX or not _TLS_NAME.fullmatch(text):
+        raise ValueError(f"expected the name of a host, got {text!r}")
+    return text
+
+
+TlsName = Annotated[str, Field(min_length=1), AfterValidator(_tls_name)]
+"""The name that a worker's certificate must show."""
 
 
 class Backend(BaseModel):
@@ -65,7 +98,7 @@ class Backend(BaseModel):
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
-    tls_name: Annotated[str, Field(min_length=1)] | None = None
+    tls_name: TlsName | None = None
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
