@@ -30,6 +30,19 @@ def test_the_scheme_is_a_part_of_the_identity_and_has_its_own_port() -> None:
         worker_url("ftp://gpu1:21")
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["gpu1", "gpu_1.llm.svc.cluster.local.", "10.0.0.1", "[fd00::1]", "[fe80::1%eth0]", "xn--mnchen-3ya"],
+)
+def test_what_names_a_host_is_taken(host: str) -> None:
+    assert worker_url(f"http://{host}:80") == f"http://{host}:80"
+
+
+@pytest.mark.parametrize("name", ["engine.example", "localhost", "10.0.0.1", "fd00::1", "a_b-c.d1"])
+def test_what_a_certificate_may_name_is_taken(name: str) -> None:
+    assert Backend.parse(f"https://gpu1:1,tls_name={name}").tls_name == name
+
+
 def test_a_backends_text_says_what_it_was_made_of() -> None:
     text = "https://10.0.0.1:8443,weight=2,tls_name=gpu1.example"
     assert str(Backend.parse(text)) == text

@@ -322,3 +322,32 @@ def test_files_that_are_no_good_are_one_line_and_exit_code_2(
     (line,) = ended.stderr.splitlines()
     assert line.startswith("router: error: ")
     assert told in line
+
+
+def test_a_refusal_ends_in_order_even_while_the_client_still_sends(
+    start_front: StartFront, authority: Authority
+) -> None:
+    front = start_front(*tls_flags(authority))
+    (worker,) = front.workers
+
+    def refuses(call: Call, ahead: bytearray) -> None:
+        call.read(1000, ahead)
+        call.answer(b"{}", 413)
+        call.read_whole(ahead)
+
+    worker.on_head = refuses
+    context = authority.client_context()
+    with Connection(front.router.url, tls=context) as connection:
+        connection.send(b"NONSENSE\r\n\r\n")
+        assert connection.answer().status == 400
+        assert connection.at_end(), "announced: without that it is an error"
+    with Connection(front.router.url, tls=context) as connection:
+        connection.send(
+            b"POST /v1/sounds?model=m HTTP/1.1\r\nhost: x\r\ncontent-type: audio/wav\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.send(chunk(bytes(100_000)))
+        assert connection.answer().status == 413
+        assert connection.at_end()

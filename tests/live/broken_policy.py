@@ -1,4 +1,4 @@
-"""A policy of somebody else's that fails on every request it is asked about."""
+"""Policies of somebody else's that fail: on every request, or when they are asked again."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ class Broken:
 
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
         return []
+
+
+class Fickle(Broken):
+    """Chooses, and raises where a worker has failed and another one is to be chosen."""
+
+    name = "fickle"
+
+    def decide(self, request: RoutingRequest, view: View, now: float) -> Choice:
+        if len(view.eligible) < 2:
+            raise LookupError("no such shelf")
+        return Choice(view.eligible[0], "first")

@@ -461,6 +461,42 @@ def test_a_request_that_waits_again_is_not_asked_twice_where_the_worker_it_faile
     front.wait_idle()
 
 
+def test_the_time_that_a_request_waits_again_is_not_its_next_workers(
+    start_front: StartFront, many: Send
+) -> None:
+    front = start_front(*ONE, "--first-byte-timeout-s", "3", count=2)
+    ends, answers = threading.Event(), threading.Event()
+
+    def streams(call: Call) -> None:
+        call.stream()
+        call.chunk(b"data: 1\n\n")
+        call.hold(ends)
+        call.end()
+
+    front.script(streams)
+    many(front, STREAM)
+    (call,) = front.wait_calls(1)
+    (other,) = (worker for worker in front.workers if worker is not call.worker)
+    other.script = status(429)
+    waits = many(front)
+    eventually(lambda: front.state()["admission"]["waiting_again"] == 1, "it waits again")
+    ticks = front.counted("router_loop_lag_seconds_count")
+
+    def passed_s() -> float:
+        return front.counted("router_loop_lag_seconds_count") - ticks
+
+    eventually(lambda: passed_s() > 4, "longer than a worker may take")
+    call.worker.script = lambda late: (late.hold(answers), ok(late))
+    ends.set()
+    front.wait_calls(3)
+    before = passed_s()
+    eventually(lambda: passed_s() > before, "the clock is looked at")
+    answers.set()
+    assert waits.answer().status == 200
+    assert front.counted("router_worker_failures_total") == 0
+    front.wait_idle()
+
+
 def test_a_client_that_leaves_while_its_request_waits_again_leaves_nothing_behind(
     start_front: StartFront, many: Send
 ) -> None:

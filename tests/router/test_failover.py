@@ -508,3 +508,23 @@ def test_a_policy_that_raises_costs_an_answer_and_not_the_connection(
                 assert (answer.status, answer.json()["error"]["code"]) == (500, "internal_error")
         assert front.state()["exchanges"]["total"] == 0
         assert "no such shelf" in "".join(str(line) for line in front.router.lines())
+
+
+@pytest.mark.parametrize("how", [die, status(503)], ids=["dies", "says 503"])
+def test_a_policy_that_fails_when_it_is_asked_again_costs_the_retry_and_not_the_answer(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, how: Script
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    with fake_workers(2) as workers:
+        flags = (
+            "--policy",
+            "live.broken_policy:Fickle",
+            "--no-model-discovery",
+            "--eject-after-failures",
+            "9",
+        )
+        front = Front(start_router(*(one.url for one in workers), flags=flags, tolerant=True), workers)
+        front.script(how)
+        assert front.ask().status in (502, 503)
+        assert len(front.calls) == 1
+        front.wait_idle()
