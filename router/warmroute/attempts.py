@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from abc import abstractmethod
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from warmroute.pool import WorkerPool
     from warmroute.worker import WorkerConnection
 
+log: Final = logging.getLogger("warmroute")
+
 # An answer of these says nothing about the request: another worker may do better. Any other 5xx is
 # passed on as it is.
 RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
@@ -54,6 +57,10 @@ _EXHAUSTED: Final = RouterError(
     "the router has no file or port left for a worker: raise its limit of open files",
     retry_after_s=1,
 )
+
+
+def _left_over(why: str) -> RouterError:
+    return RouterError(502, "worker_failed", f"the worker failed, and no other took over: {why}")
 
 
 class Attempts(Splice):
@@ -229,6 +236,9 @@ class Attempts(Splice):
             return True
         except RoutingError:
             return False
+        except Exception:  # the policy may be anybody's
+            log.exception("the request could not be routed again")
+            return False
         gateway.metrics.retried(kind)
         self.let_go()
         self._resend(decision, now)
@@ -240,10 +250,12 @@ class Attempts(Splice):
         try:
             decision = self.gateway.balancer.reroute(self.flight, now)
         except RoutingError as error:
-            self.refuse(
-                RouterError(502, "worker_failed", f"the worker failed, and no other took over: {error}")
-            )
+            self.refuse(_left_over(str(error)))
+        except Exception:  # as above
+            log.exception("the request could not be routed again")
+            self.refuse(_left_over("the router could not choose one"))
         else:
+            self.let_in_at = now  # what it waited for was not its next worker
             self._resend(decision, now)
 
     def _resend(self, decision: Decision, now: float) -> None:

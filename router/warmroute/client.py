@@ -12,7 +12,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
-from warmroute.client_pipe import LINGER_S, ClientPipe
+from warmroute.client_pipe import ClientPipe
 from warmroute.dialects import Buffer
 from warmroute.exchange import Exchange
 from warmroute.tunnel import Tunnel
@@ -91,7 +91,7 @@ class ClientConnection(ClientPipe):
             if len(self._backlog) > _BACKLOG_BYTES_MAX:
                 self.hold_reading()
         elif self.refused:
-            pass
+            self.silent = False
         elif self._plan is None or self._body is None:
             self._take_head(self._held + data if self._held else data)
         else:
@@ -327,8 +327,7 @@ class ClientConnection(ClientPipe):
             if self.paused and waited_s > settings.idle_timeout_s:
                 self.transport.abort()
         elif self.refused:
-            if waited_s > LINGER_S:
-                self.transport.abort()
+            self.check_linger(now)
         elif self._plan is not None:
             if waited_s > settings.body_timeout_s:
                 self._refuse(RouterError(408, "body_timeout", "the request's body came too slowly"))

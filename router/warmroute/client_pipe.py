@@ -29,7 +29,8 @@ class ClientPipe(asyncio.Protocol):
     """State: the transport, which of its two directions is held up, and whether it is to be closed."""
 
     __slots__ = (
-        "_peer", "_reading_paused", "close_after_reply", "paused", "refused", "transport", "waiting_since",
+        "_peer", "_reading_paused", "close_after_reply", "paused", "refused", "silent", "transport",
+        "waiting_since",
     )  # fmt: skip
 
     def __init__(self, peer: str | None) -> None:
@@ -42,6 +43,8 @@ class ClientPipe(asyncio.Protocol):
         self.close_after_reply = False
         self.refused = False
         """Nothing more is said, and what else comes is dropped."""
+        self.silent = False
+        """Nothing has come since the last look at the clock; only while it is refused."""
         self.waiting_since = monotonic()
         """When the state last changed: idle, head, body, answering, or refused."""
 
@@ -87,8 +90,17 @@ class ClientPipe(asyncio.Protocol):
         self.transport.abort()
 
     def linger(self) -> None:
-        """Writes. The refusal is written, and its reader has `LINGER_S` to take it."""
+        """Writes. The refusal is written, and its reader has `LINGER_S` to take it. The end is announced at
+        once; over TLS, whose announcement ends both directions, when nothing more comes."""
         self.refused = True
         self.waiting_since = monotonic()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def check_linger(self, now: float) -> None:
+        """Writes. To be called about once a second while it is refused."""
+        if now - self.waiting_since > LINGER_S:
+            self.transport.abort()
+        elif self.silent and not self.transport.can_write_eof():
+            self.transport.close()
+        self.silent = True
