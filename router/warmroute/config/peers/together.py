@@ -208,7 +208,7 @@ def breaker(words: Words, given: Mapping[str, Given]) -> Added:
 
 
 def whole_time(words: Words, given: Mapping[str, Given]) -> Added:
-    """`--request-timeout-secs`: the only time-out of an answer there, so none of ours is to come before it."""
+    """`--request-timeout-secs`: the only time-out of an answer there, so none of ours comes before it."""
     added = Added()
     flag = "--request-timeout-secs"
     total = given.get("total_timeout_s")
