@@ -214,6 +214,25 @@ def test_a_circuit_that_is_never_to_open_lets_every_request_through(start_like: 
     assert len(front.calls) == 20
 
 
+def looked_at(front: Front) -> None:
+    """Waits until the router has looked at its workers' failures, as it does once a second."""
+    before = front.state()["uptime_s"]
+    eventually(lambda: front.state()["uptime_s"] > before + 2.5, "they were looked at")
+
+
+def test_a_disabled_circuit_is_not_opened_by_a_share_of_failures_either(start_like: StartLike) -> None:
+    """The router's own second reason: half of at least twenty requests, looked at once a second."""
+    front = start_like("--disable-circuit-breaker --disable-retries --policy round_robin", count=3)
+    fails = front.workers[0]
+    fails.script = status(500)
+    for _ in range(2):  # what came before the first look is not known to be recent
+        for _ in range(75):
+            front.ask()
+        looked_at(front)
+    assert sorted(front.ask().status for _ in range(9)) == [200] * 6 + [500] * 3
+    assert len(fails.calls) == 53
+
+
 def test_an_open_circuit_is_one_workers_own(start_like: StartLike) -> None:
     front = start_like(f"{BREAKER} --cb-timeout-duration-secs 600 --disable-retries")
     fails, works = front.workers

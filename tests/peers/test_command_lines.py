@@ -126,7 +126,8 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         f"{BOTH} --policy power_of_two --disable-retries --disable-circuit-breaker",
-        WORKERS | {"policy": "power_of_two", "retries": 0, "eject_after_failures": 2**32 - 1},
+        WORKERS
+        | {"policy": "power_of_two", "retries": 0, "eject_after_failures": 2**32 - 1, "eject_error_rate": 0},
     ),
     (
         (
@@ -137,6 +138,7 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
         WORKERS
         | {
             "total_timeout_s": 1800.0,
+            "first_byte_timeout_s": 1800.0,
             "max_body_bytes": 536870912,
             "shutdown_grace_s": 180.0,
             "log_level": "warning",
@@ -260,7 +262,12 @@ def test_keys_of_users_open_what_the_clients_key_guards(
 
 def test_abbreviations_of_their_documentation_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
     chosen, _ = settings_of(capsys, f"--worker-url {A} --request-timeout 60 --cb-fail=7")
-    assert chosen == {"backend": [A], "total_timeout_s": 60.0, "eject_after_failures": 7}
+    assert chosen == {
+        "backend": [A],
+        "total_timeout_s": 60.0,
+        "first_byte_timeout_s": 60.0,
+        "eject_after_failures": 7,
+    }
     if "upstream_ca" not in FIELDS:
         (problem,) = problems_of(capsys, f"--worker-urls {A} --ca-cert-path /path/to/ca.crt")
         assert problem.startswith("--ca-cert-paths ")
@@ -275,7 +282,7 @@ def test_workers_that_are_listed_twice_add_up_and_that_is_said(capsys: pytest.Ca
 
 def test_the_last_use_of_anything_else_counts(capsys: pytest.CaptureFixture[str]) -> None:
     chosen, _ = settings_of(capsys, "--request-timeout-secs 5 --request-timeout-secs 6")
-    assert chosen == {"total_timeout_s": 6.0}
+    assert chosen == {"total_timeout_s": 6.0, "first_byte_timeout_s": 6.0}
 
 
 def test_a_flag_of_the_router_wins_over_a_peers_whatever_their_order(
@@ -294,7 +301,29 @@ def test_a_flag_of_the_router_wins_over_a_peers_whatever_their_order(
 
 def test_switches_win_over_the_numbers_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
     line = "--disable-retries --retry-max-retries 9 --disable-circuit-breaker --cb-failure-threshold 2"
-    assert settings_of(capsys, line)[0] == {"retries": 0, "eject_after_failures": 2**32 - 1}
+    assert settings_of(capsys, line)[0] == {
+        "retries": 0,
+        "eject_after_failures": 2**32 - 1,
+        "eject_error_rate": 0,
+    }
+
+
+def test_a_time_for_the_whole_request_and_no_circuit_leave_nothing_that_comes_before_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Unless the operator says so by the router's own flags."""
+    chosen, _ = settings_of(capsys, "--request-timeout-secs 3600 --first-byte-timeout-s 60")
+    assert chosen == {"total_timeout_s": 3600, "first_byte_timeout_s": 60}
+    chosen, _ = settings_of(capsys, "--request-timeout-secs 3600 --total-timeout-s 60")
+    assert chosen == {"total_timeout_s": 60}, "that it has no effect is told"
+    chosen, _ = settings_of(capsys, "--disable-circuit-breaker --eject-error-rate 0.7")
+    assert chosen["eject_error_rate"] == 0.7
+
+
+@pytest.mark.parametrize("none", ["-1", "0", "0.0"])
+def test_a_limit_of_nothing_is_no_limit(none: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--max-concurrent-requests", "--rate-limit-tokens-per-second"):
+        assert settings_of(capsys, f"{flag} {none}")[0] == {}
 
 
 @pytest.mark.parametrize(("attempts", "retries"), [("0", 0), ("1", 0), ("2", 1), ("5", 4)])

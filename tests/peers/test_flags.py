@@ -29,6 +29,12 @@ COUNTS = {"sglang-router": 98, "vllm-router": 71, "smg": 221}
 # A certificate would have to be there, and its key.
 FILES = {"tls_cert", "tls_key", "upstream_ca", "upstream_client_cert", "upstream_client_key"}
 
+# Settings without which the flag would not mean what it does there.
+COMPANIONS = {
+    "--disable-circuit-breaker": ["eject_error_rate"],
+    "--request-timeout-secs": ["first_byte_timeout_s"],
+}
+
 URL = "http://gpu1:8000"
 
 # What a flag is given where its default or its choices do not say what fits.
@@ -144,7 +150,7 @@ def test_a_flag_alone_does_what_its_answer_says(flag: str, capsys: pytest.Captur
         assert changed == set()
     elif answer.kind is Kind.SETS:
         assert document[answer.target]["source"] == flag
-        assert changed == {answer.target}
+        assert changed == {answer.target, *COMPANIONS.get(flag, ())}
         assert not lines
     elif answer.kind is Kind.SAME:
         assert changed == {flag.removeprefix("--").replace("-", "_")}

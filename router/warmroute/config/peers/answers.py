@@ -52,7 +52,9 @@ _SAME: Final = {
 _SETS: Final = {
     "--worker-urls": sets("backend"),
     "--max-payload-size": sets("max_body_bytes"),
-    "--request-timeout-secs": sets("total_timeout_s"),
+    "--request-timeout-secs": sets(
+        "total_timeout_s", text="and `first_byte_timeout_s`: an answer that is no stream comes at its end"
+    ),
     "--shutdown-grace-period-secs": sets("shutdown_grace_s"),
     "--request-id-headers": sets("request_id_header"),
     "--health-check-endpoint": sets("health_path"),
@@ -62,7 +64,7 @@ _SETS: Final = {
     "--health-success-threshold": sets("health_rise"),
     "--disable-health-check": sets("health_checks", constant(False)),
     "--cb-failure-threshold": sets("eject_after_failures", text="4xx answers count there, not here"),
-    "--disable-circuit-breaker": sets("eject_after_failures", constant(NEVER)),
+    "--disable-circuit-breaker": sets("eject_after_failures", constant(NEVER), "and `eject_error_rate 0`"),
     "--cb-timeout-duration-secs": sets("eject_for_s", text="a failed probe doubles it here, up to eightfold"),
     "--retry-max-retries": sets(
         "retries", further_workers, "counts attempts in all; here those after the first, one less"
@@ -84,11 +86,13 @@ _SETS: Final = {
     "--upstream-pool-idle-timeout-secs": sets("upstream_keepalive_s"),
     "--discovery-check-interval-secs": sets("discover_file_interval_s"),
     "--log-json": sets("log_format", constant("json")),
-    "--max-concurrent-requests": sets("max_inflight", unless_negative, "a negative number: no limit"),
+    "--max-concurrent-requests": sets("max_inflight", unless_negative, "a negative number or 0: no limit"),
     "--queue-size": sets("queue_size"),
     "--queue-timeout-secs": sets("queue_timeout_s"),
     "--rate-limit-tokens-per-second": sets(
-        "rate_limit_requests_per_s", text="counts requests, for all its name"
+        "rate_limit_requests_per_s",
+        unless_negative,
+        "counts requests, for all its name; there of all clients together, here of each API key",
     ),
     "--tls-cert-path": sets("tls_cert"),
     "--tls-key-path": sets("tls_key"),

@@ -94,8 +94,9 @@ def further_workers(words: Sequence[str]) -> object:
 
 
 def unless_negative(words: Sequence[str]) -> object | None:
-    """A limit for which a negative number means none."""
-    return None if words[0].startswith("-") else words[0]
+    """A limit for which a negative number, or zero, means none."""
+    text = words[0].strip()
+    return None if text.startswith("-") or not text.strip("0.") else text
 
 
 def pairs(words: Sequence[str]) -> object:

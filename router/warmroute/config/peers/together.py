@@ -198,7 +198,28 @@ def tenant(words: Words, given: Mapping[str, Given]) -> Added:
     return added
 
 
-RULES: Final[tuple[Rule, ...]] = (policy, thresholds, metrics, tracing, control_keys, tenant)
+def breaker(words: Words, given: Mapping[str, Given]) -> Added:
+    """`--disable-circuit-breaker`: no failures whatever eject a worker."""
+    added = Added()
+    flag = "--disable-circuit-breaker"
+    if flag in words and "eject_error_rate" not in given:
+        added.given["eject_error_rate"] = Given(0, flag)
+    return added
+
+
+def whole_time(words: Words, given: Mapping[str, Given]) -> Added:
+    """`--request-timeout-secs`: the only time-out of an answer there, so none of ours comes before it."""
+    added = Added()
+    flag = "--request-timeout-secs"
+    total = given.get("total_timeout_s")
+    if flag in words and total is not None and total.origin == flag and "first_byte_timeout_s" not in given:
+        added.given["first_byte_timeout_s"] = total
+    return added
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time,
+)  # fmt: skip
 
 
 def _add_params(added: Added, given: Mapping[str, Given], params: list[str], origin: str) -> None:
