@@ -277,7 +277,10 @@ class Workers:
                 self._update_health(worker_id, worker)
             elif worker.ejector.trust is Trust.PROBING:
                 probe = self._exchanges.get(worker.probe)
-                if probe is not None and probe.streams_since(now) > settings.eject_for_s:
+                if probe is None or _is_elsewhere(probe, worker_id):
+                    self._probe_next(worker)  # it went to another worker: nobody will tell of this one
+                    self._update_health(worker_id, worker)
+                elif probe.streams_since(now) > settings.eject_for_s:
                     self._clear(worker_id, worker)  # a long answer is not waited for to its end
 
     def _eject_outliers(self, outliers: Outliers, now: float) -> None:
@@ -328,6 +331,11 @@ class Workers:
                 )
             else:
                 log.info("enough workers are healthy again")
+
+
+def _is_elsewhere(probe: Exchange, worker_id: WorkerId) -> bool:
+    """Whether the request is with another worker by now; of two legs one may still be here."""
+    return probe.hedge is None and probe.decision is not None and probe.decision.worker != worker_id
 
 
 def _outliers(settings: Settings) -> Outliers | None:

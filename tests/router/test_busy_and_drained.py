@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from live.fake_worker import Call, FakeWorker, Script, ok
-from live.front import CHAT, CHAT_PATH, STREAM, Front, first, status
+from live.front import CHAT, CHAT_PATH, STREAM, Front, first, in_turn, status
 from live.polling import eventually
 from live.wire import Connection, request
 
@@ -31,6 +31,23 @@ def test_a_full_workers_request_goes_to_another_one_and_nobody_is_blamed(
     assert len({call.worker.url for call in front.calls}) == 2
     assert front.counted("router_worker_failures_total") == failures
     assert front.counted("router_retries_total") == retries + 1
+
+
+@pytest.mark.parametrize("code", [408, 429])
+def test_a_worker_that_is_full_when_it_is_probed_is_probed_again(start_front: StartFront, code: int) -> None:
+    flags = ("--eject-after-failures", "1", "--eject-for-s", "0.5", "--policy", "round_robin")
+    front = start_front(*flags, count=2)
+    sick = front.workers[1]
+
+    def asked(count: int) -> bool:
+        assert front.ask().status == 200
+        return len(sick.calls) >= count
+
+    sick.script = in_turn([status(503), status(code)], ok)
+    eventually(lambda: asked(1), "it fails")
+    eventually(lambda: asked(2), "it is probed, and full")
+    eventually(lambda: asked(3), "it is probed again")
+    assert front.worker_state(sick)["status"] == "healthy"
 
 
 def test_where_all_are_full_the_client_gets_the_workers_own_word(front: Front) -> None:

@@ -74,6 +74,24 @@ def test_the_worker_is_asked_for_counts_and_the_client_does_not_see_them(front: 
     assert front.counted("router_actual_hit_tokens_total") == cached + 40
 
 
+def test_an_encoded_stream_is_not_read_and_nothing_of_it_waits(front: Front) -> None:
+    seen = threading.Event()
+
+    def encoded(call: Call) -> None:
+        call.stream("content-encoding: gzip")
+        call.chunk(b"\x1f\x8b half an event")
+        call.hold(seen)
+        call.chunk(COUNTS)
+        call.end()
+
+    front.script(encoded)
+    with front.connect() as connection:
+        connection.send(request("POST", CHAT_PATH, STREAM))
+        connection._until(b" half an event")
+        seen.set()
+        assert COUNTS in connection._until(b"0\r\n\r\n")
+
+
 def test_a_client_that_asks_gets_the_counts_and_its_body_goes_on_as_it_came(front: Front) -> None:
     body = json.dumps(ASKING, indent=3).encode()
     assert front.ask(body).body == b"".join([ROLE, *TOKENS, COUNTS, DONE])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from live.fake_worker import Call
-from live.front import CHAT, STREAM, Front, die, in_turn, status
+from live.front import CHAT, CHAT_PATH, STREAM, Front, die, in_turn, status
 from live.polling import eventually
+from live.wire import request
 
 StartFront = Callable[..., Front]
 
@@ -57,6 +60,33 @@ def test_a_worker_that_fails_every_second_request_is_ejected_though_it_never_fai
     assert front.counted("router_worker_ejections_total") == front.counted(ejected[0], **ejected[1])
     sick.script = status(200, b"{}")
     ask_until(front, lambda: statuses(front) == ["healthy"] * 3, "a probe brings it back")
+
+
+def test_an_outlier_is_not_taken_back_for_what_was_on_its_way_to_it(start_front: StartFront) -> None:
+    front = start_front(
+        *QUICK, "--eject-error-rate", "0.4", "--policy", "round_robin", "--eject-for-s", "60", count=3
+    )  # fmt: skip
+    sick, ends = front.workers[1], threading.Event()
+
+    def long(call: Call) -> None:
+        call.stream()
+        call.chunk(b"data: 1\n\n")
+        call.hold(ends)
+        call.end()
+
+    front.script(long)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(front.connect()) for _ in front.workers]
+        for stream in streams:
+            stream.send(request("POST", CHAT_PATH, STREAM))
+        front.wait_calls(3)
+        front.script(status(200, b"{}"))
+        sick.script = in_turn([status(503), status(200, b"{}")] * 100, status(503))
+        ask_until(front, lambda: statuses(front)[1] == "ejected", "it is ejected")
+        ends.set()
+        assert [stream.answer().status for stream in streams] == [200] * 3
+    front.wait_idle()
+    assert statuses(front) == ["healthy", "ejected", "healthy"]
 
 
 def test_no_more_than_the_share_is_ejected_as_outliers(start_front: StartFront) -> None:
