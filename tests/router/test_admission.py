@@ -486,7 +486,12 @@ def test_the_time_that_a_request_waits_again_is_not_its_next_workers(
         return front.counted("router_loop_lag_seconds_count") - ticks
 
     eventually(lambda: passed_s() > 4, "longer than a worker may take")
-    call.worker.script = lambda late: (late.hold(answers), ok(late))
+
+    def answers_late(late: Call) -> None:
+        late.hold(answers)
+        ok(late)
+
+    call.worker.script = answers_late
     ends.set()
     front.wait_calls(3)
     before = passed_s()
