@@ -8,7 +8,7 @@ Rules kept. A request that waits is on nobody's books and in no index: it is rou
 what is known then. Whoever waits is overtaken by nobody of its line: room is given away in one place,
 `_serve`, which runs after all that happens in the same turn of the event loop. Nothing is forgotten: beside
 that everything is looked at every `_LOOK_S` while somebody waits. A client that leaves takes its request with
-it.
+it; but one whose body is passed on is not read while it waits, and is missed only when it goes on.
 
 While workers are sick those that wait for them go on waiting until their deadlines; where none is left they
 are told at once. New requests are told at once in both cases.

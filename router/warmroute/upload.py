@@ -142,7 +142,7 @@ class Upload(Exchange):
         model, scanner = self._media.model, self._scanner
         if scanner is not None:
             try:
-                scanner.look(self._kept)
+                scanner.look(self._kept, whole=self.complete)
             except BadRequest as error:
                 self._client_failed(RouterError(400, "bad_request", str(error), param="model"))
                 return

@@ -280,6 +280,20 @@ def test_a_model_behind_the_file_is_asked_to_come_before_it(two_models: Front) -
     assert upload(two_models, body, f"{PATH}?model=b").json()["worker"] == two_models.workers[1].url
 
 
+@pytest.mark.parametrize("pause", [False, True], ids=["with its head", "behind it"])
+def test_a_model_behind_a_file_that_is_here_whole_chooses_the_worker(two_models: Front, pause: bool) -> None:
+    body = FILE + random.Random(0).randbytes(80 * KIB) + b"\r\n" + field("model", "b")[:-2] + END
+    for _ in range(4):
+        with two_models.connect() as connection:
+            connection.send(head(length=len(body)), b"" if pause else body)
+            if pause:
+                eventually(lambda: two_models.state()["held_body_bytes"], "the head was read")
+                connection.send(body)
+            answer = connection.answer()
+        # It may come in pieces after all, and then it has to name its model sooner.
+        assert answer.status == 400 or answer.json()["worker"] == two_models.workers[1].url
+
+
 def test_an_unknown_model_is_refused_before_its_file_was_read(two_models: Front) -> None:
     with two_models.connect() as connection:
         connection.send(head(length=10 * MIB), form(100 * KIB, "c"))

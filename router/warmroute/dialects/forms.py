@@ -48,12 +48,13 @@ class ModelField:
         self._from = 0
         """No delimiter begins before it, but for that one."""
 
-    def look(self, begun: Buffer | bytearray) -> None:
-        """Writes. Shows it all of the body that is there by now. Raises BadRequest for a name that is
-        none."""
-        data = begun if isinstance(begun, bytes | bytearray) else bytes(begun[:SCANNED_BYTES_MAX])
+    def look(self, begun: Buffer | bytearray, *, whole: bool = False) -> None:
+        """Writes. Shows it all of the body that is there by now; where that is the whole of it, it is looked
+        through to its end. Raises BadRequest for a name that is none."""
+        most = len(begun) if whole else SCANNED_BYTES_MAX
+        data = begun if isinstance(begun, bytes | bytearray) else bytes(begun[:most])
         while not self.done:
-            at = self._delimiter_in(data)
+            at = self._delimiter_in(data, most)
             end = at + len(self._delimiter)
             behind = bytes(data[end : end + 2])
             if at == -1 or len(behind) < 2:
@@ -65,13 +66,13 @@ class ModelField:
             self._part_at = self._from = end
             self.ended = not self.model and behind == b"--"
             self.done = self.ended or self.model != ""
-        self.done = self.done or len(data) >= SCANNED_BYTES_MAX
+        self.done = self.done or len(data) >= most
 
-    def _delimiter_in(self, data: bytes | bytearray) -> int:
+    def _delimiter_in(self, data: bytes | bytearray, most: int) -> int:
         """Where the next one begins; -1: there is none yet. The first has no line end before it: -2."""
         if self._from == 0 and data.startswith(self._delimiter[2:]):
             return -2
-        at = data.find(self._delimiter, self._from, SCANNED_BYTES_MAX)
+        at = data.find(self._delimiter, self._from, most)
         # The last bytes may be the beginning of one.
         self._from = at if at >= 0 else max(self._from, len(data) - len(self._delimiter) + 1)
         return at

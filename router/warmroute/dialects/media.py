@@ -38,7 +38,7 @@ class Media:
         scanner = self.scanner()
         if scanner is None:
             return ParsedRequest(self.model, has_prompt=False)
-        scanner.look(body)
+        scanner.look(body, whole=True)
         return ParsedRequest(scanner.model, has_prompt=False)
 
 
