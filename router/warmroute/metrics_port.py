@@ -49,7 +49,7 @@ async def open_metrics_port(gateway: Gateway, stack: contextlib.ExitStack) -> st
     state = ServerState()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: _Scraper(config, state, settings.head_timeout_s),
+        lambda: _Scraper(config, state, gateway.settings.head_timeout_s),
         settings.metrics_host,
         settings.metrics_port,
         reuse_port=settings.reuse_port,

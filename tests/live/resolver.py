@@ -1,7 +1,8 @@
 """A resolver of names that a test can take away: a small library between a process and its C library.
 
-Names under .test resolve to 127.0.0.1 as long as a file exists, and to nothing afterwards; other names are
-the system's. It is compiled where there is a C compiler.
+Names under .test resolve to 127.0.0.1 as long as a file exists, and to nothing afterwards; `metadata.test` to
+the address at which clouds hand out credentials; other names are the system's. It is compiled where there is
+a C compiler.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     if (size > 5 && !strcmp(node + size - 5, ".test")) {
         const char *file = getenv("TEST_NAMES");
         if (!file || access(file, F_OK)) return EAI_NONAME;
-        node = "127.0.0.1";
+        node = strcmp(node, "metadata.test") ? "127.0.0.1" : "169.254.169.254";
     }
     return real(node, service, hints, found);
 }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from live.fake_worker import fake_workers
+from live.processes import Process, spawn_router
+from live.resolver import can_be_made, make_resolver
 from warmroute.config import Settings
 from warmroute.config.allowed import address_of, refusal
 
@@ -23,6 +28,13 @@ METADATA = "169.254.169.254"
 def test_a_link_local_address_is_refused_however_it_is_written(host: str) -> None:
     assert refusal(f"http://{host}:80", ()) is not None
     assert refusal(f"http://{host}:80", ("169.254.0.0/16", "fe80::/10")) is None, "unless it is named"
+
+
+@pytest.mark.parametrize("host", ["[fd00:ec2::254]", "[fd00:ec2:0:0::fe]", "100.100.100.200", "0x646464c8"])
+def test_where_clouds_hand_out_credentials_elsewhere_is_no_place_either(host: str) -> None:
+    is_one = host != "[fd00:ec2:0:0::fe]"
+    assert (refusal(f"http://{host}:80", ()) is not None) is is_one
+    assert refusal(f"http://{host}:80", ("fd00:ec2::/32", "100.100.100.200")) is None, "unless it is named"
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "gpu1", "[2001:db8::1]", "127.0.0.1", "169.253.0.1", "abc.def"])
@@ -72,3 +84,23 @@ def test_a_network_admits_exactly_its_addresses(base: int, bits: int, other: int
 def test_what_no_host_can_be_is_no_pattern(pattern: str) -> None:
     with pytest.raises(ValidationError, match="expected a host's name"):
         Settings(worker_allow=(pattern,))
+
+
+@pytest.mark.skipif(not can_be_made(), reason="there is no C compiler")
+def test_a_name_that_leads_to_a_link_local_address_is_as_good_as_that_address(tmp_path: Path) -> None:
+    resolver = make_resolver(tmp_path)
+    with fake_workers(1) as [worker]:
+        router = spawn_router(tmp_path / "router.log", "--health-timeout-s", "1", env=resolver.env)
+        try:
+            with httpx.Client(base_url=router.url, trust_env=False, timeout=20) as client:
+                refused = client.post("/workers", json={"url": "http://metadata.test"})
+                assert refused.status_code == 403
+                assert refused.json()["error"]["code"] == "worker_not_allowed"
+                listed = client.put("/workers", json={"workers": [{"url": "http://metadata.test"}]})
+                assert listed.status_code == 403
+                by_url = client.post("/add_worker", params={"url": "http://metadata.test"})
+                assert by_url.status_code == 403
+                other = {"url": f"http://engine.test:{worker.port}"}
+                assert client.post("/workers", json=other).json()["status"] == "healthy"
+        finally:
+            Process.kill(router)

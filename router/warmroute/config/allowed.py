@@ -2,8 +2,8 @@
 
 Whoever may add a worker makes the router send requests there, and read what answers. A list of patterns says
 where that may be: names with `*`, addresses, and networks. A name is held against names alone: what it
-resolves to may be another address tomorrow. Without a list any place will do, but for the link-local
-addresses, of which clouds use one to hand out credentials.
+resolves to may be another address tomorrow. Without a list any place will do, but for the addresses at which
+clouds hand out credentials: all link-local ones, and two more.
 
 Rule kept. An address is an address however it is written (`0xa9fea9fe`, `[::ffff:169.254.169.254]`), since
 the system's resolver reads all of that.
@@ -37,15 +37,25 @@ def refusal(url: str, patterns: Sequence[str]) -> str | None:
             return None
         return f"{url}: worker_allow admits {', '.join(patterns)} and nothing else"
     address = address_of(host)
-    if address is not None and address.is_link_local:
+    if address is not None and is_of_a_cloud(address):
         return f"{url}: {LINK_LOCAL}"
     return None
 
 
 LINK_LOCAL: Final = (
-    "a link-local address is no place for a worker (clouds hand out credentials there); "
+    "a link-local address, or another at which clouds hand out credentials, is no place for a worker; "
     "name it in worker_allow if it is"
 )
+
+# Those that are not link-local: AWS by IPv6, and Alibaba.
+_METADATA: Final = frozenset(
+    (ipaddress.IPv6Address("fd00:ec2::254"), ipaddress.IPv4Address("100.100.100.200"))
+)
+
+
+def is_of_a_cloud(address: _Address) -> bool:
+    """Whether whoever reaches it may be given credentials of the machine."""
+    return address.is_link_local or address in _METADATA
 
 
 def address_of(host: str) -> _Address | None:

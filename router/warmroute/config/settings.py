@@ -204,8 +204,8 @@ class Settings(BaseSettings):
         "workers",
         (),
         "Which workers the admin API and discovery may add: names with `*` (`*.llm.svc`), addresses and "
-        "networks (`10.0.0.0/8`). None: any, but the admin API adds no link-local address (169.254.0.0/16, "
-        "where clouds keep their metadata). What `backend` lists needs no leave.",
+        "networks (`10.0.0.0/8`). None: any, but the admin API adds no address where "
+        "clouds hand out credentials (169.254.0.0/16 and others). What `backend` lists needs no leave.",
     )
     model_discovery: Switch = _setting(
         "workers", True, "Ask workers that name no model for theirs, at /v1/models."

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from warmroute.config.allowed import LINK_LOCAL, address_of, refusal
+from warmroute.config.allowed import LINK_LOCAL, address_of, is_of_a_cloud, refusal
 from warmroute.control.errors import Refused
 from warmroute.wire.replies import RouterError
 
@@ -40,4 +40,5 @@ async def _leads_to_link_local(host: str) -> bool:
             found = await asyncio.get_running_loop().getaddrinfo(host, None)
     except (OSError, TimeoutError, UnicodeError):
         return False
-    return any(ip_address(str(entry[4][0]).partition("%")[0]).is_link_local for entry in found)
+    addresses = (ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
+    return any(is_of_a_cloud(address) for address in addresses)
