@@ -14,7 +14,6 @@ Rules kept:
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from abc import abstractmethod
 from time import monotonic
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from warmroute.dialects import Buffer
 from warmroute.owners import owner_failed
+from warmroute.pool import OWN_LACK, WorkerPool
 from warmroute.splice import Splice
 from warmroute.tls import why_not_connected
 from warmroute.wire.replies import RouterError
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.hedging import Hedge
     from warmroute.plan import Plan
-    from warmroute.pool import WorkerPool
     from warmroute.worker import WorkerConnection
 
 log: Final = logging.getLogger("warmroute")
@@ -47,9 +46,6 @@ _BUSY_STATUS: Final = frozenset((408, 429))
 
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
-
-# What the router's own machine lacks when it cannot connect: no worker is to blame, another would not help.
-_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 
 _EXHAUSTED: Final = RouterError(
     503,
@@ -148,7 +144,7 @@ class Attempts(Splice):
             self._worker_failed("connect_timeout", "the worker did not accept a connection in time")
         except OSError as error:
             self.connecting = None
-            if error.errno in _OWN_LACK:
+            if error.errno in OWN_LACK:
                 self._finish(Outcome.CANCELLED, None)
                 self._reply(_EXHAUSTED)
                 return

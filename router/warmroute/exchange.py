@@ -113,7 +113,7 @@ class Exchange(Attempts):
             log.exception("the request could not be routed")
             self._refuse(_FAULT)
             return
-        self.go(request, self.began_at)
+        self.go(request, self.let_in_at)
 
     def _identify(self, plan: Plan, parsed: ParsedRequest) -> RoutingRequest:
         """What the policy sees of the request."""

@@ -23,7 +23,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
-from warmroute.pool import WorkerPool
+from warmroute.pool import OWN_LACK, WorkerPool
 from warmroute.receiver import Receiver
 from warmroute.wire.answers import AnswerHead
 from warmroute.worker import WorkerConnection
@@ -177,9 +177,12 @@ class Hedge(Receiver):
         except TimeoutError:
             self._connecting = None
             self._failed("connect_timeout")
-        except OSError:
+        except OSError as error:
             self._connecting = None
-            self._failed("connect")
+            if error.errno in OWN_LACK:
+                self._finish("failed", Outcome.CANCELLED)
+            else:
+                self._failed("connect")
         else:
             self._connecting = None
             self._send_on(connection)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from warmroute.owners import IdTap, nobody_owns, owner_left, owner_unknown
@@ -144,4 +145,5 @@ async def _find_owner(exchange: Exchange, thing: str) -> None:
         exchange.refuse(owner_left(thing, found))
     else:
         exchange.owner = found
+        exchange.let_in_at = monotonic()  # looking for it was not its worker's time
         exchange.start()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from time import monotonic
+from typing import Final
 from urllib.parse import urlsplit
 
 from warmroute.tls import Certificates
 from warmroute.wire import answers
 from warmroute.worker import WorkerConnection
 from warmroute_policies.types import WorkerId
+
+# What the router's own machine lacks when it cannot connect: no worker is to blame, another would not help.
+OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 
 
 class WorkerPool:
