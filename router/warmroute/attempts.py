@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from warmroute.gateway import Gateway
     from warmroute.hedging import Hedge
     from warmroute.plan import Plan
+    from warmroute.wire.answers import AnswerHead
     from warmroute.worker import WorkerConnection
 
 log: Final = logging.getLogger("warmroute")
@@ -40,9 +41,6 @@ log: Final = logging.getLogger("warmroute")
 # An answer of these says nothing about the request: another worker may do better. Any other 5xx is
 # passed on as it is.
 RETRIED_STATUS: Final = frozenset((500, 502, 503, 504))
-
-# Nor do these, and nobody is to blame: the worker's queue is full, or it lost patience with the network.
-_BUSY_STATUS: Final = frozenset((408, 429))
 
 # A warm connection that was closed just when it was used says so at once. Later, the worker had the request.
 _STALE_WITHIN_S: Final = 1.0
@@ -165,11 +163,11 @@ class Attempts(Splice):
 
     # --- it did not answer ----------------------------------------------------------------------
 
-    def declines(self, status: int) -> bool:
+    def declines(self, head: AnswerHead) -> bool:
         """Whether this answer is dropped because another worker is asked."""
-        if status in RETRIED_STATUS:
-            return self._another_worker("status")
-        return status in _BUSY_STATUS and self._reroute("busy")
+        if head.busy:
+            return self._reroute("busy")
+        return head.status in RETRIED_STATUS and self._another_worker("status")
 
     def answer_broke(self, why: str) -> None:
         """The connection ended inside the answer, or its bytes are no answer."""

@@ -49,9 +49,6 @@ _KINDS_MAX: Final = 512
 _LEAST_TOKENS: Final = 512
 _LARGEST_CLASS: Final = 10
 
-# The worker's queue is full: no fault of its own, and no answer.
-_BUSY_STATUS: Final = frozenset((408, 429))
-
 # An idle connection that the worker had closed shows at once, as for any request.
 _STALE_WITHIN_S: Final = 1.0
 
@@ -194,13 +191,13 @@ class Hedge(Receiver):
 
     # --- called by its worker's connection --------------------------------------------------------
 
-    def declines(self, status: int) -> bool:
+    def declines(self, head: AnswerHead) -> bool:
         """No failure of this leg reaches the client while the other one may still answer. What is wrong with
         the request is wrong for both."""
-        if status >= 500:
-            self._failed("status")
-        elif status in _BUSY_STATUS:
+        if head.busy:
             self._finish("failed", Outcome.CANCELLED)
+        elif head.status >= 500:
+            self._failed("status")
         else:
             return False
         return True

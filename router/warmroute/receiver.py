@@ -22,8 +22,8 @@ class Receiver(ABC):
     plan: Plan
 
     @abstractmethod
-    def declines(self, status: int) -> bool:
-        """Writes. Whether an error of this status is dropped, because somebody else may answer."""
+    def declines(self, head: AnswerHead) -> bool:
+        """Writes. Whether an error with this head is dropped, because somebody else may answer."""
 
     @abstractmethod
     def take_head(self, head: AnswerHead, data: bytes) -> None:

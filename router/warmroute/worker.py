@@ -148,7 +148,7 @@ class WorkerConnection(asyncio.Protocol):
             if head.status < 200:
                 self._pass_interim(exchange, head, data[end:])
                 return
-            if exchange.declines(head.status):
+            if exchange.declines(head):
                 return
         if length == len(data) - end and exchange.keeps(head):
             self.exchange = None

@@ -19,13 +19,19 @@ def full(call: Call) -> None:
     call.answer(b'{"error": {"message": "the queue is full"}}', 429, "retry-after: 7")
 
 
-@pytest.mark.parametrize("code", [408, 429])
+def comes_back(call: Call) -> None:
+    call.answer(b"{}", 503, "Retry-After: 1")
+
+
+@pytest.mark.parametrize(
+    "refuses", [status(408), status(429), comes_back], ids=["408", "429", "503, and when"]
+)
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["plain", "stream"])
 def test_a_full_workers_request_goes_to_another_one_and_nobody_is_blamed(
-    front: Front, code: int, body: object
+    front: Front, refuses: Script, body: object
 ) -> None:
     failures, retries = front.counted("router_worker_failures_total"), front.counted("router_retries_total")
-    front.script(first(status(code), ok))
+    front.script(first(refuses, ok))
     answer = front.ask(body)
     assert answer.status == 200
     assert len({call.worker.url for call in front.calls}) == 2
@@ -48,6 +54,16 @@ def test_a_worker_that_is_full_when_it_is_probed_is_probed_again(start_front: St
     eventually(lambda: asked(2), "it is probed, and full")
     eventually(lambda: asked(3), "it is probed again")
     assert front.worker_state(sick)["status"] == "healthy"
+
+
+def test_a_fleet_that_says_503_and_when_to_come_back_is_busy_and_stays(start_front: StartFront) -> None:
+    front = start_front("--eject-after-failures", "1", "--eject-for-s", "600", count=2)
+    front.script(comes_back)
+    assert front.ask().status == 503
+    assert len(front.calls) == 2
+    front.script(ok)
+    assert front.ask().status == 200
+    assert front.counted("router_worker_failures_total") == 0
 
 
 def test_where_all_are_full_the_client_gets_the_workers_own_word(front: Front) -> None:

@@ -36,6 +36,9 @@ _OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection")
 
 _BODILESS: Final = (204, 304)
 
+# And 503 where it says when to come back.
+_BUSY: Final = (408, 429)
+
 _HEX: Final = b"0123456789abcdefABCDEF"
 
 # A chunk's size line: 64 bits in hex digits, and room for an extension. A trailer is no longer.
@@ -51,10 +54,28 @@ class BadAnswer(Exception):
 class AnswerHead:
     """What the head of an answer says, but for its length. Not to be written."""
 
-    __slots__ = ("bodiless", "chunked", "has_length", "keep_alive", "line", "plain", "status", "until_close")
+    __slots__ = (
+        "bodiless",
+        "busy",
+        "chunked",
+        "has_length",
+        "keep_alive",
+        "line",
+        "plain",
+        "status",
+        "until_close",
+    )
 
     def __init__(
-        self, status: int, line: bytes, *, has_length: bool, chunked: bool, keep_alive: bool, plain: bool
+        self,
+        status: int,
+        line: bytes,
+        *,
+        has_length: bool,
+        chunked: bool,
+        keep_alive: bool,
+        plain: bool,
+        comes_back: bool,
     ) -> None:
         self.status = status
         self.line = line
@@ -66,6 +87,8 @@ class AnswerHead:
         """The connection stays and no field speaks of it: the client may have the head as it is."""
         self.bodiless = status < 200 or status in _BODILESS
         """The status forbids a body, whatever the fields say."""
+        self.busy = status in _BUSY or (status == 503 and comes_back)
+        """Nobody is to blame: the worker's queue is full, or it lost patience with the network."""
         self.until_close = not (has_length or chunked or self.bodiless)
         """The body ends with the connection."""
 
@@ -152,6 +175,7 @@ def _parse(data: bytes) -> AnswerHead:
         chunked=coding is not None,
         keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
         plain=not any(name in fields for name in _OF_CONNECTION),
+        comes_back=b"retry-after" in fields,
     )
 
 
