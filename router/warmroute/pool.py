@@ -77,6 +77,8 @@ class WorkerPool:
             if connection.transport is not None:  # it was made in the moment when nobody wanted it any more
                 connection.transport.abort()
             raise
+        except OSError:
+            raise  # a certificate that is not accepted is a ValueError too
         except ValueError as error:  # a name that no resolver, or no certificate, knows how to spell
             raise OSError(f"no host is called so: {error}") from error
         return connection

@@ -8,7 +8,7 @@ port, nothing behind) is the worker's identity everywhere: in metrics, journals 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -36,8 +36,12 @@ _LABEL: Final = "[A-Za-z0-9_-]{1,63}"
 HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
 _NAME_CHARS_MAX: Final = 253
 
-HostName = Annotated[str, Field(pattern=f"^{HOST_NAME}$", max_length=_NAME_CHARS_MAX)]
-"""A host's name."""
+HostName = Annotated[
+    str, Field(pattern=f"^({HOST_NAME}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", max_length=_NAME_CHARS_MAX)
+]
+"""What a certificate may be for."""
+
+_LIKE_IPV4: Final = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
 def worker_url(text: str) -> str:
@@ -74,14 +78,16 @@ def worker_url(text: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    if not host.startswith("["):
-        return len(host) <= _NAME_CHARS_MAX and re.fullmatch(HOST_NAME, host) is not None
-    address, _, zone = host[1:-1].partition("%")
     try:
-        IPv6Address(address)
+        if host.startswith("["):
+            address, _, zone = host[1:-1].partition("%")
+            IPv6Address(address)
+            return _ZONE.fullmatch(zone) is not None
+        if _LIKE_IPV4.fullmatch(host):
+            IPv4Address(host)
     except ValueError:
         return False
-    return _ZONE.fullmatch(zone) is not None
+    return len(host) <= _NAME_CHARS_MAX and re.fullmatch(HOST_NAME, host) is not None
 
 
 class Backend(BaseModel):
