@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -36,10 +37,7 @@ _LABEL: Final = "[A-Za-z0-9_-]{1,63}"
 HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
 _NAME_CHARS_MAX: Final = 253
 
-HostName = Annotated[
-    str, Field(pattern=f"^({HOST_NAME}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", max_length=_NAME_CHARS_MAX)
-]
-"""What a certificate may be for."""
+_TLS_NAME: Final = f"^({HOST_NAME}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"
 
 _LIKE_IPV4: Final = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
@@ -90,6 +88,20 @@ def _is_host(host: str) -> bool:
     return len(host) <= _NAME_CHARS_MAX and re.fullmatch(HOST_NAME, host) is not None
 
 
+def _tls_name(text: str) -> str:
+    if len(text) > _NAME_CHARS_MAX or re.fullmatch(_TLS_NAME, text) is None:
+        raise ValueError(f"expected the name of a host, got {text!r}")
+    return text
+
+
+TlsName = Annotated[
+    str,
+    AfterValidator(_tls_name),
+    WithJsonSchema({"type": "string", "pattern": _TLS_NAME, "maxLength": _NAME_CHARS_MAX}),
+]
+"""What a certificate may be for."""
+
+
 class Backend(BaseModel):
     """One worker: its URL and what is known of it beforehand."""
 
@@ -104,7 +116,7 @@ class Backend(BaseModel):
     """Tokens that its KV cache holds; None: read from the engine where it tells, else learned."""
     preset: str | None = None
     """Latency preset of this worker, or a fitted one's file; None: the fleet's (`latency_preset`)."""
-    tls_name: HostName | None = None
+    tls_name: TlsName | None = None
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""

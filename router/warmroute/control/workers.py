@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from warmroute import audit
-from warmroute.config.backends import HOST_NAME, Backend, HostName, worker_url
+from warmroute.config.backends import HOST_NAME, Backend, TlsName, worker_url
 from warmroute.config.kinds import Weight
 from warmroute.config.presets import preset_name
 from warmroute.control.admission import check_allowed
@@ -83,7 +83,7 @@ class NewWorker(BaseModel):
     """None: read from the engine where it tells, else learned."""
     preset: Preset | None = None
     """Latency preset; None: the fleet's."""
-    tls_name: HostName | None = None
+    tls_name: TlsName | None = None
     """With https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others."""
