@@ -136,12 +136,17 @@ class _Answers:
     def __init__(self) -> None:
         self.statuses: list[int] = []
         self.bodies: list[bytes] = []
+        self.fields: list[bytes] = []
         self.open = False
 
     def on_message_begin(self) -> None:
         """Called by llhttp."""
         self.open = True
         self.bodies.append(b"")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp."""
+        self.fields += name, value
 
     def on_body(self, body: bytes) -> None:
         """Called by llhttp."""
@@ -153,6 +158,11 @@ class _Answers:
         self.statuses.append(self.parser.get_status_code())
 
     parser: httptools.HttpResponseParser
+
+    def said(self) -> bytes:
+        """Reads. All of it but metrics, which name the models that anybody asked for."""
+        pages = (body for body in self.bodies if not body.startswith(b"# HELP"))
+        return b"\n".join([*self.fields, *pages])
 
 
 def judge(requests: list[Made], sent: bytes, seen: bytes, nonces: set[bytes], *, valid: bool) -> None:
@@ -166,7 +176,7 @@ def judge(requests: list[Made], sent: bytes, seen: bytes, nonces: set[bytes], *,
     if answers.open:
         raise Finding(f"the last answer is not whole: {seen[-300:]!r}", sent)
     own = {request.nonce for request in requests} | set(NONCE.findall(sent))
-    strangers = nonces.intersection(NONCE.findall(seen)) - own
+    strangers = nonces.intersection(NONCE.findall(answers.said())) - own
     if strangers:
         raise Finding(f"an answer to somebody else: {strangers}", sent)
     internal = [body for status, body in zip(answers.statuses, answers.bodies, strict=True) if status == 500]

@@ -61,7 +61,7 @@ def made(chance: random.Random) -> Made:
         field = b"content-type: multipart/form-data; boundary=%b\r\n" % boundary
         return Made(_framed(chance, "POST", chance.choice(_UPLOADS), form, field), nonce, served=True)
     if chance.random() < 0.1:  # no worker of these agrees: it answers as to any request
-        path = f"/v1/realtime?model=m&user={nonce.decode()}"
+        path = f"/v1/realtime?user={nonce.decode()}&model=m"
         return Made(_framed(chance, "GET", path, b"", _HANDSHAKE), nonce, served=True)
     body = json.dumps(_body(chance, nonce.decode())).encode()
     return Made(_framed(chance, "POST", chance.choice(_PATHS), body), nonce, served=True)
