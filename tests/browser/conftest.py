@@ -13,6 +13,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_p
 
 from live.fake_worker import fake_workers
 from live.front import Front
+from live.fronts import front_before
 from live.processes import Process, Router, spawn_router
 
 # Quick checks, and prompts that may go to either worker.
@@ -61,14 +62,9 @@ class Tab:
 @pytest.fixture(scope="session")
 def session_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A router in front of two scripted workers, for all tests that leave it as it was."""
-    with fake_workers(2) as workers:
-        listed = [word for worker in workers for word in ("--backend", worker.url)]
-        router = spawn_router(tmp_path_factory.mktemp("page") / "router.log", *listed, *FLAGS)
-        try:
-            yield Front(router, workers)
-        finally:
-            Process.kill(router)
-        assert not router.faults(), router.text()
+    log = tmp_path_factory.mktemp("page") / "router.log"
+    with fake_workers(2) as workers, front_before(workers, log, *FLAGS) as front:
+        yield front
 
 
 @pytest.fixture

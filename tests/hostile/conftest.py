@@ -10,6 +10,7 @@ import pytest
 
 from live.fake_worker import fake_workers
 from live.front import Front
+from live.fronts import FORGIVING, front_before
 from live.processes import Process, Router, spawn_router
 
 # Ten times faster checks than a user would want.
@@ -18,25 +19,14 @@ _QUICK = (
     "--no-model-discovery",
 )
 
-# One test's failures are not another one's.
-_FORGIVING = (
-    *("--eject-after-failures", "1000000", "--eject-error-rate", "0"),
-    *("--retry-budget-min-per-s", "10000"),
-)
-
 
 @pytest.fixture(scope="module")
 def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A router in front of two workers, for all tests of a module. No log may hold a traceback."""
     log = tmp_path_factory.mktemp("front") / "router.log"
-    with fake_workers(2) as workers:
-        listed = [word for worker in workers for word in ("--backend", worker.url)]
-        router = spawn_router(log, *listed, *_QUICK, *_FORGIVING, "--policy", "least_requests")
-        try:
-            yield Front(router, workers)
-        finally:
-            Process.kill(router)
-        assert not router.faults(), router.text()
+    flags = (*_QUICK, *FORGIVING, "--policy", "least_requests")
+    with fake_workers(2) as workers, front_before(workers, log, *flags) as front:
+        yield front
 
 
 @pytest.fixture

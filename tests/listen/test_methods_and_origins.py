@@ -11,23 +11,17 @@ import pytest
 from listen.conftest import QUICK
 from live.fake_worker import Call, fake_workers
 from live.front import CHAT, CHAT_PATH, STREAM, Front
+from live.fronts import front_before
 from live.polling import eventually
-from live.processes import Process, spawn_router
 from live.wire import Answer, Connection, request
 
 PAGE = "https://chat.example.com"
 
 
 def spawn(folder: Path, *flags: str) -> Iterator[Front]:
-    with fake_workers(1) as workers:
-        router = spawn_router(
-            folder / "router.log", "--backend", workers[0].url, *QUICK, "--api-key", "secret", *flags
-        )
-        try:
-            yield Front(router, workers)
-        finally:
-            Process.kill(router)
-        assert not router.faults(), router.text()
+    ours = (*QUICK, "--api-key", "secret")
+    with fake_workers(1) as workers, front_before(workers, folder / "router.log", *ours, *flags) as front:
+        yield front
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from live.fake_worker import fake_workers
 from live.front import Front
+from live.fronts import FORGIVING, front_before
 from live.processes import (
     Engines,
     Process,
@@ -62,17 +63,9 @@ def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A router in front of two scripted workers, for all tests of a module that need no flags of their own.
     It forgives workers everything, so that no test's failures are another one's."""
     log = tmp_path_factory.mktemp("front") / "router.log"
-    with fake_workers(2) as workers:
-        listed = [word for worker in workers for word in ("--backend", worker.url)]
-        router = spawn_router(
-            log, *listed, *_QUICK, "--no-model-discovery", "--eject-after-failures", "1000000",
-            "--eject-error-rate", "0", "--retry-budget-min-per-s", "10000", "--policy", "least_requests",
-        )  # fmt: skip
-        try:
-            yield Front(router, workers)
-        finally:
-            Process.kill(router)
-        assert not router.faults(), router.text()
+    flags = (*_QUICK, *FORGIVING, "--no-model-discovery", "--policy", "least_requests")
+    with fake_workers(2) as workers, front_before(workers, log, *flags) as front:
+        yield front
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from live.fake_worker import Call, fake_workers, ok
 from live.front import CHAT, CHAT_PATH, STREAM, Front, first
+from live.fronts import front_before
 from live.polling import eventually
-from live.processes import Process, spawn_router
 from live.wire import request
 
 StartFront = Callable[..., Front]
@@ -156,14 +156,12 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_held(
 def small_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A router with small limits and short time-outs."""
     log = tmp_path_factory.mktemp("small") / "router.log"
-    with fake_workers(1) as workers:
-        router = spawn_router(
-            log, "--backend", workers[0].url, "--no-model-discovery", "--max-body-bytes", "1000",
-            "--head-timeout-s", "1", "--body-timeout-s", "1", "--keepalive-timeout-s", "1",
-        )  # fmt: skip
-        yield Front(router, workers)
-        Process.kill(router)
-        assert not router.faults(), router.text()
+    flags = (
+        *("--no-model-discovery", "--max-body-bytes", "1000"),
+        *("--head-timeout-s", "1", "--body-timeout-s", "1", "--keepalive-timeout-s", "1"),
+    )
+    with fake_workers(1) as workers, front_before(workers, log, *flags) as front:
+        yield front
 
 
 @pytest.fixture

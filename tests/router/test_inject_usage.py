@@ -13,8 +13,9 @@ import pytest
 
 from live.fake_worker import USAGE, Call, Script, fake_workers
 from live.front import CHAT_PATH, STREAM, Front, die_after, first
+from live.fronts import FORGIVING, front_before
 from live.polling import eventually
-from live.processes import Engines, Router, StartEngines, StartRouter, spawn_router
+from live.processes import Engines, Router, StartEngines, StartRouter
 from live.wire import Connection, request
 
 ASKING = STREAM | {"stream_options": {"include_usage": True}}
@@ -41,17 +42,9 @@ def events(call: Call) -> list[bytes]:
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A router that asks for counts, in front of two workers; it forgives them everything."""
     log = tmp_path_factory.mktemp("asking") / "router.log"
-    with fake_workers(2) as workers:
-        listed = [word for worker in workers for word in ("--backend", worker.url)]
-        router = spawn_router(
-            log, *listed, "--inject-usage", "--no-model-discovery", "--eject-after-failures", "1000000",
-            "--retry-budget-min-per-s", "10000",
-        )  # fmt: skip
-        try:
-            yield Front(router, workers)
-        finally:
-            router.kill()
-        assert not router.faults(), router.text()
+    flags = (*FORGIVING, "--inject-usage", "--no-model-discovery")
+    with fake_workers(2) as workers, front_before(workers, log, *flags) as front:
+        yield front
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from live.fake_worker import Call, fake_workers, ok
 from live.front import Front
-from live.processes import Process, spawn_router
+from live.fronts import front_before
 from live.wire import request
 from warmroute.dialects.endpoints import ENDPOINTS, TUNNELS, Endpoint
 
@@ -23,15 +23,9 @@ by_path = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[endpoint.path for 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """The first worker serves `a`, the second one `b`."""
-    with fake_workers(2) as workers:
-        named = [f"{worker.url},model={model}" for worker, model in zip(workers, "ab", strict=True)]
-        listed = [word for backend in named for word in ("--backend", backend)]
-        router = spawn_router(tmp_path_factory.mktemp("surface") / "router.log", *listed)
-        try:
-            yield Front(router, workers)
-        finally:
-            Process.kill(router)
-        assert not router.faults(), router.text()
+    log, models = tmp_path_factory.mktemp("surface") / "router.log", (",model=a", ",model=b")
+    with fake_workers(2) as workers, front_before(workers, log, options=models) as front:
+        yield front
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from live.fake_worker import fake_workers
 from live.front import Front
+from live.fronts import FORGIVING, front_before
 from live.otlp import Collector, StartTraced, collector
-from live.processes import spawn_router
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +57,18 @@ def start_traced(tmp_path: Path, spans: Collector) -> Iterator[StartTraced]:
 def _front(
     folder: Path, url: str, count: int, flags: tuple[str, ...], env: dict[str, str] | None = None
 ) -> Iterator[Front]:
-    with fake_workers(count) as workers:
-        router = spawn_router(
-            folder / "router.log",
-            *(word for worker in workers for word in ("--backend", worker.url)),
-            *("--no-model-discovery", "--eject-after-failures", "1000000", "--policy", "least_requests"),
-            *("--retry-budget-min-per-s", "10000", "--access-log", "--otel-endpoint", url),
-            *flags,
-            env={"OTEL_BSP_SCHEDULE_DELAY": "20"} | (env or {}),  # ms; else every test would wait for 5 s
-        )
-        try:
-            yield Front(router, workers)
-        finally:
-            router.kill()
-        assert not router.faults(), router.text()
+    ours = (
+        *FORGIVING,
+        "--no-model-discovery",
+        "--policy",
+        "least_requests",
+        "--access-log",
+        "--otel-endpoint",
+        url,
+    )
+    quick = {"OTEL_BSP_SCHEDULE_DELAY": "20"} | (env or {})  # ms; else every test would wait for 5 s
+    with (
+        fake_workers(count) as workers,
+        front_before(workers, folder / "router.log", *ours, *flags, env=quick) as front,
+    ):
+        yield front
