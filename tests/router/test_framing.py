@@ -250,7 +250,7 @@ def test_an_incomplete_head_is_waited_for_and_an_endless_one_is_not() -> None:
 
 ANSWER_LINES = st.sampled_from((
     b"content-length: %d", b"Content-Length: %d", b"CONTENT-LENGTH: %d", b"content-length:%d",
-    b"content-length:  %d ", b"transfer-encoding: chunked", b"connection: close", b"date: x",
+    b"content-length:  %d ", b"content-length: ", b"retry-after: 1", b"transfer-encoding: chunked", b"connection: close", b"date: x",
     b"x: content-length: %d", b"x-content-length: %d", b"bad : %d", b" fold: %d",
 ))  # fmt: skip
 
@@ -264,7 +264,7 @@ def facts_of(data: bytes, heads: AnswerHeads) -> object:
     if found is None:
         return None
     head, length, end = found
-    facts = [head.status, head.line, head.has_length, head.chunked, head.keep_alive]
+    facts = [head.status, head.line, head.has_length, head.chunked, head.keep_alive, head.plain, head.busy]
     return [*facts, head.bodiless, head.until_close], length, end
 
 
@@ -286,6 +286,14 @@ def test_a_remembered_head_is_read_as_one_that_was_never_seen(
         fields = b"".join((line % size if b"%d" in line else line) + b"\r\n" for line, size in lines)
         data = b"HTTP/1.1 %d X\r\n%b\r\n" % (status, fields)
         assert facts_of(data, remembering) == facts_of(data, AnswerHeads())
+
+
+def test_a_length_without_digits_is_refused_also_behind_the_same_head_with_some() -> None:
+    heads = AnswerHeads()
+    for _ in range(2):
+        assert heads.read(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n") is not None
+        with pytest.raises(BadAnswer, match="the length is not a number"):
+            heads.read(b"HTTP/1.1 200 OK\r\ncontent-length: \r\n\r\n")
 
 
 def test_connection_fields_are_dropped_and_the_framing_only_if_asked() -> None:
