@@ -250,7 +250,8 @@ def test_an_incomplete_head_is_waited_for_and_an_endless_one_is_not() -> None:
 
 ANSWER_LINES = st.sampled_from((
     b"content-length: %d", b"Content-Length: %d", b"CONTENT-LENGTH: %d", b"content-length:%d",
-    b"content-length:  %d ", b"content-length: ", b"retry-after: 1", b"transfer-encoding: chunked", b"connection: close", b"date: x",
+    b"content-length:  %d ", b"content-length: ", b"retry-after: 1", b"transfer-encoding: chunked",
+    b"connection: close", b"date: x",
     b"x: content-length: %d", b"x-content-length: %d", b"bad : %d", b" fold: %d",
 ))  # fmt: skip
 
