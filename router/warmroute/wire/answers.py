@@ -137,8 +137,8 @@ class AnswerHeads:
 
 
 def _odd_length(head: bytes) -> int:
-    """A length that is written in a way the pattern does not know. It is not checked yet: a head without digits
-    looks like one that is remembered, from which they were cut out."""
+    """A length that is written in a way the pattern does not know. It is not checked yet: a head without
+    digits looks like one that is remembered, from which they were cut out."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length" and value.strip().isdigit():
