@@ -88,7 +88,7 @@ def admin_target(folder: Path) -> Iterator[AdminTarget]:
         listed = [word for worker in workers for word in ("--backend", worker.url)]
         router = spawn_router(
             folder / "router.log", *listed, "--health-interval-s", "0.5", "--health-timeout-s", "0.5",
-            "--connect-timeout-s", "0.5",
+            "--connect-timeout-s", "0.5", "--engine-call-timeout-s", "0.5",
         )  # fmt: skip
         try:
             yield AdminTarget(Front(router, workers), folder)
