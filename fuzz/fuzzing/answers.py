@@ -24,9 +24,10 @@ from live.wire import request
 from warmroute.usage import TAIL_BYTES, find_usage
 from warmroute.wire.answers import AnswerHeads, BadAnswer, body_of
 
+# A damaged answer may go on behind its end: no valid one follows on its connection.
 _FLAGS = (
     "--no-model-discovery", "--first-byte-timeout-s", "1", "--idle-timeout-s", "1", "--retries", "0",
-    "--eject-after-failures", "1000000",
+    "--eject-after-failures", "1000000", "--idle-connections-per-worker", "0",
 )  # fmt: skip
 
 Read = tuple[object, ...]
