@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 SOURCES := $(shell find policies/warmroute_policies router/warmroute simulator/warmroute_simulator -name '*.py')
 ARGS ?=
+# Tests wait for sockets and timers nearly as long as they compute.
+TESTERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --quiet
 
@@ -44,7 +46,7 @@ demo: $(READY) ## Four built-in engines, a router and traffic; no GPU. ARGS="--o
 	$(BIN)/router demo $(ARGS)
 
 test: $(READY) ## The test suite. ARGS="-k name" narrows it
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the sources as they are, not compiled
 	rm -rf build/interpreted
