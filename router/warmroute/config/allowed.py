@@ -37,12 +37,12 @@ def refusal(url: str, patterns: Sequence[str]) -> str | None:
             return None
         return f"{url}: worker_allow admits {', '.join(patterns)} and nothing else"
     address = address_of(host)
-    if address is not None and is_of_a_cloud(address):
-        return f"{url}: {LINK_LOCAL}"
+    if address is not None and hands_out_credentials(address):
+        return f"{url}: {CREDENTIALS}"
     return None
 
 
-LINK_LOCAL: Final = (
+CREDENTIALS: Final = (
     "a link-local address, or another at which clouds hand out credentials, is no place for a worker; "
     "name it in worker_allow if it is"
 )
@@ -53,7 +53,7 @@ _METADATA: Final = frozenset(
 )
 
 
-def is_of_a_cloud(address: _Address) -> bool:
+def hands_out_credentials(address: _Address) -> bool:
     """Whether whoever reaches it may be given credentials of the machine."""
     return address.is_link_local or address in _METADATA
 

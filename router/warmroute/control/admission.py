@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from warmroute.config.allowed import LINK_LOCAL, address_of, is_of_a_cloud, refusal
+from warmroute.config.allowed import CREDENTIALS, address_of, hands_out_credentials, refusal
 from warmroute.control.errors import Refused
 from warmroute.wire.replies import RouterError
 
@@ -26,13 +26,13 @@ async def check_allowed(gateway: Gateway, url: str) -> None:
     """Reads. Raises Refused."""
     patterns = gateway.settings.worker_allow
     why = refusal(url, patterns)
-    if why is None and not patterns and await _leads_to_link_local(urlsplit(url).hostname or ""):
-        why = f"{url}: {LINK_LOCAL}"
+    if why is None and not patterns and await _leads_to_credentials(urlsplit(url).hostname or ""):
+        why = f"{url}: {CREDENTIALS}"
     if why is not None:
         raise Refused(RouterError(403, "worker_not_allowed", why, param="url"))
 
 
-async def _leads_to_link_local(host: str) -> bool:
+async def _leads_to_credentials(host: str) -> bool:
     if address_of(host) is not None:
         return False  # it was looked at
     try:
@@ -41,4 +41,4 @@ async def _leads_to_link_local(host: str) -> bool:
     except (OSError, TimeoutError, UnicodeError):
         return False
     addresses = (ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
-    return any(is_of_a_cloud(address) for address in addresses)
+    return any(hands_out_credentials(address) for address in addresses)

@@ -36,7 +36,7 @@ _OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection")
 
 _BODILESS: Final = (204, 304)
 
-# And 503 where it says when to come back.
+# A worker that has no room, or no patience. A 503 means the same only where it says when to come back.
 _BUSY: Final = (408, 429)
 
 _HEX: Final = b"0123456789abcdefABCDEF"

@@ -20,7 +20,7 @@ from warmroute.config.peers.shape import (
     same,
     sets,
     together,
-    unless_negative,
+    unless_unlimited,
     without_effect,
 )
 
@@ -86,12 +86,12 @@ _SETS: Final = {
     "--upstream-pool-idle-timeout-secs": sets("upstream_keepalive_s"),
     "--discovery-check-interval-secs": sets("discover_file_interval_s"),
     "--log-json": sets("log_format", constant("json")),
-    "--max-concurrent-requests": sets("max_inflight", unless_negative, "a negative number or 0: no limit"),
+    "--max-concurrent-requests": sets("max_inflight", unless_unlimited, "a negative number or 0: no limit"),
     "--queue-size": sets("queue_size"),
     "--queue-timeout-secs": sets("queue_timeout_s"),
     "--rate-limit-tokens-per-second": sets(
         "rate_limit_requests_per_s",
-        unless_negative,
+        unless_unlimited,
         "counts requests, for all its name; there of all clients together, here of each API key",
     ),
     "--tls-cert-path": sets("tls_cert"),

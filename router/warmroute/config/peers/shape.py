@@ -93,8 +93,8 @@ def further_workers(words: Sequence[str]) -> object:
         raise ValueError(f"expected a whole number of attempts, got {words[0]!r}") from None
 
 
-def unless_negative(words: Sequence[str]) -> object | None:
-    """A limit for which a negative number, or zero, means none."""
+def unless_unlimited(words: Sequence[str]) -> object | None:
+    """A limit; a negative number, or zero, means that there is none."""
     text = words[0].strip()
     return None if text.startswith("-") or not text.strip("0.") else text
 
