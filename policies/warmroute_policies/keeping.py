@@ -74,12 +74,14 @@ def snapshot(balancer: Balancer, now: float) -> Iterator[AnyFrame]:
                 if fleet.specs[answered.slot] is not None
             ]
         )
-    sessions = balancer.sessions.kept()
-    for at in range(0, len(sessions), _ROWS):
+    sessions = balancer.sessions
+    names = sessions.kept()
+    for at in range(0, len(names), _ROWS):
         yield Turns(
             [
                 (pseudonym(name), s.worker, now - s.last_seen_at, s.turns, s.moves, s.footprint_tokens)
-                for name, s in sessions[at : at + _ROWS]
+                for name in names[at : at + _ROWS]
+                if (s := sessions.named(name)) is not None
             ]
         )
 

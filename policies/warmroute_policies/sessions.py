@@ -56,10 +56,15 @@ class Sessions:
         """Reads. The sessions seen last, the latest first."""
         return list(islice(reversed(self._sessions.items()), limit))
 
-    def kept(self) -> list[tuple[str, Session]]:
-        """Reads. All that is remembered, up to the limit, the latest last: those of an earlier router come
-        first, by pseudonym, for they were not seen since."""
-        return [*self._restored.items(), *self._sessions.items()][-self._limit :]
+    def kept(self) -> list[str]:
+        """Reads. Names of all that is remembered, up to the limit, the latest last: those of an earlier
+        router come first, by pseudonym, for they were not seen since. Names alone: with the sessions it takes
+        five times as long, in one piece."""
+        return [*self._restored, *self._sessions][-self._limit :]
+
+    def named(self, name: str) -> Session | None:
+        """Reads. What `kept` has named, unless it was forgotten or seen for the first time since."""
+        return self._sessions.get(name) or self._restored.get(name)
 
     def seen(
         self, key: str, worker: WorkerId, prompt_tokens: int, now: float, *, again: bool = False

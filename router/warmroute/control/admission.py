@@ -1,7 +1,8 @@
 """Whether a worker may be added by the admin API: what `config.allowed` says of its URL, and of its name.
 
-A name is asked for, once, where no list of allowed workers is set: one that leads to an address where
-clouds hand out credentials is as good as that address. It is no fence against somebody who can change the name's answer later; a list is.
+A name is asked for, once, where no list of allowed workers is set: one that leads to an address where clouds
+hand out credentials is as good as that address. It is no fence against somebody who can change the name's
+answer later; a list is.
 """
 
 from __future__ import annotations
