@@ -29,6 +29,7 @@ Workers:
 
     workers         who there is, and who is trusted; `joining`, `removal`
     watch           health and discovery of what they are; `engines` reads it, by `questions`
+    kv_events/      what they tell of their caches
     discovery/      which workers there should be
     fanout          an operator's question to all of them
 

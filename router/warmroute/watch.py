@@ -153,6 +153,8 @@ class _Watch:
             log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
         if restarted:
             gateway.workers.restarted(self._worker_id)
+        if gateway.kv_events.asks(worker):
+            await gateway.kv_events.discover(worker, lambda path: self._answer(path, deadline))
         self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
 
     async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:
@@ -191,6 +193,13 @@ class _Watch:
         text = body.decode("utf-8", "replace")
         self._started_at_s = engines.read_start_time(text)
         return engines.read_metrics(text)
+
+    async def _answer(self, path: str, deadline: float) -> bytes | None:
+        """GET. None: no answer."""
+        try:
+            return await self._ask(path, deadline)
+        except Unanswered:
+            return None
 
     async def _read(self, path: str, reader: Callable[[bytes], T], deadline: float) -> T:
         """Raises Unanswered, where the answer cannot be read too."""

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from warmroute.config.endpoints import KvEventsMode, KvReplay
 from warmroute.config.kinds import Kind, Weight, split_text
 from warmroute.config.presets import preset_name, preset_or_file
 
@@ -120,6 +121,10 @@ class Backend(BaseModel):
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
+    kv_events: KvEventsMode | None = None
+    """Where its KV events are had from; None: as all others' (`kv_events`)."""
+    kv_replay: KvReplay | None = None
+    """Where it can be asked for old ones; None: where it says itself."""
 
     @model_validator(mode="before")
     @classmethod
@@ -178,6 +183,10 @@ class Backend(BaseModel):
             options.append(f"tls_name={self.tls_name}")
         if self.max_inflight is not None:
             options.append(f"max_inflight={self.max_inflight}")
+        if self.kv_events is not None:
+            options.append(f"kv_events={self.kv_events}")
+        if self.kv_replay is not None:
+            options.append(f"kv_replay={self.kv_replay}")
         return ",".join((self.url, *options))
 
 
