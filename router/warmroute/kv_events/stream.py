@@ -90,6 +90,9 @@ class Stream:
         self._restarted_at = -inf
         self._unanswered = False
         """The last replay was not answered."""
+        self._curable = False
+        """What is short may be had from the engine's first batches on: it did not say that it has them no
+        more."""
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._overflowed = False
@@ -161,7 +164,7 @@ class Stream:
         """Writes. Something may be missing that nobody has noticed: asks, unless that is under way."""
         if self._ask is None or self.asked is not None or self.dormant or self._waiting:
             return
-        if self.last is None or (self._unanswered and self.shortage):
+        if self.last is None or self._curable:
             self._replay(0, now, fresh=True)
         else:
             self._replay(max(self.last, 0), now, fresh=False)
@@ -212,6 +215,7 @@ class Stream:
             ledger.clear(now)
         ledger.whole = not shortage
         self.shortage, self._asked_behind = shortage, None
+        self._curable = bool(shortage) and self.asked is None
         self._apply(message, now)
 
     def _apply(self, message: Message, now: float) -> None:
