@@ -91,6 +91,7 @@ class Line:
         self, pump: Pump, socket: zmq.Socket[bytes], heard: Callable[[list[bytes], float], None]
     ) -> None:
         self._pump, self._socket, self._heard = pump, socket, heard
+        self._monitor: Line | None = None
         self._loop = asyncio.get_running_loop()
         self._fd = int(socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._woken)
@@ -117,8 +118,17 @@ class Line:
         self._heard(frames, now)
         return True
 
+    def tell_of_connections(self, connected: Callable[[float], None]) -> None:
+        """Writes. From now on somebody is told whenever there is a new connection, before its messages."""
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._monitor = Line(self._pump, monitor, lambda _, now: connected(now))
+
     def close(self) -> None:
         """Writes. Twice is once."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close()
+            self._monitor = None
         if not self._socket.closed:
             self._loop.remove_reader(self._fd)
             self._socket.close(linger=0)

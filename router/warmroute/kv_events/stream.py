@@ -8,6 +8,7 @@ An engine numbers its batches from 0 and keeps the last ten thousand of them, to
     a number is left out ──► replay from the last one known; what arrives meanwhile waits
     a number comes again ──► by its time the same batch: passed over. Another one: the engine began anew, and
                              so does the stream
+    a connection is made ──► it may be to another process: replay from the last one known
     nothing comes        ──► when something should have: replay from the last one known
 
 Replays begin with the last batch that is known, not behind it: the same batch with the same time proves that
@@ -168,6 +169,17 @@ class Stream:
             self._replay(0, now, fresh=True)
         else:
             self._replay(max(self.last, 0), now, fresh=False)
+
+    def connected(self, now: float) -> None:
+        """Writes. There is a connection to the publisher, maybe to another process than before, whose first
+        batches were missed: what comes now proves nothing by its number."""
+        if self._ask is None or self.dormant:
+            return
+        if self.asked is not None and self._silent and not self._waiting:
+            return
+        self._drop_waiting()
+        fresh = self.last is None or (self.asked is not None and self._fresh)
+        self._replay(0 if fresh else max(self.last or 0, 0), now, fresh=fresh)
 
     def doubt(self) -> None:
         """Writes. The core was told that nothing is known of the worker: so it is, until a batch comes."""

@@ -88,6 +88,7 @@ class Publisher:
             self._of.trouble = f"cannot listen to its KV events: {error}"
             self._of.complain(self._of.trouble)
             return
+        self._line.tell_of_connections(self._connected)
         self.begin(now)
 
     def begin(self, now: float) -> None:
@@ -135,6 +136,9 @@ class Publisher:
             self._of.counts.odd("unreadable", f"a message cannot be read: {error}")
             return
         self.live(message, now)
+
+    def _connected(self, now: float) -> None:
+        self.stream.connected(now)
 
     def _ask(self, from_seq: int) -> None:
         self._end_replay()
