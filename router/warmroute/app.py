@@ -158,6 +158,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         # From here on it is no reason to end: workers may take a while to answer, and a port to be free.
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         await first_round(gateway)
+        gateway.kv_events.tick(monotonic())
         state = None
         if settings.state_file is not None:
             state = StateFile(gateway, settings.state_file, saved)

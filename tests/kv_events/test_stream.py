@@ -292,7 +292,10 @@ def test_an_engine_that_began_anew_unseen_is_found_out_by_its_last_batch() -> No
 
 def test_a_batch_that_came_by_replay_and_live_is_applied_once() -> None:
     rig = Rig()
-    late = [rig.publish(lost=True) for number in range(4) if rig.engine.prompt([number] * 8) or True]
+    late = []
+    for number in range(4):
+        rig.engine.prompt([number] * 8)
+        late.append(rig.publish(lost=True))
     rig.begin().settle()
     for message in late:
         rig.live(message)
@@ -349,7 +352,7 @@ def test_whatever_is_lost_and_whenever_it_restarts_knowledge_becomes_true(
         chance = random.Random(seed)
         rig = Rig(KvEngine(dialect, block_tokens=4, kept=kept))
         loss = chance.choice([0.01, 0.1, 0.5])
-        drops = iter(lambda chance=chance: chance.random() < 0.05, 2)
+        drops = (lot < 0.05 for lot in iter(chance.random, 1.0))
         begun = False
         for _ in range(chance.randint(1, 120)):
             what = chance.random()

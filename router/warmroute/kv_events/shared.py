@@ -35,6 +35,8 @@ class SharedLine:
         self._line: Line | None = None
         self._open_at = 0.0
         self._complained = False
+        self._connected = False
+        """Some engine has connected: it may be another process than before, and nobody says whose."""
         self._workers: dict[str, WorkerEvents] = {}
         """By `host:port`."""
         self._of_topic: dict[bytes, WorkerEvents | None] = {}
@@ -47,6 +49,10 @@ class SharedLine:
         if served != self._workers:
             self._workers = served
             self._of_topic.clear()
+        if self._connected:
+            self._connected = False
+            for worker in served.values():
+                worker.connected(now)
         if self._line is None and now >= self._open_at:
             try:
                 self._line = self._sockets.subscribe(
@@ -57,12 +63,17 @@ class SharedLine:
                 if not self._complained:
                     self._complained = True
                     log.warning("cannot listen to KV events: %s", error)
+            else:
+                self._line.tell_of_connections(self._one_connected)
 
     def close(self) -> None:
         """Writes. Twice is once."""
         if self._line is not None:
             self._line.close()
             self._line = None
+
+    def _one_connected(self, now: float) -> None:
+        self._connected = True
 
     def _heard(self, frames: list[bytes], now: float) -> None:
         try:

@@ -138,7 +138,8 @@ class Publisher:
         self.live(message, now)
 
     def _connected(self, now: float) -> None:
-        self.stream.connected(now)
+        if not self._of.gone:
+            self.stream.connected(now)
 
     def _ask(self, from_seq: int) -> None:
         self._end_replay()
@@ -264,6 +265,12 @@ class WorkerEvents:
         """Writes. A message by a line that other workers have too."""
         if not self.gone and self.publishers:
             self.publishers[0].live(message, now)
+
+    def connected(self, now: float) -> None:
+        """Writes. A connection was made on a line that other workers have too."""
+        if not self.gone:
+            for publisher in self.publishers:
+                publisher.stream.connected(now)
 
     def heard(self, now: float) -> None:
         """Writes. Something came: is there too much of it, and is it what was missed?"""
