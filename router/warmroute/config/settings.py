@@ -198,7 +198,8 @@ class Settings(BaseSettings):
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
         "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
-        "certificate, where it is not the host), `max_inflight=N`. More can be added while the router runs.",
+        "certificate, where it is not the host), `max_inflight=N`, `ranks=N` (data-parallel ranks behind the "
+        "URL, each a worker). More can be added while the router runs.",
     )
     worker_allow: WorkerPatterns = _setting(
         "workers",
