@@ -176,7 +176,7 @@ class _Watch:
         known = self._worker.learned.kv_cache
         readers: dict[str, Callable[[bytes], KvCache | None]] = {"/metrics": self._read_metrics}
         if known is None or known.engine == "sglang":
-            readers["/server_info"] = readers["/get_server_info"] = engines.read_server_info
+            readers["/server_info"] = readers["/get_server_info"] = self._read_server_info
         failed = []
         for path, reader in readers.items():
             try:
@@ -192,7 +192,10 @@ class _Watch:
         """Writes. The start time stands beside the KV cache, and may where no cache is told."""
         text = body.decode("utf-8", "replace")
         self._started_at_s = engines.read_start_time(text)
-        return engines.read_metrics(text)
+        return engines.read_metrics(text, self._worker.pool.rank)
+
+    def _read_server_info(self, body: bytes) -> KvCache | None:
+        return engines.read_server_info(body, self._worker.pool.rank)
 
     async def _answer(self, path: str, deadline: float) -> bytes | None:
         """GET. None: no answer."""

@@ -53,6 +53,15 @@ def tcp_host(address: str) -> str | None:
     return None if found is None else found[1]
 
 
+def of_rank(text: str, rank: int) -> str:
+    """The endpoint of one of several data-parallel ranks: as engines count, behind the first one's port."""
+    address = text.removeprefix(_BIND)
+    found = _TCP.fullmatch(address)
+    if found is None:
+        return text
+    return f"{text[: -len(found[2])]}{int(found[2]) + rank}"
+
+
 def _mode(text: str) -> str:
     if text not in (AUTO, OFF):
         try:

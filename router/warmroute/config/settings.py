@@ -199,8 +199,9 @@ class Settings(BaseSettings):
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
         "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
-        "certificate, where it is not the host), `max_inflight=N`, `kv_events=URL` and `kv_replay=URL` (its "
-        "own; docs/exact-mode.md). More can be added while the router runs.",
+        "certificate, where it is not the host), `max_inflight=N`, `ranks=N` (data-parallel ranks behind the "
+        "URL, each a worker), `kv_events=URL` and `kv_replay=URL` (its own; docs/exact-mode.md). More can be "
+        "added while the router runs.",
     )
     worker_allow: WorkerPatterns = _setting(
         "workers",

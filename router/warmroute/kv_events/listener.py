@@ -36,6 +36,10 @@ log = logging.getLogger("warmroute.kv_events")
 # Whether somebody listens at an address is known within a round trip.
 _PROBE_S: Final = 1.0
 
+NO_SUCH_RANK: Final = "the engine names no publisher for this rank"
+
+ONE_TOPIC: Final = "ranks behind one URL share a topic: use kv_events=auto, or kv_events= behind its URL"
+
 MISSING: Final = "kv_events needs more than is installed: pip install 'warmroute[exact]'"
 
 Ask = Callable[[str], Awaitable[bytes | None]]
@@ -48,6 +52,11 @@ class _Followed:
     def __init__(self, events: WorkerEvents, backend: Backend) -> None:
         self.events, self.backend = events, backend
         self.told: Told | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Reads. It is heard on the line of all that have none of their own."""
+        return any(publisher.shared for publisher in self.events.publishers)
 
 
 @final
@@ -142,12 +151,17 @@ class KvEvents:
             events.follow((), MISSING, now)
         elif mode == AUTO:
             if told is not None:
-                offers = tuple(_with_replay(offer, backend) for offer in told.offers)
-                events.follow(offers, told.why_not, now)
+                rank = events.worker.pool.rank
+                offers = tuple(
+                    _with_replay(offer, backend) for offer in told.offers if rank in (None, offer.rank)
+                )
+                events.follow(offers, told.why_not or NO_SUCH_RANK, now)
+        elif backend.kv_events is None and events.worker.pool.rank is not None:
+            events.follow((), ONE_TOPIC, now)
         else:
-            replay = backend.kv_replay
-            if replay is None and told is not None and len(told.offers) == 1:
-                replay = told.offers[0].replay
+            replay, rank = backend.kv_replay, events.worker.pool.rank
+            if replay is None and told is not None:
+                replay = next((one.replay for one in told.offers if one.rank == (rank or 0)), None)
             offer = Offer(None, parse_endpoint(mode), replay)
             events.follow((offer,), "", now, shared=backend.kv_events is None)
 
@@ -158,9 +172,7 @@ class KvEvents:
             return
         if self._shared is None:
             self._shared = SharedLine(parse_endpoint(mode), self._open_sockets())
-        self._shared.serve(
-            [one.events for one in self._followed.values() if one.backend.kv_events is None], now
-        )
+        self._shared.serve([one.events for one in self._followed.values() if one.is_shared], now)
 
     def _watch(self, wanted: bool) -> None:
         if wanted is not self._watching:
@@ -241,7 +253,7 @@ def is_asked_for(settings: Settings) -> bool:
 
 async def _told_by(worker: Worker, ask: Ask) -> Told:
     """What the worker says, with addresses probed where it may be the engine that connects to them."""
-    url, told = worker.pool.worker_id, None
+    url, told = worker.pool.url, None
     cache = worker.learned.kv_cache
     readers: dict[str, Callable[[bytes, str], Told | None]] = {}
     if cache is None or cache.engine != "sglang":

@@ -45,7 +45,7 @@ class SharedLine:
 
     def serve(self, workers: Iterable[WorkerEvents], now: float) -> None:
         """Writes. Who is heard on it now."""
-        served = {worker.worker_id.partition("://")[2]: worker for worker in workers}
+        served = {worker.worker.pool.url.partition("://")[2]: worker for worker in workers}
         if served != self._workers:
             self._workers = served
             self._of_topic.clear()
