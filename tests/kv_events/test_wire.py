@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from warmroute.kv_events.wire import (
@@ -25,6 +25,7 @@ from warmroute.kv_events.wire import (
 )
 
 encode = msgspec.msgpack.encode
+EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEQ = (7).to_bytes(8, "big")
 END = b"\xff" * 8
 
@@ -196,6 +197,7 @@ _EVENTS = st.fixed_dictionaries(
 )
 
 
+@EXAMPLES
 @given(
     st.binary(max_size=200)
     | st.tuples(_VALUES, _VALUES, _VALUES).map(encode)
@@ -213,6 +215,7 @@ def test_whatever_is_sent_is_read_or_unreadable(payload: bytes) -> None:
             assert all(0 <= key_of(one) < 2**64 for one in event.block_hashes)
 
 
+@EXAMPLES
 @given(st.lists(st.binary(max_size=9), max_size=5))
 def test_whatever_frames_come_are_read_or_unreadable(frames: list[bytes]) -> None:
     for read in (read_live, read_replayed):

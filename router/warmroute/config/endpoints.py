@@ -54,12 +54,14 @@ def tcp_host(address: str) -> str | None:
 
 
 def of_rank(text: str, rank: int) -> str:
-    """The endpoint of one of several data-parallel ranks: as engines count, behind the first one's port."""
-    address = text.removeprefix(_BIND)
-    found = _TCP.fullmatch(address)
+    """The endpoint of one of several data-parallel ranks: as engines count, behind the first one's port.
+    Raises ValueError where there is no such port."""
+    found = _TCP.fullmatch(text.removeprefix(_BIND))
     if found is None:
         return text
-    return f"{text[: -len(found[2])]}{int(found[2]) + rank}"
+    own = f"{text[: -len(found[2])]}{int(found[2]) + rank}"
+    parse_endpoint(own)
+    return own
 
 
 def _mode(text: str) -> str:
