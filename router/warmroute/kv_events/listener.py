@@ -87,6 +87,8 @@ class KvEvents:
     async def discover(self, worker: Worker, ask: Ask) -> None:
         """Writes. Asks the worker where it publishes, and follows what it says."""
         told = await _told_by(worker, ask)
+        if self._mode(worker.backend) == AUTO:
+            told = await _probed(told)
         if self._is_there(worker) and not self._closed:
             now = monotonic()
             self._sync(now)
@@ -252,7 +254,7 @@ def is_asked_for(settings: Settings) -> bool:
 
 
 async def _told_by(worker: Worker, ask: Ask) -> Told:
-    """What the worker says, with addresses probed where it may be the engine that connects to them."""
+    """What the worker says."""
     url, told = worker.pool.url, None
     cache = worker.learned.kv_cache
     readers: dict[str, Callable[[bytes, str], Told | None]] = {}
@@ -270,6 +272,11 @@ async def _told_by(worker: Worker, ask: Ask) -> Told:
             why_not="it does not say where it publishes KV events: name that with kv_events= behind its URL",
             said=False,
         )
+    return told
+
+
+async def _probed(told: Told) -> Told:
+    """The same, or nothing where it is the engine that connects to an address."""
     for offer in told.offers:
         if offer.probe and not await _listens(offer.endpoint.address):
             return Told(why_not=nobody_listens(offer), said=False)
