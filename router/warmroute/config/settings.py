@@ -44,6 +44,7 @@ from warmroute.config.kinds import (
     Size,
     Switch,
     Text,
+    TokenSeconds,
     UrlPath,
     WholeNumber,
     Words,
@@ -375,6 +376,17 @@ class Settings(BaseSettings):
         5.0,
         "When a request must have made a worker store blocks, and no event came for this long behind its "
         "end, the worker's cache is not known any more until events come again.",
+    )
+
+    kv_host_load_s: TokenSeconds = _setting(
+        "kv_events",
+        _CORE["host_load_s"],
+        "Time to bring one token's KV from a worker's host memory to where it computes; a hit there is worth "
+        "what computing would take less this.",
+    )
+    kv_disk_load_s: TokenSeconds = _setting("kv_events", _CORE["disk_load_s"], "The same from its disk.")
+    kv_external_load_s: TokenSeconds = _setting(
+        "kv_events", _CORE["external_load_s"], "The same from a store behind the network."
     )
 
     policy: Text = _setting(
