@@ -98,9 +98,9 @@ class Line:
         self._woken()  # what came before is no news to the descriptor
 
     @property
-    def closed(self) -> bool:
-        """Reads."""
-        return self._socket.closed
+    def address(self) -> str:
+        """Reads. As the socket knows it."""
+        return str(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Writes. Sends, or lets it wait in the socket until there is a connection."""
