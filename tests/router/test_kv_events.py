@@ -18,7 +18,7 @@ from live.front import Front
 from live.kv_engine import KvEngine
 from live.kv_publisher import KvPublisher, advertise, publishing
 from live.polling import eventually
-from live.processes import StartRouter
+from live.processes import StartRouter, spawn_router
 
 Known = dict[str, Any]
 
@@ -375,6 +375,13 @@ def test_without_kv_events_nobody_is_asked_or_listened_to(
         assert answer["workers"][0]["kv_events"] is None
         assert front.ask().status == 200
         assert publisher.questions == []
+
+
+def test_a_router_without_the_library_says_what_to_install(tmp_path: Path, workers: list[FakeWorker]) -> None:
+    (tmp_path / "zmq.py").write_text("raise ImportError('not here')")
+    flags = ("--backend", workers[0].url, "--kv-events", "auto")
+    with pytest.raises(AssertionError, match=r"pip install 'warmroute\[exact\]'"):
+        spawn_router(tmp_path / "router.log", *flags, env={"PYTHONPATH": str(tmp_path)})
 
 
 def test_the_router_stops_in_order_while_it_listens(
