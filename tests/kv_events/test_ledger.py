@@ -257,6 +257,14 @@ def test_another_size_of_block_is_said_and_begins_anew(caplog: pytest.LogCapture
     assert "blocks have 4 tokens now and had 2" in caplog.text
 
 
+def test_a_size_from_elsewhere_is_no_reason_to_take_whole_blocks_for_parts() -> None:
+    for told_elsewhere, size, held in ((8, 2, 1), (7, 2, 0), (2, 2, 1), (1, 2, 1)):
+        rig = Rig(block_tokens=told_elsewhere)
+        rig.hear(stored([1], [5, 6]), stored([2, 3], [7, 8, 9, 9], parent=None))
+        assert len(rig.on_gpu) == 2 + held, told_elsewhere
+        assert rig.core.block_tokens == {0: size}
+
+
 def test_tiers_are_told_apart_and_the_medium_may_be_missing() -> None:
     rig = Rig()
     rig.hear(stored([1], [5, 6], medium=None), stored([1], [5, 6], medium="CPU_PINNED"), removed(1))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from warmroute.kv_events.sockets import Pump, Sockets
+from warmroute.kv_events.sockets import Grave, Pump, Sockets
 
 
 class Endless:
@@ -45,6 +45,18 @@ async def test_a_fault_of_one_is_not_the_others_end() -> None:
         await asyncio.sleep(0)
     assert len(faults) == 1
     assert good.steps
+
+
+async def test_a_table_is_let_go_of_bit_by_bit() -> None:
+    table = {number: number for number in range(100_000)}
+    pump, turns = Pump(), 0
+    pump.ready(Grave(table))
+    while table:
+        before = len(table)
+        await asyncio.sleep(0)
+        turns += 1
+        assert len(table) <= before
+    assert turns > 1
 
 
 async def test_a_port_that_is_taken_is_an_os_error_that_names_it() -> None:

@@ -19,7 +19,7 @@ that are not full. Nothing that an engine sends raises.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, final
 
 import msgspec
@@ -80,11 +80,18 @@ class Ledger:
     """
 
     def __init__(
-        self, worker_id: WorkerId, rank: int, core: Core, counts: Counts, block_tokens: int = 0
+        self,
+        worker_id: WorkerId,
+        rank: int,
+        core: Core,
+        counts: Counts,
+        block_tokens: int = 0,
+        bury: Callable[[dict[int, int]], None] = dict.clear,
     ) -> None:
-        """`block_tokens`: as the engine said elsewhere; 0: it did not."""
+        """`block_tokens`: as the engine said elsewhere; 0: it did not. `bury` gets the blocks of a cleared
+        cache, to be let go of when there is time: a million at once take a tenth of a second."""
         self.worker_id, self.rank = worker_id, rank
-        self._core, self._counts = core, counts
+        self._core, self._counts, self._bury = core, counts, bury
         self.block_tokens = block_tokens
         self.whole = False
         """Nothing is held but what is known."""
@@ -127,16 +134,14 @@ class Ledger:
 
     def clear(self, now: float) -> None:
         """Writes. Nothing is known to be held; the rank's identity and the size of its blocks stay."""
-        self._changes, self._ids = [], []
-        self.blocks, self.held, self.fingerprint = {}, [0] * len(Tier), 0
+        self._empty()
         if self._told is not None:
             self._core.blocks_cleared(self.worker_id, self.rank, now)
 
     def forget(self) -> None:
         """Writes. The engine is another, or is doubted, and the core knows that: begins anew."""
         self._told = None
-        self.blocks, self.held, self.fingerprint = {}, [0] * len(Tier), 0
-        self._changes, self._ids = [], []
+        self._empty()
         self.whole = self.catching_up = False
         self._group, self._other_groups = None, set()
 
@@ -239,6 +244,11 @@ class Ledger:
         part = sum(ids) * (2 * tier + 1)
         self.fingerprint = (self.fingerprint + (part if stored else -part)) & _PRINT_MASK
 
+    def _empty(self) -> None:
+        self._bury(self.blocks)
+        self.blocks, self.held, self.fingerprint = {}, [0] * len(Tier), 0
+        self._changes, self._ids = [], []
+
     def _close_run(self) -> None:
         if self._ids:
             stored, tier = self._kind
@@ -300,8 +310,10 @@ class Ledger:
         return group in self._other_groups or (self._group is not None and group != self._group)
 
     def _is_partial(self, hashes: Sequence[Hash], size: int) -> bool:
-        """Whether it is a block that is not full: those come alone, with the length that they have."""
-        return len(hashes) == 1 and size < self.block_tokens
+        """Whether it is a block that is not full: those come alone, with the length that they have. Before
+        the first event nobody knows better than an engine's page of metrics, which may mean another size."""
+        smaller = len(hashes) == 1 and size < self.block_tokens
+        return smaller and (bool(self.blocks) or self.block_tokens % size != 0)
 
     def _resized(self, size: int, now: float) -> None:
         """Writes. The first size that is learned, or another than before: nothing told before fits to it."""

@@ -62,7 +62,9 @@ class Publisher:
         cache = of.worker.learned.kv_cache
         if cache is not None and cache.block_tokens is not None:
             block_tokens = cache.block_tokens
-        self.ledger = Ledger(of.worker_id, offer.rank or 0, of.core, of.counts, block_tokens)
+        self.ledger = Ledger(
+            of.worker_id, offer.rank or 0, of.core, of.counts, block_tokens, of.sockets().bury
+        )
         self.stream = Stream(
             self.ledger,
             of.counts,
@@ -240,6 +242,8 @@ class WorkerEvents:
         for publisher in self.publishers:
             publisher.close()
         known = any(publisher.ledger.known for publisher in self.publishers)
+        for publisher in self.publishers:
+            publisher.ledger.forget()
         self.publishers = []
         self._owed = self._unproven_since = None
         if known and not self.gone:
