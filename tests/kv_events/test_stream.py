@@ -275,6 +275,16 @@ def test_an_engine_that_counts_anew_has_an_empty_cache() -> None:
     assert (rig.knows_all(), rig.counts.restarts) == (True, 1)
 
 
+def test_an_engine_that_counts_anew_with_a_clock_that_went_back_is_another_process() -> None:
+    rig = Rig(replays=False).begin()
+    rig.prompt(1, 2)
+    rig.prompt(1, 3)
+    rig.engine.restart()
+    rig.engine.prompt([7] * 8)
+    rig.live(Message(b"", 0, msgspec.msgpack.encode([5.0, rig.engine._events, 0])))
+    assert rig.knows_all()
+
+
 def test_an_engine_that_began_anew_unseen_is_found_out_by_its_last_batch() -> None:
     for published in (0, 1, 5, 9):
         rig = Rig().begin()
