@@ -1,7 +1,7 @@
 """What exact mode adds to a decision: the turns of long sessions, with tokens and without, in turn.
 
-    .venv/bin/python bench/exact.py                          a vocabulary of 100,000 is trained first, a minute
-    .venv/bin/python bench/exact.py --tokenizer FOLDER       a model's own
+    .venv/bin/python bench/exact.py                          a vocabulary of 100,000 is trained first, a
+    minute .venv/bin/python bench/exact.py --tokenizer FOLDER       a model's own
     .venv/bin/python bench/exact.py --template chatml        another of tests/tokens/templates
 
 What is measured. Sessions of `--tokens` tokens of this machine's Python sources as an agent's conversation,
@@ -28,7 +28,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -61,8 +61,12 @@ SPLIT = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="a model's folder or tokenizer.json")
-    parser.add_argument("--template", default="tagged_tools", metavar="NAME", help="of tests/tokens/templates")
-    parser.add_argument("--tokens", type=int, default=100_000, metavar="N", help="of a session when it begins")
+    parser.add_argument(
+        "--template", default="tagged_tools", metavar="NAME", help="of tests/tokens/templates"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=100_000, metavar="N", help="of a session when it begins"
+    )
     parser.add_argument("--growth", type=int, default=1000, metavar="N", help="tokens that a turn adds")
     parser.add_argument("--sessions", type=int, default=12, metavar="N")
     parser.add_argument("--turns", type=int, default=50, metavar="N", help="of each session")
@@ -193,6 +197,7 @@ class Turn:
         self.connecting: asyncio.Task[None] | None = None
         self.told_tokens = 0
         self.went_on = False
+        self.telling_s = self.routing_s = 0.0
         self.plan = SimpleNamespace(session=None, kept=None, head=SimpleNamespace(fields=()))
         self.request: RoutingRequest | None = None
         self.later: asyncio.Future[RoutingRequest] | None = None
@@ -203,13 +208,16 @@ class Turn:
         self.parsed = parsed = self.parse(self.body)
         request = Exchange._identify(me, cast(Any, self.plan), parsed)
         tokens = self.gateway.tokens
+        began = perf_counter()
         if tokens is not None:
             told = tokens.tell(me, request)
             if told is None:
                 return False
             request = told
         self.request = request
-        self.gateway.route(request, perf_counter())
+        told_at = perf_counter()
+        self.gateway.route(request, told_at)
+        self.telling_s, self.routing_s = told_at - began, perf_counter() - told_at
         return True
 
     def told(self, request: RoutingRequest) -> None:
@@ -223,14 +231,10 @@ class Turn:
         request = self.request
         assert request is not None
         balancer, now = self.gateway.balancer, perf_counter()
-        flight = balancer.flights[request.request_id] if hasattr(balancer, "flights") else None
-        usage = Usage(request.prompt_tokens, 100, None)
         if request.exact is not None:
-            worker = self.worker
             for run in request.exact.runs.values():
-                balancer.blocks_changed(worker, 0, (BlockChange(True, 0, run),), now)
-        del flight
-        balancer.finish(request.request_id, Outcome.OK, usage, now)
+                balancer.blocks_changed(self.worker, 0, (BlockChange(True, 0, run),), now)
+        balancer.finish(request.request_id, Outcome.OK, Usage(request.prompt_tokens, 100, None), now)
 
     worker = ""
 
@@ -254,6 +258,9 @@ async def measure(model: TokenModel, options: argparse.Namespace) -> None:
     gc.freeze()
     gc.disable()
     times: dict[str, list[float]] = {name: [] for name, _ in both}
+    cpu: dict[str, list[float]] = {name: [] for name, _ in both}
+    told_s: list[float] = []
+    routed_s: list[float] = []
     number, waited, lengths = 0, 0, []
     parts = Parts(model, options.block)
     for turn in range(options.turns + 1):
@@ -264,9 +271,14 @@ async def measure(model: TokenModel, options: argparse.Namespace) -> None:
                 number += 1
                 way = Turn(gateway, body, number)
                 way.worker = next(iter(gateway.workers))
-                began = perf_counter()
+                began, began_cpu = perf_counter(), thread_time()
                 at_once = way.decide()
-                took = perf_counter() - began
+                took, took_cpu = perf_counter() - began, thread_time() - began_cpu
+                if at_once and turn > 0:
+                    cpu[name].append(took_cpu)
+                    if name == "exact":
+                        told_s.append(way.telling_s)
+                        routed_s.append(way.routing_s)
                 if not at_once:
                     way.later = asyncio.get_running_loop().create_future()
                     await way.later
@@ -278,16 +290,23 @@ async def measure(model: TokenModel, options: argparse.Namespace) -> None:
                 way.finish()
             if turn > 0:
                 parts.measure(body)
-    print(f"{len(times['exact'])} turns of {min(lengths)} to {max(lengths)} tokens; {waited} waited for a thread")
-    for name, took in times.items():
-        print(row(f"decision, {name}", took))
-    added = [exact - believed for exact, believed in zip(times["exact"], times["believed"], strict=False)]
-    print(row("what tokens add, turn by turn", added))
+    grown = f"{min(lengths)} to {max(lengths)} tokens"
+    print(f"{len(times['exact'])} turns of {grown}; {waited} waited for a thread")
+    for name, _ in both:
+        print(row(f"decision, {name}", times[name]))
+        print(row("  of the processor's time", cpu[name]))
+    print(row("  exact: telling", told_s))
+    print(row("  exact: routing", routed_s))
+    for what, taken in (("what tokens add", times), ("  of the processor's time", cpu)):
+        pairs = zip(taken["exact"], taken["believed"], strict=False)
+        print(row(what, [exact - believed for exact, believed in pairs]))
     parts.show()
     tokens = both[1][1].tokens
     assert tokens is not None
-    print(f"memory: {len(tokens.memory)} places, {tokens.memory.bytes / len(tokens.memory) / 1e3:.1f} kB each")
-    print(f"told: {tokens.counts.told}, untold: { {k: v for k, v in tokens.counts.untold.items() if v} }")
+    print(
+        f"memory: {len(tokens.memory)} places, {tokens.memory.bytes / len(tokens.memory) / 1e3:.1f} kB each"
+    )
+    print(f"told: {tokens.counts.told}, untold: {sum(tokens.counts.untold.values())}")
     await lag(model, options, texts, chars_per_token)
     tokens.close()
 
@@ -312,7 +331,7 @@ class Parts:
         material = parsed.material
         blocks = PromptBlocks(material, 1)
         timed("  coarse chain (done anyway)", blocks.stretch_ids)
-        chat, messages = timed("  options of the body", lambda: asked.read_chat(body))
+        chat, messages = timed("  options of the body", lambda: asked.read_chat(body, material))
         options = self._model.options(chat, VLLM)
         place = timed("  finding the place", lambda: self._memory.find(blocks, material, options, 6))
         job = ChatJob(self._model, self._sizes, 0, chat, material, messages, VLLM, place)
@@ -322,14 +341,14 @@ class Parts:
             added = timed("  the added JSON", lambda: job._added(place))
             told = timed(
                 "  render, tokenize, chain",
-                lambda: self._model.onwards(
-                    place, chat, added, VLLM, self._sizes, 0, job.cut, slowly=False
-                ),
+                lambda: self._model.onwards(place, chat, added, VLLM, self._sizes, 0, job.cut, slowly=False),
             )
             text = "".join(str(one.get("content")) for one in added)
             timed("    of it tokenizing", lambda: self._model.vocabulary.ids(text))
-        if told is not None and told.place is not None:
-            timed("  keeping the place", lambda: self._memory.keep(told.place, place, blocks, material))
+        assert told is not None
+        kept = told.place
+        if kept is not None:
+            timed("  keeping the place", lambda: self._memory.keep(kept, place, blocks, material))
 
     def show(self) -> None:
         for name, took in self._times.items():
@@ -348,8 +367,8 @@ async def lag(model: TokenModel, options: argparse.Namespace, texts: str, chars_
     for _ in range(63):
         session.grow(2000)
     body = session.body()
-    chat, messages = asked.read_chat(body)
     material = openai.chat(body).material
+    chat, messages = asked.read_chat(body, material)
     job = ChatJob(model, (options.block,), 0, chat, material, messages, VLLM, None)
     sys.setswitchinterval(0.0005)
     late: list[float] = []
@@ -373,9 +392,13 @@ async def lag(model: TokenModel, options: argparse.Namespace, texts: str, chars_
 
 
 def row(name: str, took: list[float]) -> str:
+    """A line of the table."""
     ordered = sorted(took)
-    at = {share: ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e6 for share in (0.5, 0.9, 0.99)}
-    return f"{name:34} p50 {at[0.5]:8.1f}  p90 {at[0.9]:8.1f}  p99 {at[0.99]:8.1f}  max {ordered[-1] * 1e6:8.1f} µs"
+    cells = [
+        f"{word} {ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e6:8.1f}"
+        for word, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1))
+    ]
+    return f"{name:30} {'  '.join(cells)} µs"
 
 
 if __name__ == "__main__":

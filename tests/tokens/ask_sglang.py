@@ -48,7 +48,7 @@ def main() -> None:
                     tool.model_dump() for tool in request.tools if named in (None, tool.function.name)
                 ] or None
             answer = list(serving._apply_jinja_template(request, tools, False).prompt_ids)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the engine refuses
             print(repr(error)[:500], file=sys.stderr)
             answer = None
         print(json.dumps(answer), flush=True)

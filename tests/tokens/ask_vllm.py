@@ -58,7 +58,7 @@ def main() -> None:
             text = safe_apply_chat_template(model, tokenizer, conversation, **kwargs)
             special = request.build_tok_params(model).add_special_tokens
             answer = tokenizer.encode(text, add_special_tokens=special)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the engine refuses
             print(repr(error)[:500], file=sys.stderr)
             answer = None
         print(json.dumps(answer), flush=True)

@@ -151,8 +151,8 @@ TABLE: dict[str, Body] = {
 }
 
 _WORDS = (
-    "the", "router", "{", "}", "\n", "\n\n", "  ", "def f(x):", "日本", "🚀", "don't", "<|im_end|>", "1234", "</x>",
-    "\t", "ok.", "\r\n", "naïve", "<tool_call>", "\\n", '"', "a/b",
+    "the", "router", "{", "}", "\n", "\n\n", "  ", "def f(x):", "日本", "🚀", "don't", "<|im_end|>", "1234",
+    "</x>", "\t", "ok.", "\r\n", "naïve", "<tool_call>", "\\n", '"', "a/b",
 )  # fmt: skip
 
 

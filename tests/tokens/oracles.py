@@ -23,8 +23,8 @@ SGLANG = ("WARMROUTE_SGLANG_PYTHON", "ask_sglang.py")
 def ask(
     oracle: tuple[str, str], questions: Sequence[tuple[str, Body]], folder: Path = TINY
 ) -> list[list[int] | None] | None:
-    """For each template and request the ids; None for a request that the engine refuses. None at all: there is
-    no such engine here."""
+    """For each template and request the ids; None for a request that the engine refuses. None at all: there
+    is no such engine here."""
     variable, script = oracle
     python = os.environ.get(variable)
     if not python:

@@ -396,10 +396,10 @@ class Settings(BaseSettings):
     tokenizer: Tokenizers = _setting(
         "tokenizer",
         (),
-        "The model's tokenizer: a folder with `tokenizer.json`, `tokenizer_config.json` and, where the model has "
-        "one, `chat_template.jinja`; or a `tokenizer.json`. For several models `MODEL=PATH`, any number of times; "
-        "a path alone is for all others. `engine`, and none: engines are asked, which costs them time. Needs "
-        "`warmroute[exact]`.",
+        "The model's tokenizer: a folder with `tokenizer.json`, `tokenizer_config.json` and, where the model "
+        "has one, `chat_template.jinja`; or a `tokenizer.json`. For several models `MODEL=PATH`, any number "
+        "of times; a path alone is for all others. `engine`, and none: engines are asked, which costs them "
+        "time. Needs `warmroute[exact]`.",
     )
     tokenizer_threads: Count = _setting(
         "tokenizer", 2, "Threads that tokenize what is too long to be done at once."
@@ -419,8 +419,8 @@ class Settings(BaseSettings):
     tokenizer_memory_bytes: Size = _setting(
         "tokenizer",
         256 * MIB,
-        "Memory of where prompts ended, so that a next turn costs its own text only: 8 bytes per block of the "
-        "engine's cache for each of a conversation's last two turns.",
+        "Memory of where prompts ended, so that a next turn costs its own text only: 8 bytes per block of "
+        "the engine's cache for each of a conversation's last two turns.",
     )
 
     max_inflight_per_worker: CountOrNone = _setting(

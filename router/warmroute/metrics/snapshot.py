@@ -16,6 +16,7 @@ from warmroute_policies.types import WorkerId
 if TYPE_CHECKING:
     from warmroute.admission import Admission
     from warmroute.gateway import Gateway
+    from warmroute.tokens.service import Tokens
 
 # As gauges of circuit breakers count: closed, half open, open.
 _BREAKER = {Trust.TRUSTED: 0, Trust.DUE: 1, Trust.PROBING: 1, Trust.EJECTED: 2}
@@ -50,6 +51,18 @@ class ShadowRow(NamedTuple):
     decision_s: Histogram
     workers: list[tuple[WorkerId, int, float]]
     """Requests that it would have in flight, and the prefill seconds that would wait."""
+
+
+class TokensRow(NamedTuple):
+    """Prompts as token ids."""
+
+    told: list[tuple[str, int]]
+    untold: list[tuple[str, int]]
+    seconds: Histogram
+    checks: list[tuple[str, int]]
+    differences: list[tuple[str, int]]
+    waiting: int
+    memory_bytes: int
 
 
 class SourceRow(NamedTuple):
@@ -112,6 +125,7 @@ class Snapshot(NamedTuple):
     owner_searches: list[tuple[str, int]]
     full_workers: int
     admission: AdmissionRow | None
+    tokens: TokensRow | None
 
 
 def take_snapshot(gateway: Gateway) -> Snapshot:
@@ -175,6 +189,20 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         list(gateway.owner_search.outcomes.items()),
         len(fleet.full),
         None if gateway.admission is None else _admission_row(gateway.admission),
+        None if gateway.tokenizing is None else _tokens_row(gateway.tokenizing),
+    )
+
+
+def _tokens_row(tokens: Tokens) -> TokensRow:
+    counts = tokens.counts
+    return TokensRow(
+        list(counts.told.items()),
+        list(counts.untold.items()),
+        counts.seconds,
+        list(counts.checks.items()),
+        list(counts.differences.items()),
+        tokens.waiting,
+        tokens.memory.bytes,
     )
 
 

@@ -179,19 +179,52 @@ class Text(msgspec.Struct, frozen=True):
     special: bool
 
 
-_CHAT: Final = Turns(msgspec.json.Decoder(Chat).decode).read
+_DECODE_CHAT: Final = msgspec.json.Decoder(Chat).decode
+_READ_CHAT: Final = Turns(_DECODE_CHAT).read
 _COMPLETION: Final = msgspec.json.Decoder(_Completion).decode
 _GENERATE: Final = msgspec.json.Decoder(_Generate).decode
 _MESSAGES: Final = msgspec.json.Decoder(list[Message]).decode
 
 
-def read_chat(body: Buffer) -> tuple[Chat, Buffer]:
-    """A chat's fields, and its messages as they stand in the body. Raises Untold."""
+# What stands before a chat's messages and behind them is looked at as far as this: mostly tools, and a dozen
+# fields.
+_HEAD_BYTES: Final = 64 * 1024
+_TAIL_BYTES: Final = 4096
+
+# That much of the messages' end is not found again behind them.
+_END_BYTES: Final = 64
+
+
+def read_chat(body: Buffer, material: Buffer) -> tuple[Chat, Buffer]:
+    """A chat's fields, and its messages as they stand in the body, of which the dialect made the material.
+    Raises Untold."""
     try:
-        chat, messages = _CHAT(body)
+        found = _around(body, material)
+        if found is None:
+            chat, messages = _READ_CHAT(body)
+            found = chat, memoryview(messages)
     except UNREADABLE:
         raise Untold(Why.ODD) from None
-    return chat, memoryview(messages)
+    return found
+
+
+def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
+    """The fields, read without the messages between them: these were read by the dialect, and where they
+    stand can be told by their ends. None: it cannot. Raises what decoding raises."""
+    view = memoryview(body)
+    head, tail = bytes(view[:_HEAD_BYTES]), bytes(view[-_TAIL_BYTES:])
+    begin = head.find(b"[", head.find(b'"messages"'))
+    end = tail.rfind(bytes(material[-_END_BYTES:]))
+    if begin < 0 or end < 0:
+        return None
+    end += len(view) - len(tail) + min(_END_BYTES, len(material))
+    if end <= begin:
+        return None
+    chat = _DECODE_CHAT(b"".join((head[:begin], b"[]", view[end:])))
+    tools = len(memoryview(chat.tools))
+    if bytes(memoryview(chat.messages)[:3]) != b"[]" or tools + end - begin != len(material):
+        return None
+    return chat, view[begin:end]
 
 
 def read_messages(messages: Buffer) -> list[Message]:

@@ -26,6 +26,9 @@ from warmroute_policies.blocks import BLOCK_BYTES, STRETCH_BLOCKS, PromptBlocks,
 # Dictionaries' entries, the objects, what holds them.
 _PLACE_BYTES: Final = 1200
 
+# Blanks between two messages, where JSON is written for people.
+_BLANKS_MAX: Final = 64
+
 # How far before the end of a prompt its former end is looked for on the loop: more than is read there anyway.
 NEAR_STRETCHES: Final = 6
 
@@ -51,6 +54,7 @@ class Place:
         "cut",
         "key",
         "options",
+        "own",
         "runs",
         "shapes",
         "size",
@@ -64,6 +68,7 @@ class Place:
         options: tuple[object, ...],
         shapes: tuple[Shape, ...],
         blanks: str,
+        own: tuple[tuple[str, str], ...],
         count: int,
         tail: bytes,
         text: str,
@@ -77,6 +82,8 @@ class Place:
         """The messages before it, as far as others may depend on them."""
         self.blanks = blanks
         """The last message's last letters that are blanks: templates may leave them out."""
+        self.own = own
+        """What stands in for the last message's own fields, and what for."""
         self.count = count
         """Tokens up to the last place where its text can be cut."""
         self.tail = tail
@@ -90,6 +97,11 @@ class Place:
         """The place that it went on from."""
         self.size = _PLACE_BYTES + len(tail) + 4 * len(text) + sum(map(len, runs.values()))
         """Bytes that it takes."""
+
+
+def goes_on(material: Buffer, cut: int) -> bool:
+    """Whether another message follows the one that ends there."""
+    return bytes(material[cut : cut + _BLANKS_MAX]).lstrip()[:1] == b","
 
 
 class Memory:
@@ -128,7 +140,7 @@ class Memory:
         self, block: int, begin: int, lengths: dict[int, int], material: Buffer, options: tuple[object, ...]
     ) -> Place | None:
         for length in sorted(lengths, reverse=True):
-            if begin + length < len(material):
+            if goes_on(material, begin + length):
                 key = _Key(block, length, xxh3_64_intdigest(material[begin : begin + length], block))
                 place = self._places.get(key)
                 if place is not None and place.options == options:

@@ -27,6 +27,7 @@ from warmroute.tokens.standins import (
     can_mark,
     has_mark,
     marked,
+    own_fields,
     shape_of,
     shortened,
     standins,
@@ -116,7 +117,7 @@ class TokenModel:
         if MARK in text:
             raise Untold(Why.ODD)
         wraps = chat.add_special_tokens and rules.wraps_chats
-        if cut and self.goes_on and not (chat.continue_final_message or wraps):
+        if cut and self.goes_on and not (chat.continue_final_message or wraps or _is_answer(messages[-1])):
             end = self._end(given, text, values, template, rules)
             if end is not None:
                 first, second, behind = self._split(text, end.at, slowly=slowly)
@@ -124,7 +125,7 @@ class TokenModel:
                     options = self.options(
                         chat, rules
                     )  # anew: the template may have written the date just now
-                    begin = Place(0, options, (), "", 0, b"", "", dict.fromkeys(sizes, b""))
+                    begin = Place(0, options, (), "", (), 0, b"", "", dict.fromkeys(sizes, b""))
                     return _grown(begin, first, second, behind, cut, end, sizes, root, slowly=slowly)
         ids = self._ids(text, slowly=slowly)
         if wraps:
@@ -151,13 +152,14 @@ class TokenModel:
         given = rules.messages(messages, template)
         if len(given) != len(messages) or any(map(has_mark, given)):
             return None
-        shapes = [shape_of(message, template.cues) for message in given]
-        if None in shapes or any(message["role"] == "developer" for message in messages):
+        shapes = _shapes(given, template)
+        if shapes is None:
             return None
         values = rules.values(chat, _ANY_TOOL if with_tools else None, template)
         last, blanks = given[-1], ""
-        kept = shortened((*place.shapes, *shapes))  # type: ignore[arg-type] -- none of them is None
-        goes_on = kept is not None and can_mark(kept[-1], template.cues)
+        own = own_fields(last, shapes[-1])
+        kept = shortened((*place.shapes, *shapes))
+        goes_on = kept is not None and can_mark(kept[-1], template.cues) and not _is_answer(messages[-1])
         if goes_on:
             blanks = blanks_of(last)
             given[-1] = marked(last)
@@ -169,6 +171,8 @@ class TokenModel:
         added = text[len(before) :]
         if not text.startswith(before) or not added.startswith(MARK):
             return None
+        for letters, stood_for in place.own:
+            added = added.replace(letters, stood_for)
         added = place.text + added[len(MARK) :]
         end = added.find(MARK)
         if goes_on and end >= 0:
@@ -179,7 +183,7 @@ class TokenModel:
             return None
         first, second, behind = self._split(added, end, slowly=slowly)
         goes_on = goes_on and len(behind) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
-        ended = _End(end, kept, blanks) if goes_on and kept is not None else None
+        ended = _End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
         return _grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
 
     def _template(self, with_tools: bool) -> Template:
@@ -204,30 +208,28 @@ class TokenModel:
         self, given: list[Message], text: str, values: dict[str, Any], template: Template, rules: Rules
     ) -> _End | None:
         """Where in the rendered text its last message ends, if a next turn can go on from there."""
-        if any(message["role"] == "developer" for message in given):
+        shapes = _shapes(given, template)
+        kept = None if shapes is None else shortened(shapes)
+        if shapes is None or kept is None or not can_mark(kept[-1], template.cues):
             return None
-        shapes = [shape for message in given if (shape := shape_of(message, template.cues)) is not None]
-        kept = shortened(tuple(shapes)) if len(shapes) == len(given) else None
-        if kept is None or not can_mark(kept[-1], template.cues):
-            return None
-        blanks = blanks_of(given[-1])
-        if len(blanks) > _BLANKS_MAX:
+        blanks, own = blanks_of(given[-1]), own_fields(given[-1], kept[-1])
+        if len(blanks) > _BLANKS_MAX or own is None:
             return None
         try:
             with_mark = template.render([*given[:-1], marked(given[-1])], values)
             at = with_mark.find(MARK)
             if at < 0 or with_mark[:at] + with_mark[at + len(MARK) :] != text:
                 return None
-            if not self._is_local(given, kept, text, values, template):
+            if not self._is_local(given, shapes, text, values, template):
                 return None
         except NotRendered:
             return None
-        return _End(at, kept, blanks)
+        return _End(at, kept, blanks, own)
 
     def _is_local(
         self,
         given: list[Message],
-        kept: tuple[Shape, ...],
+        shapes: tuple[Shape, ...],
         text: str,
         values: dict[str, Any],
         template: Template,
@@ -235,7 +237,7 @@ class TokenModel:
         """Whether the last message would have been written right had it come as a turn of its own."""
         if len(given) < 2:
             return True
-        earlier = shortened(tuple([shape_of(one, template.cues) for one in given[:-1]]))  # type: ignore[misc]
+        earlier = shortened(shapes[:-1])
         if earlier is None or not can_mark(earlier[-1], template.cues):
             return True  # nobody would have gone on from there
         like = dict(values)
@@ -243,6 +245,8 @@ class TokenModel:
             like["tools"] = _ANY_TOOL
         blanks = blanks_of(given[-2])
         added = template.render([*standins(earlier, blanks), given[-1]], like)
+        for letters, stood_for in own_fields(given[-2], earlier[-1]) or ():
+            added = added.replace(letters, stood_for)
         return MARK in added and text.endswith(added[added.index(MARK) + len(MARK) :])
 
     def _said_before(self, place: Place, values: dict[str, Any], template: Template) -> str:
@@ -258,6 +262,24 @@ class TokenModel:
         return said
 
 
+def _is_answer(message: Message) -> bool:
+    """Whether it is the assistant's: engines and templates treat one that comes last otherwise than one that
+    others follow."""
+    return bool(message.get("role") == "assistant")
+
+
+def _shapes(messages: list[Message], template: Template) -> tuple[Shape, ...] | None:
+    """What may stand in for the messages; None: nothing may."""
+    shapes: list[Shape] = []
+    for message in messages:
+        shape = shape_of(message, template.cues)
+        # Developers' messages may be moved to the beginning.
+        if shape is None or shape.role == "developer":
+            return None
+        shapes.append(shape)
+    return tuple(shapes)
+
+
 class _End(NamedTuple):
     """Where a prompt's last message ends."""
 
@@ -265,6 +287,7 @@ class _End(NamedTuple):
     """In its text."""
     shapes: tuple[Shape, ...]
     blanks: str
+    own: tuple[tuple[str, str], ...]
 
 
 def _has_tools(chat: Chat, rules: Rules) -> bool:
@@ -293,6 +316,7 @@ def _unfinished(messages: list[Message], values: dict[str, Any], template: Templ
     if "content" not in template.source or not content:
         raise Untold(Why.ODD)
     tag = "CONTINUE_FINAL_MESSAGE_TAG "  # what transformers puts there: trimmed or not, as its blank tells
+    tagged: Any
     if isinstance(content, str):
         said, tagged = content, content + tag
     else:
@@ -337,6 +361,7 @@ def _grown(
             place.options,
             end.shapes,
             end.blanks,
+            end.own,
             count,
             (place.tail + first)[-enough:] if enough else b"",
             behind,

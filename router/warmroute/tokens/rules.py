@@ -39,8 +39,8 @@ _BILLING: Final = "x-anthropic-billing-header"
 # else.
 _NOT_FOR_TEMPLATES: Final = frozenset(
     (
-        "conversation", "messages", "tools", "chat_template", "tokenize", "padding", "truncation", "max_length",
-        "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
+        "conversation", "messages", "tools", "chat_template", "tokenize", "padding", "truncation",
+        "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
     )
 )  # fmt: skip
 

@@ -196,7 +196,7 @@ class Tokens:
         model, root = self._model(request.model, fleet), self._root(exchange, fleet)
         if request.model in self._gateway.images.names:
             raise Untold(Why.MEDIA)
-        chat, messages = asked.read_chat(exchange.body)
+        chat, messages = asked.read_chat(exchange.body, exchange.parsed.material)
         chat.check()
         material, place = exchange.parsed.material, None
         if model is not None and model.goes_on:
@@ -310,7 +310,7 @@ class Tokens:
             self._wrong.pop(name, None)
             self.memory.clear()
             log.warning(
-                "turns do not go on from each other with this model's chat template: each prompt is done as a "
-                "whole from now on",
+                "turns do not go on from each other with this model's chat template: each prompt is done "
+                "as a whole from now on",
                 extra={"model": name, "why": why},
             )

@@ -41,8 +41,9 @@ _ADDED_TRIED_MAX: Final = 24
 
 _WORDS: Final = (
     "the", "Router", "don't", "I'LL", "naïve", "señor", "straße", "日本語", "한국어", "мир", "שלום", "🚀",
-    "👩‍💻", "e\u0301", "\u200d", "0", "42", "1234567", "3.14", "0x1F", "def", "return", "{", "}", "();", "->", "!=",
-    "</",     "<|", "|>", "<", ">", "\\n", "a_b", "CamelCase", "http://x.y/z?q=1", "\u00a0", "\ufeff", "\x00", "½", "Ⅷ",
+    "\U0001f469\u200d\U0001f4bb", "e\u0301", "\u200d", "0", "42", "1234567", "3.14", "0x1F", "def", "return",
+    "{", "}", "();", "->", "!=", "</", "<|", "|>", "<", ">", "\\n", "a_b", "CamelCase", "http://x.y/z?q=1",
+    "\u00a0", "\ufeff", "\x00", "½", "Ⅷ",
 )  # fmt: skip
 _GAPS: Final = (" ", " ", " ", "", "\n", "\n\n", "  ", "\t", "\r\n", "    ", " \n ", "\n        ", ", ", ".")
 
@@ -72,6 +73,13 @@ class Vocabulary:
         self._behind = b"" if eos is None else self._id_of(eos)
         self._wrapped = bos is not None or eos is not None
         self._added, whole = _splitters(added, has_normalizer=described.get("normalizer") is not None)
+        contents = [item["content"] for item in added if item["content"]]
+        self._letters = "".join(sorted({content[0] for content in contents}))
+        """With which added tokens begin."""
+        self._overlap = any(
+            content[at] in self._letters for content in contents for at in range(1, len(content))
+        )
+        """One may begin within another: only from the beginning of a text can be told which it is."""
         texts = list(_battery([item["content"] for item in added][:_ADDED_TRIED_MAX]))
         self._quick = self._quicker(path, texts)
         self.cuts = whole and self._cuts_hold(texts, added)
@@ -103,11 +111,16 @@ class Vocabulary:
 
     def cut_before(self, text: str, end: int) -> int:
         """Reads. The last place before `end` where an added token begins; -1: there is none."""
-        at = -1
-        if self._added is not None:
-            for found in self._added.finditer(text, 0, end):
-                at = found.start()
-        return at
+        if self._added is None:
+            return -1
+        if self._overlap:
+            return max((found.start() for found in self._added.finditer(text, 0, end)), default=-1)
+        at, matches = end, self._added.match
+        while at > 0:
+            at = max([text.rfind(letter, 0, at) for letter in self._letters])
+            if at >= 0 and matches(text, at) is not None:
+                return at
+        return -1
 
     def begins_cut(self, text: str, at: int) -> bool:
         """Reads. Whether an added token begins there, so that the text may be cut."""
