@@ -198,7 +198,7 @@ class Turn:
         self.told_tokens = 0
         self.went_on = False
         self.telling_s = self.routing_s = 0.0
-        self.plan = SimpleNamespace(session=None, kept=None, head=SimpleNamespace(fields=()))
+        self.plan = SimpleNamespace(head=SimpleNamespace(fields=()))
         self.request: RoutingRequest | None = None
         self.later: asyncio.Future[RoutingRequest] | None = None
 
@@ -206,7 +206,11 @@ class Turn:
         """Whether it was decided at once."""
         me = cast(Exchange, self)
         self.parsed = parsed = self.parse(self.body)
-        request = Exchange._identify(me, cast(Any, self.plan), parsed)
+        gateway = self.gateway
+        blocks = PromptBlocks(parsed.material, gateway.salt(parsed.model, parsed.cache_salt))
+        request = RoutingRequest(
+            self.number, parsed.model, blocks, None, parsed.max_tokens, parsed.session, stream=parsed.stream
+        )
         tokens = self.gateway.tokens
         began = perf_counter()
         if tokens is not None:
