@@ -144,12 +144,18 @@ class Tokens:
         if self.waiting >= self._waiting_max:
             self.counts.untold[Why.BUSY] += 1
             return request
-        exchange.connecting = asyncio.get_running_loop().create_task(self._wait(exchange, request, job))
+        self.waiting += 1
+        exchange.connecting = task = asyncio.get_running_loop().create_task(
+            self._wait(exchange, request, job)
+        )
+        task.add_done_callback(self._waits_no_longer)  # one that is cancelled at once never runs
         return None
+
+    def _waits_no_longer(self, _: asyncio.Task[None]) -> None:
+        self.waiting -= 1
 
     async def _wait(self, exchange: Exchange, request: RoutingRequest, job: Job) -> None:
         began, how = monotonic(), counts.THREAD
-        self.waiting += 1
         try:
             async with asyncio.timeout(self._timeout_s):
                 if job.model is None and not isinstance(job, IdsJob):
@@ -169,8 +175,6 @@ class Tokens:
         except Exception:  # a fault of ours must not cost the client an answer
             log.exception("a prompt's tokens could not be told")
             self.counts.untold[Why.FAULT] += 1
-        finally:
-            self.waiting -= 1
         exchange.connecting = None
         exchange.told(request)
 
