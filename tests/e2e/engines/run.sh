@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the end-to-end tests against real vLLM engines; the tests start and stop the engines themselves.
+# Runs the end-to-end tests against real engines; the tests start and stop the engines themselves.
 #
 #   run.sh [PYTEST OPTIONS]
 set -euo pipefail
