@@ -38,7 +38,7 @@ RESTART_WITHIN_S = 300.0
 # More than two engines run at a time, so that some wait without a first token.
 CROWD = 44
 # Some seconds of decoding for the crowd; llama.cpp computes the tiny model ten times as fast as the others.
-CROWD_ANSWER_TOKENS = {"vllm": 400, "sglang": 400, "llamacpp": 4000}
+CROWD_ANSWER_TOKENS = {"vllm": 400, "sglang": 400, "llamacpp": 1500}
 BEGUN = 3
 
 # Requests in flight at a time where an engine joins or leaves; each client asks one after the other.
