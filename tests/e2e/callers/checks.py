@@ -32,6 +32,10 @@ TOOL = {
 }
 CHOSEN = {"type": "function", "function": {"name": "weather"}}
 
+# Checks that may end in an error, as long as it is the same one: a model that cannot call tools, and answers
+# that are cut off, are what clients have to live with.
+MAY_FAIL = frozenset(("tools", "parsed", "too_long"))
+
 # More tries than an outage of some seconds can eat up.
 OUTAGE_RETRIES = 12
 
@@ -60,16 +64,20 @@ def main(calls: Calls) -> None:
         said["outage"] = _wrong(lambda: _same("str", type(calls.outage(router)).__name__))
     else:
         for name, check in calls.checks.items():
-            said[name] = _wrong(partial(_compare, check, engine, router))
+            said[name] = _wrong(partial(_compare, check, engine, router, name in MAY_FAIL))
         ask, named = calls.unknown_model
         said["unknown model"] = _wrong(lambda: _same(named, _outcome(ask, router)[0]))
     print(json.dumps(said))
 
 
-def _compare(ask: Ask, engine: str, router: str) -> None:
-    # The engine computes once what its cache then holds for both.
-    _outcome(ask, engine)
-    _same(_outcome(ask, engine), _outcome(ask, router))
+def _compare(ask: Ask, engine: str, router: str, may_fail: bool) -> None:
+    # The engine computes once what its cache then holds for both. llama.cpp closes some connections behind a
+    # stream without a word, and not every client asks again.
+    own = [_outcome(ask, engine) for _ in range(3)]
+    said = next(outcome for outcome in reversed(own) if "Connection" not in outcome[0])
+    if said[0] and not may_fail:
+        raise AssertionError(f"the engine itself does not answer: {said!r}")
+    _same(said, _outcome(ask, router))
 
 
 def _outcome(ask: Ask, url: str) -> tuple[str, Any]:

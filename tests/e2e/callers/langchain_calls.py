@@ -69,4 +69,8 @@ def outage(url: str) -> Any:
 
 if __name__ == "__main__":
     checks = (invoke, stream, several, not_blocking, tools, too_long)
-    main(Calls({check.__name__: check for check in checks}, (unknown_model, "NotFoundError"), outage))
+    main(
+        Calls(
+            {check.__name__: check for check in checks}, (unknown_model, "OpenAIModelNotFoundError"), outage
+        )
+    )

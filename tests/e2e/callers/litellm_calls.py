@@ -68,7 +68,7 @@ def unknown_model(url: str) -> Any:
 
 
 def outage(url: str) -> Any:
-    return plain(ask(url, max_retries=OUTAGE_RETRIES))[0]
+    return plain(ask(url, num_retries=OUTAGE_RETRIES))[0]
 
 
 if __name__ == "__main__":
