@@ -18,7 +18,8 @@ from e2e.engines.engine import (
 
 
 def vllm(home: Path, folder: Path, number: int, model: str = "tiny-llama", blocks: int = BLOCKS) -> Engine:
-    """Engine `number`; `home` is what setup.sh made, `folder` gets its log and sockets."""
+    """Engine `number`; `home` is what setup.sh made, `folder` gets its log and sockets. POST
+    /reset_prefix_cache empties its cache."""
     (program,) = home.glob("vllm-*/bin/vllm")
     port = free_port()
     events = {
@@ -52,5 +53,7 @@ def vllm(home: Path, folder: Path, number: int, model: str = "tiny-llama", block
         # Without this the executor `uni` is replaced by one with another process and 0.5 GB more.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "PYTHONHASHSEED": "0",
+        # /reset_prefix_cache and the like.
+        "VLLM_SERVER_DEV_MODE": "1",
     }
     return Engine("vllm", f"http://127.0.0.1:{port}", folder / f"vllm-{number}.log", command, environment)
