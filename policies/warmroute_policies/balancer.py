@@ -7,6 +7,7 @@ routed meets exactly one `finish`. Time is an argument; nothing here waits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from operator import index
 from typing import Final
@@ -22,6 +23,7 @@ from warmroute_policies.flights import Flight
 from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
+from warmroute_policies.known import BlockChange, KnownBlocks
 from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pool, Pools
 from warmroute_policies.sessions import Session, Sessions
@@ -61,8 +63,8 @@ class Statistics(Frozen, frozen=True, gc=False):
 
 
 class Balancer:
-    """State: the fleet with its work in flight, the prefix index, what is believed beyond it, sessions, the
-    requests in flight, and the policy."""
+    """State: the fleet with its work in flight, the prefix index, what is believed beyond it, what is known
+    where engines tell, sessions, the requests in flight, and the policy."""
 
     def __init__(self, policy: Policy, config: BalancerConfig | None = None) -> None:
         self.config = config or BalancerConfig()
@@ -70,6 +72,7 @@ class Balancer:
         self.fleet = Fleet(dict(self.config.prices), self.config.default_price)
         self.index = PrefixIndex(self.config.index_max_bytes)
         self.beliefs = Beliefs(self.config, self.fleet, self.index)
+        self.known = KnownBlocks(self.config.load_s())
         self.sessions = Sessions(self.config.sessions_max)
         self.slow_start = SlowStart(self.config.slow_start_s)
         self._pools = Pools(self.fleet, self.config.panic_threshold)
@@ -164,6 +167,8 @@ class Balancer:
                     self._session_seen(flight.request.session, flight.decision, now, again=True)
             elif flight.first_token_at is None:
                 self._roll_back(flight)
+            if flight.will_hold is not None:
+                self.known.settle(flight.decision.slot, flight.will_hold, now)
         if self._policy_learns and request_id not in self._untold:
             self._tell_policy(flight, outcome, usage, now)
         elif self._untold:
@@ -246,6 +251,8 @@ class Balancer:
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
+        if request.exact is not None and self.known.lanes:
+            hits = self.known.predict(request.exact, hits, self.fleet.linear_s)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, kinds, gate_s, hits, prompt_tokens, session), match, lost
 
@@ -304,7 +311,7 @@ class Balancer:
             slot,
             choice.reason,
             prompt_tokens,
-            hit_tokens,
+            hits.cached(slot),
             hits.best,
             len(failed),
         )
@@ -318,6 +325,8 @@ class Balancer:
         flight = Flight(request, decision, now, insertion, settled, beside, expected, failed)
         if hedge:
             flight.hedge = True
+        if request.exact is not None:
+            flight.will_hold = self.known.expect(slot, request.exact)
         return flight
 
     def _session_seen(self, session: str, decision: Decision, now: float, *, again: bool) -> None:
@@ -334,6 +343,9 @@ class Balancer:
         insertion = flight.insertion
         if insertion is not None and insertion.count > insertion.held:
             self.index.forget(flight.decision.slot, flight.request.blocks, insertion.held)
+        if flight.will_hold is not None:
+            self.known.drop(flight.will_hold)
+            flight.will_hold = None
 
     # --- the fleet ----------------------------------------------------------------------------
 
@@ -364,6 +376,7 @@ class Balancer:
         spec = self.fleet.spec(slot)
         self.fleet.remove(worker_id)
         self.beliefs.drop_slot(slot)
+        self.known.doubt(slot)
         self.slow_start.end(slot)
         self._fleet_changed(slot, spec, now, present=False)
 
@@ -404,6 +417,36 @@ class Balancer:
                 flight.insertion = None
                 flight.settled = False  # nor does its time tell a price: what it missed was predicted there
 
+    # --- what engines tell of their caches --------------------------------------------------------
+
+    def know_blocks(
+        self, worker_id: WorkerId, rank: int, block_tokens: int, *, complete: bool, now: float
+    ) -> None:
+        """Writes. From now on `blocks_changed` says what the rank's cache holds, which is nothing at first.
+        Not `complete`: it may hold more. Said again, it changes that alone; another size begins anew.
+
+        Raises KeyError when the worker is not present, ValueError for a size below 1.
+        """
+        if block_tokens < 1:
+            raise ValueError(f"block_tokens of {worker_id} must be at least 1")
+        self.known.know(self.fleet.slot_of[worker_id], rank, block_tokens, complete)
+
+    def blocks_changed(
+        self, worker_id: WorkerId, rank: int, changes: Sequence[BlockChange], now: float
+    ) -> None:
+        """Writes. Blocks came and went, in this order. Raises KeyError when the worker is not present or the
+        rank's cache not known."""
+        self.known.change(self.fleet.slot_of[worker_id], rank, changes)
+
+    def blocks_cleared(self, worker_id: WorkerId, rank: int, now: float) -> None:
+        """Writes. The rank's cache is empty. Raises KeyError as `blocks_changed`."""
+        self.known.clear(self.fleet.slot_of[worker_id], rank)
+
+    def doubt_blocks(self, worker_id: WorkerId, now: float) -> None:
+        """Writes. What was told of the worker's cache counts no more: it is predicted by belief again. Raises
+        KeyError when the worker is not present."""
+        self.known.doubt(self.fleet.slot_of[worker_id])
+
     def tick(self, now: float) -> bool:
         """Writes. Upkeep, to be called about once a second; at most a millisecond of work.
 
@@ -413,7 +456,8 @@ class Balancer:
         self.fleet.tick(now)
         self.slow_start.tick(now)
         self.beliefs.tick(now)
-        return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS
+        more = self.known.tick(now)
+        return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS or more
 
     def models(self) -> tuple[str, ...]:
         """Reads. Every model that some worker declares, sorted."""

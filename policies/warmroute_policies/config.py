@@ -49,6 +49,13 @@ class BalancerConfig:
     """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
     learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
     """By worker class, what was learned earlier; a class that is missing begins at its price above."""
+    host_load_s: float = 3e-6
+    """Seconds to bring one token's KV from host memory to where it is computed with: 128 KB, as an 8B model's
+    are, over PCIe at some 45 GB/s."""
+    disk_load_s: float = 3e-5
+    """... from a local disk, at some 4.5 GB/s."""
+    external_load_s: float = 1.5e-5
+    """... from a store behind a network of 100 Gbit/s."""
 
     def __post_init__(self) -> None:
         require(self.bytes_per_token > 0, "bytes_per_token must be above 0")
@@ -57,6 +64,11 @@ class BalancerConfig:
         require(self.sessions_max >= 1, "sessions_max must be at least 1")
         require(self.slow_start_s >= 0, "slow_start_s must not be negative")
         require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
+        require(min(self.load_s()) >= 0, "host_load_s, disk_load_s and external_load_s must not be negative")
+
+    def load_s(self) -> tuple[float, float, float, float]:
+        """By `known.Tier`, what loading a token's KV takes, in seconds."""
+        return 0.0, self.host_load_s, self.disk_load_s, self.external_load_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ replay can compare. `VERSION` changes whenever an old line would be read differe
 
     header        made by which policy, parameters, seed and configuration
     add, update, remove, drain, health, forget, tick        the fleet
+    know, blocks, cleared, doubt        what engines tell of their caches
     policy        another rule decides from here on
     route, reroute, hedge, first_token, finish      a request's way
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 import msgspec
 
 from warmroute_policies.config import BalancerConfig
-from warmroute_policies.types import Decision, Outcome, Usage, WorkerId, WorkerSpec
+from warmroute_policies.known import BlockChange
+from warmroute_policies.types import Decision, Outcome, TokenPrompt, Usage, WorkerId, WorkerSpec
 
 VERSION = 1
 
@@ -96,6 +98,40 @@ class Ticked(Event, frozen=True, tag="tick"):
     now: float
 
 
+class BlocksKnown(Event, frozen=True, tag="know"):
+    """`know_blocks`"""
+
+    worker_id: WorkerId
+    rank: int
+    block_tokens: int
+    complete: bool
+    now: float
+
+
+class BlocksChanged(Event, frozen=True, tag="blocks"):
+    """`blocks_changed`"""
+
+    worker_id: WorkerId
+    rank: int
+    changes: list[BlockChange]
+    now: float
+
+
+class BlocksCleared(Event, frozen=True, tag="cleared"):
+    """`blocks_cleared`"""
+
+    worker_id: WorkerId
+    rank: int
+    now: float
+
+
+class BlocksDoubted(Event, frozen=True, tag="doubt"):
+    """`doubt_blocks`"""
+
+    worker_id: WorkerId
+    now: float
+
+
 class PolicySet(Event, frozen=True, tag="policy"):
     """`set_policy`"""
 
@@ -131,6 +167,8 @@ class Routed(Event, frozen=True, tag="route"):
     """The prompt was found to go on where an answered one ended, which takes its bytes to see."""
     owner: WorkerId | None = None
     """The only worker that could take it."""
+    exact: TokenPrompt | None = None
+    """Its token blocks, by ids."""
 
 
 class Rerouted(Event, frozen=True, tag="reroute"):
@@ -179,6 +217,10 @@ Line = (
     | HealthSet
     | CacheForgotten
     | Ticked
+    | BlocksKnown
+    | BlocksChanged
+    | BlocksCleared
+    | BlocksDoubted
     | PolicySet
     | Routed
     | Rerouted

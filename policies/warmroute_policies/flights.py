@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import final
 
 from warmroute_policies.index import Insertion
+from warmroute_policies.known import Expected
 from warmroute_policies.types import Decision, RoutingRequest, WorkerId
 
 
@@ -20,7 +21,7 @@ class Flight:
 
     __slots__ = (
         "beside", "booked", "decision", "dispatched_at", "expected", "failed", "first_token_at", "hedge",
-        "insertion", "request", "settled",
+        "insertion", "request", "settled", "will_hold",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,8 @@ class Flight:
         self.failed = failed
         """Workers that are not tried again: it failed there, or its hedge is there. Ids and not slots: a slot
         may meanwhile be another worker's."""
+        self.will_hold: Expected | None = None
+        """What the dispatch will make the worker hold, where workers tell what they hold (`known`)."""
         self.hedge = False
         """It is the second of two flights of one request."""
         self.first_token_at: float | None = None

@@ -9,7 +9,7 @@ them, so that the live decisions and the replayed ones rest on the same names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -18,6 +18,10 @@ from warmroute_policies.config import BalancerConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
+    BlocksChanged,
+    BlocksCleared,
+    BlocksDoubted,
+    BlocksKnown,
     CacheForgotten,
     Event,
     Finished,
@@ -39,6 +43,7 @@ from warmroute_policies.events import (
 from warmroute_policies.ghosts import Ghost
 from warmroute_policies.hits import CREDITED
 from warmroute_policies.index import Match
+from warmroute_policies.known import BlockChange
 from warmroute_policies.policy import Policy, View
 from warmroute_policies.pseudonym import pseudonym
 from warmroute_policies.sessions import Session
@@ -115,6 +120,7 @@ class RecordedBalancer(Balancer):
                 stream=request.stream,
                 continued=self._continued,
                 owner=request.owner,
+                exact=request.exact,
             )
         )
 
@@ -194,6 +200,30 @@ class RecordedBalancer(Balancer):
         """Writes. As the balancer's, one line."""
         super().forget_cache(worker_id, now)
         self._write(CacheForgotten(worker_id, now))
+
+    def know_blocks(
+        self, worker_id: WorkerId, rank: int, block_tokens: int, *, complete: bool, now: float
+    ) -> None:
+        """Writes. As the balancer's, one line."""
+        super().know_blocks(worker_id, rank, block_tokens, complete=complete, now=now)
+        self._write(BlocksKnown(worker_id, rank, block_tokens, complete, now))
+
+    def blocks_changed(
+        self, worker_id: WorkerId, rank: int, changes: Sequence[BlockChange], now: float
+    ) -> None:
+        """Writes. As the balancer's, one line."""
+        super().blocks_changed(worker_id, rank, changes, now)
+        self._write(BlocksChanged(worker_id, rank, list(changes), now))
+
+    def blocks_cleared(self, worker_id: WorkerId, rank: int, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().blocks_cleared(worker_id, rank, now)
+        self._write(BlocksCleared(worker_id, rank, now))
+
+    def doubt_blocks(self, worker_id: WorkerId, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().doubt_blocks(worker_id, now)
+        self._write(BlocksDoubted(worker_id, now))
 
     def tick(self, now: float) -> bool:
         """Writes. As the balancer's, one line."""

@@ -21,6 +21,10 @@ from warmroute_policies.errors import RoutingError
 from warmroute_policies.events import (
     VERSION,
     AnyHeader,
+    BlocksChanged,
+    BlocksCleared,
+    BlocksDoubted,
+    BlocksKnown,
     CacheForgotten,
     Finished,
     FirstToken,
@@ -38,6 +42,7 @@ from warmroute_policies.events import (
     WorkerRemoved,
     WorkerUpdated,
 )
+from warmroute_policies.known import Tier
 from warmroute_policies.registry import MakePolicy, make_policy
 from warmroute_policies.types import (
     Decision,
@@ -151,6 +156,7 @@ def _apply(
                 event.priority,
                 event.stream,
                 event.owner,
+                event.exact,
             )
             replayed = _verdict(lambda: balancer.route(request, event.now))
             if isinstance(replayed, Refusal):
@@ -185,6 +191,19 @@ def _apply(
             balancer.forget_cache(event.worker_id, event.now)
         case Ticked():
             balancer.tick(event.now)
+        case BlocksKnown():
+            balancer.know_blocks(
+                event.worker_id, event.rank, event.block_tokens, complete=event.complete, now=event.now
+            )
+        case BlocksChanged():
+            for change in event.changes:
+                if len(change.ids) % ID_BYTES or not 0 <= change.tier < len(Tier):
+                    raise ValueError("`changes` are not whole ids of a tier that there is")
+            balancer.blocks_changed(event.worker_id, event.rank, event.changes, event.now)
+        case BlocksCleared():
+            balancer.blocks_cleared(event.worker_id, event.rank, event.now)
+        case BlocksDoubted():
+            balancer.doubt_blocks(event.worker_id, event.now)
         case PolicySet():
             spec = event.policy
             balancer.set_policy(make(spec.name, spec.params, spec.seed), spec, event.now)

@@ -20,6 +20,15 @@ from warmroute_policies.blocks import PromptBlocks
 WorkerId = str
 
 
+class TokenPrompt(msgspec.Struct, frozen=True, gc=False):
+    """A prompt as engines see it (`kv_blocks`)."""
+
+    tokens: int
+    """Its length."""
+    runs: dict[int, bytes]
+    """By an engine's size of block in tokens: the run of the ids of the prompt's whole blocks."""
+
+
 class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     """What the core needs to know of one request."""
 
@@ -39,6 +48,9 @@ class RoutingRequest(msgspec.Struct, frozen=True, gc=False):
     """Whether the first token can be seen; else the books guess when its prefill is done."""
     owner: WorkerId | None = None
     """The only worker that can take it, because what it is about lives there; None: any may."""
+    exact: TokenPrompt | None = None
+    """Its token blocks, where the driver knows them: then workers that tell what they hold are predicted by
+    that (`known`). None: by belief."""
 
 
 class Outcome(enum.StrEnum):

@@ -125,6 +125,13 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
         WORKERS | {"policy": "consistent_hash"},
     ),
     (
+        f"{BOTH} --policy consistent_hash --intra-node-data-parallel-size 8",
+        {
+            "backend": [f"{url}@{rank}" for url in (A, B) for rank in range(8)],
+            "policy": "consistent_hash",
+        },
+    ),
+    (
         f"{BOTH} --policy power_of_two --disable-retries --disable-circuit-breaker",
         WORKERS
         | {"policy": "power_of_two", "retries": 0, "eject_after_failures": 2**32 - 1, "eject_error_rate": 0},
@@ -201,10 +208,6 @@ REFUSED: list[tuple[str, list[str]]] = [
     (
         "--policy consistent_hash --vllm-pd-disaggregation --kv-connector mooncake --prefill http://a:1",
         ["--vllm-pd-disaggregation", "--kv-connector", "--prefill"],
-    ),
-    (
-        f"{BOTH} --policy consistent_hash --intra-node-data-parallel-size 8",
-        ["--intra-node-data-parallel-size"],
     ),
     (f"{BOTH} --dp-aware", ["--dp-aware"]),
     (f"--mcp-config-path /path/to/mcp-config.yaml --worker-urls {A}", ["--mcp-config-path"]),

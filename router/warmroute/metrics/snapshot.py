@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
+from warmroute_policies.known import Tier
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
     from warmroute.admission import Admission
     from warmroute.gateway import Gateway
+    from warmroute.kv_events.worker import WorkerEvents
 
 # As gauges of circuit breakers count: closed, half open, open.
 _BREAKER = {Trust.TRUSTED: 0, Trust.DUE: 1, Trust.PROBING: 1, Trust.EJECTED: 2}
@@ -62,6 +64,23 @@ class SourceRow(NamedTuple):
     failures: int
     last_success_at: float | None
     """Seconds since 1970."""
+
+
+class KvEventsRow(NamedTuple):
+    """What one worker tells of its cache."""
+
+    worker: WorkerId
+    state: str
+    blocks: list[tuple[str, int]]
+    """By tier."""
+    lag_s: float
+    batches: int
+    events: list[tuple[str, int]]
+    gaps: int
+    restarts: int
+    replays: list[tuple[str, int]]
+    errors: list[tuple[str, int]]
+    stalls: int
 
 
 class AdmissionRow(NamedTuple):
@@ -111,6 +130,8 @@ class Snapshot(NamedTuple):
     owners: int
     owner_searches: list[tuple[str, int]]
     full_workers: int
+    kv_events: list[KvEventsRow]
+    kv_events_unmatched: int
     admission: AdmissionRow | None
 
 
@@ -174,7 +195,26 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(gateway.owners),
         list(gateway.owner_search.outcomes.items()),
         len(fleet.full),
+        [_kv_events_row(events) for events in gateway.kv_events.all()],
+        gateway.kv_events.unmatched,
         None if gateway.admission is None else _admission_row(gateway.admission),
+    )
+
+
+def _kv_events_row(events: WorkerEvents) -> KvEventsRow:
+    counts = events.counts
+    return KvEventsRow(
+        events.worker_id,
+        events.state()[0],
+        [(tier.name.lower(), count) for tier, count in zip(Tier, events.held(), strict=True)],
+        round(counts.lag_s, 6),
+        counts.batches,
+        list(counts.events.items()),
+        counts.gaps,
+        counts.restarts,
+        list(counts.replays.items()),
+        list(counts.odds.items()),
+        counts.stalls,
     )
 
 

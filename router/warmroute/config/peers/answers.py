@@ -115,6 +115,7 @@ _TOGETHER: Final = {
     "--control-plane-api-keys": together(
         "admin_api_key", "keys of `admin`; those of `user` join `--api-key` where there is one"
     ),
+    "--intra-node-data-parallel-size": together("backend", "every URL with `ranks=N`"),
     "--tenant-header-name": together("tenant_header", "with `--trust-tenant-header`"),
     **_all(
         together("policy_param", "with `--policy sglang_cache_aware`, the same rule; else without effect"),
@@ -220,7 +221,7 @@ _WITHOUT_EFFECT: Final = _merged(
 _PD: Final = "prefill and decode on separate workers is not offered; list workers that do both with --backend"
 _STORE: Final = "answers are not stored by the router"
 _ROLES: Final = "tokens of an identity provider are not checked; use --api-key and --admin-api-key"
-_RANKS: Final = "list each data-parallel rank that has a port of its own as a --backend (docs/discovery.md)"
+_RANKS: Final = "say how many data-parallel ranks are behind a URL: --backend URL,ranks=N"
 _EVENTS: Final = "KV events are not read; cache_aware learns what workers hold from their answers"
 _PROGRAMS: Final = "programs are not scheduled; --session-sticky keeps an agent's requests on its worker"
 _WASM: Final = "there are no WASM modules; put them in front"
@@ -247,7 +248,7 @@ _REFUSED: Final = _merged(
         "--storage-context-headers --storage-hook-wasm-path",
     ),
     _all(refused(_ROLES), "--jwt-issuer --jwt-audience --jwt-jwks-uri --jwt-role-mapping"),
-    _all(refused(_RANKS), "--dp-aware --intra-node-data-parallel-size --dp-minimum-tokens-scheduler"),
+    _all(refused(_RANKS), "--dp-aware --dp-minimum-tokens-scheduler"),
     _all(
         refused(_EVENTS),
         "--router-temperature --kv-penalty-host --kv-penalty-external --kv-penalty-disk "

@@ -217,8 +217,22 @@ def whole_time(words: Words, given: Mapping[str, Given]) -> Added:
     return added
 
 
+def ranks(words: Words, given: Mapping[str, Given]) -> Added:
+    """`--intra-node-data-parallel-size`: so many ranks behind every worker's URL."""
+    added = Added()
+    flag = "--intra-node-data-parallel-size"
+    count, listed = words.get(flag, ["1"])[0], given.get("backend")
+    if count.strip() != "1" and listed is None:
+        added.notes.append(f"{flag} has no effect: no worker is listed")
+    elif count.strip() != "1" and listed is not None:
+        added.given["backend"] = Given(
+            [f"{url},ranks={count.strip()}" for url in listed.value], listed.origin
+        )
+    return added
+
+
 RULES: Final[tuple[Rule, ...]] = (
-    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time,
+    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time, ranks,
 )  # fmt: skip
 
 
