@@ -276,6 +276,28 @@ def test_whichever_engine_of_a_mixed_fleet_answers_the_answer_is_its_own(
     findings.add("answers that are the engine's own", "mixed fleet", f"16 of 16: {shares}")
 
 
+def test_a_stored_response_is_asked_for_where_it_was_made(
+    vllm_pair: list[Engine], start_router: StartRouter
+) -> None:
+    router = start_router(*(engine.url for engine in vllm_pair))
+    made: dict[str, str] = {}
+    with httpx.Client(base_url=router.url, timeout=120, trust_env=False) as client:
+        for number in range(6):
+            asked = {"model": MODEL_NAME, "input": prose(f"stored {number}", 600), "max_output_tokens": 4}
+            answer = client.post("/v1/responses", json=asked)
+            assert answer.status_code == httpx.codes.OK, answer.text
+            made[answer.json()["id"]] = answer.headers["x-router-worker"]
+        assert len(set(made.values())) == 2, "both engines made some"
+        for name, worker in made.items():
+            found = client.get(f"/v1/responses/{name}")
+            assert (found.status_code, found.json()["id"]) == (httpx.codes.OK, name)
+            assert found.headers["x-router-worker"] == worker
+            more = {"model": MODEL_NAME, "input": "import os", "previous_response_id": name}
+            onwards = client.post("/v1/responses", json=more | {"max_output_tokens": 4})
+            assert onwards.status_code == httpx.codes.OK, onwards.text
+            assert onwards.headers["x-router-worker"] == worker
+
+
 def test_embeddings_pass(e2e_home: Any, tmp_path: Any, start_router: StartRouter) -> None:
     with running(lambda number: llamacpp(e2e_home, tmp_path, number, embeddings=True)) as (encoder,):
         router = start_router(encoder.url)

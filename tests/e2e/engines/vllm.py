@@ -53,6 +53,8 @@ def vllm(home: Path, folder: Path, number: int, model: str = "tiny-llama", block
         # Without this the executor `uni` is replaced by one with another process and 0.5 GB more.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "PYTHONHASHSEED": "0",
+        # Responses are kept, and can be asked for.
+        "VLLM_ENABLE_RESPONSES_API_STORE": "1",
         # /reset_prefix_cache and the like.
         "VLLM_SERVER_DEV_MODE": "1",
     }
