@@ -211,6 +211,11 @@ def same_ranking(found: Sequence[Compared]) -> bool:
 
 def report(found: Sequence[Compared]) -> None:
     """Prints both side by side, and the verdicts."""
+    load = os.getloadavg()[0]
+    if load > 1.5 * (os.cpu_count() or 1):
+        print(
+            f"load average {load:.1f}: this machine is busy with other things, and figures of it say little"
+        )
     print("\npolicy          requests errors   hit rate: live, simulated   mean TTFT: live, simulated")
     for one in found:
         verdicts = [abs(one.hit_points) <= BAR_HIT_POINTS, abs(one.ttft_error) <= BAR_TTFT]
@@ -224,14 +229,14 @@ def report(found: Sequence[Compared]) -> None:
 
 
 @contextmanager
-def engines(folder: Path) -> Iterator[list[Engine]]:
-    """Two vLLM engines with the model whose prefill takes a while, warmed up."""
+def engines(folder: Path, model: str) -> Iterator[list[Engine]]:
+    """Two vLLM engines with the model `small` or `tiny`, warmed up."""
     home = os.environ.get("WARMROUTE_E2E")
     if home is None:
         home = subprocess.run(
             [SETUP, sys.executable], check=True, capture_output=True, text=True
         ).stdout.strip()
-    with running(lambda n: vllm(Path(home), folder, n, "small-llama", BLOCKS), ENGINES) as started:
+    with running(lambda n: vllm(Path(home), folder, n, f"{model}-llama", BLOCKS), ENGINES) as started:
         for engine in started:
             asyncio.run(play(engine.url, traffic(8, 4.0, seed=-1)))
         yield started
@@ -242,6 +247,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=150, help="of each policy's run")
     parser.add_argument("--rate", type=float, default=0.8, help="requests a second")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--model", choices=("small", "tiny"), default="small", help="tiny: a try on a busy machine"
+    )
     parser.add_argument("--start-preset", default="llama-3.1-8b-l40s", help="where the fit starts")
     parser.add_argument("--fit", default="all", help="what it adjusts, as for `simulator fit`")
     parser.add_argument("--journals", type=Path, help="keep them there, or compare what an earlier run kept")
@@ -253,7 +261,7 @@ def main() -> int:
         journals = {policy: (folder / f"{policy}.jsonl", 0) for policy in POLICIES}
         if not all(journal.exists() for journal, _ in journals.values()):
             planned = traffic(options.requests, options.rate, options.seed)
-            with engines(Path(name)) as started:
+            with engines(Path(name), options.model) as started:
                 journals = {policy: record(started, policy, planned, folder) for policy in POLICIES}
         preset = fitted(journals[POLICIES[0]][0], options.start_preset, options.fit)
         found = [compare(journal, policy, preset, errors) for policy, (journal, errors) in journals.items()]
