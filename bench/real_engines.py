@@ -211,11 +211,6 @@ def same_ranking(found: Sequence[Compared]) -> bool:
 
 def report(found: Sequence[Compared]) -> None:
     """Prints both side by side, and the verdicts."""
-    load = os.getloadavg()[0]
-    if load > 1.5 * (os.cpu_count() or 1):
-        print(
-            f"load average {load:.1f}: this machine is busy with other things, and figures of it say little"
-        )
     print("\npolicy          requests errors   hit rate: live, simulated   mean TTFT: live, simulated")
     for one in found:
         verdicts = [abs(one.hit_points) <= BAR_HIT_POINTS, abs(one.ttft_error) <= BAR_TTFT]
@@ -255,6 +250,9 @@ def main() -> int:
     parser.add_argument("--journals", type=Path, help="keep them there, or compare what an earlier run kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"load average {load:.1f} before the first run: what else runs here is in the live figures")
     with tempfile.TemporaryDirectory(prefix="warmroute-real-") as name:
         folder = options.journals or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
