@@ -266,6 +266,8 @@ def main() -> int:
     report(found)
     if options.json is not None:
         figures: dict[str, Any] = {
+            "load_before": load,
+            "processors": os.cpu_count(),
             "policies": [asdict(one) for one in found],
             "same_ranking": same_ranking(found),
         }
