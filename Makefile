@@ -111,7 +111,7 @@ bench-ablations: $(READY) ## cache_aware without each term of its price and each
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)
 
-e2e: $(READY) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
+e2e: $(READY) ## Real engines on the CPU behind the router: vLLM, SGLang, llama.cpp (first run downloads some 4 GB)
 	tests/e2e/engines/run.sh $(ARGS)
 
 load: $(READY) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 users, unless ARGS says otherwise)
