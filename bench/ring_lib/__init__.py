@@ -7,7 +7,9 @@ playing      a whole trace against one URL
 fleets       the engines behind everybody, and what they say of their caches
 installing   where contestants come from, and their versions
 contestants  who is compared, and how each is started
-dynamo       Dynamo's workers, which speak for the fleet's engines
+dynamo_fleet Dynamo before engines that know nothing of it
+speaker      its workers, which pass requests on; run by its own interpreter
+processes    a process on a core of its own
 measured     one run: a fresh fleet, a fresh router, one workload
 agenda       all runs in order; those that are done
 results      what is kept

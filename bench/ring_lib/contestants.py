@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from dataplane_lib.routers import free_port
-from ring_lib.dynamo import environment as dynamo_environment
-from ring_lib.dynamo import frontend, speakers
+from ring_lib.dynamo_fleet import environment as dynamo_environment
+from ring_lib.dynamo_fleet import frontend, speakers
 from ring_lib.installing import Places
 
 OURS: Final = "warmroute"
@@ -71,7 +71,13 @@ def contestants() -> dict[str, Contestant]:
         _rust("vllm-router", "cache_aware"),
         _rust("vllm-router", "sticky_least_loaded"),
         Contestant("nginx", "nginx", "`least_conn`", _nginx),
-        Contestant("litellm", "litellm", "`routing_strategy: least-busy`, one process", _litellm),
+        Contestant(
+            "litellm",
+            "litellm",
+            "`routing_strategy: least-busy`, one process",
+            _litellm,
+            lambda _: {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"},
+        ),
         Contestant(
             "dynamo",
             "dynamo",
