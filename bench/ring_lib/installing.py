@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dataplane_lib.routers import CACHE, CannotRun
+from warmroute_policies import balancer
 
 PINNED: Final[dict[str, tuple[str, ...]]] = {
     "sglang-router": ("sglang-router==0.3.2",),
@@ -73,7 +74,8 @@ class Places:
     def version(self, program: str) -> str:
         """Reads. Raises CannotRun."""
         if program == "warmroute":
-            return version("warmroute")
+            compiled = not balancer.__file__.endswith(".py")
+            return version("warmroute") + ("" if compiled else ", not compiled")
         if program == "nginx":
             done = subprocess.run([self.nginx(), "-v"], capture_output=True, text=True, check=False)
             return done.stderr.strip().rpartition("/")[2]

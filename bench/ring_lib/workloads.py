@@ -96,7 +96,7 @@ def workloads(traces: Path, seconds: float, fleet: str = SIMULATED) -> dict[str,
         Workload(
             "agents",
             "agents of three kinds in a closed loop: contexts that grow with every tool's result, pauses of"
-            f" half a second, sub-agents now and then; {per_s(3.5)} sessions begin a second",
+            f" half a second, sub-agents now and then; {per_s(7)} sessions begin a second",
             f"agents:kinds=3,system_tokens={tokens(2500)}-{tokens(4000)},"
             f"task_tokens=lognormal({tokens(2000)},0.8,{tokens(200)},{tokens(8000)}),"
             f"steps=lognormal(10,0.5,2,18),{answers},"
@@ -104,7 +104,7 @@ def workloads(traces: Path, seconds: float, fleet: str = SIMULATED) -> dict[str,
             "think_s=lognormal(0.5,0.9,0.05,3),fan_out_probability=0.02,fan_out=2-3,sub_steps=2-4,"
             f"sub_system_tokens={tokens(1500)}-{tokens(2000)},briefing_tokens={tokens(200)}-{tokens(600)},"
             f"part_tokens={tokens(50)}-{tokens(200)},report_tokens={ANSWER_TOKENS},"
-            f"context_tokens={tokens(60_000)},summary_tokens={ANSWER_TOKENS},sessions_per_s={per_s(3.5)}",
+            f"context_tokens={tokens(60_000)},summary_tokens={ANSWER_TOKENS},sessions_per_s={per_s(7)}",
             seconds,
             sessions_begin=0.4,
         ),
