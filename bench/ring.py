@@ -81,7 +81,9 @@ def main() -> int:
     )
     chosen = [everybody[name] for name in names]
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    whole = options.fleet == SIMULATED and not options.quick and len(names) == len(everybody) and rounds >= ROUNDS
+    whole = (
+        options.fleet == SIMULATED and not options.quick and len(names) == len(everybody) and rounds >= ROUNDS
+    )
     whole = whole and len(played) == len(known)
     mode = "published" if whole else "quick" if options.quick else "part"
     found = versions(stage, chosen)

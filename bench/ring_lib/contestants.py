@@ -84,9 +84,7 @@ def contestants() -> dict[str, Contestant]:
             "`--router-mode kv --no-router-kv-events`",
             lambda start: frontend(start.places.python("dynamo"), start.port),
             lambda start: dynamo_environment(start.folder),
-            lambda start: speakers(
-                start.places.python("dynamo"), start.engines, start.model, start.folder
-            ),
+            lambda start: speakers(start.places.python("dynamo"), start.engines, start.model, start.folder),
             only=("simulated",),
         ),
     ]

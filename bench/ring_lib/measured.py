@@ -67,7 +67,10 @@ async def measure(stage: Stage, contestant: Contestant, workload: Workload, key:
             folder = stage.logs / f"{key.workload}-{contestant.name}-{key.round}".replace(" ", "_")
             folder.mkdir(parents=True, exist_ok=True)
         try:
-            async with _fleet(stage, folder, seed) as fleet, _router(stage, contestant, fleet, folder) as router:
+            async with (
+                _fleet(stage, folder, seed) as fleet,
+                _router(stage, contestant, fleet, folder) as router,
+            ):
                 script = Script(trace, seed, fleet.model)
                 run = await _played(fleet, router, script, Run(key, seed, load_before=load_before))
         except (CannotRun, NotReady, FleetFailed, OSError) as error:
@@ -137,9 +140,7 @@ async def _fleet(stage: Stage, folder: Path, seed: int) -> AsyncIterator[Fleet]:
 
 
 @asynccontextmanager
-async def _router(
-    stage: Stage, contestant: Contestant, fleet: Fleet, folder: Path
-) -> AsyncIterator[Process]:
+async def _router(stage: Stage, contestant: Contestant, fleet: Fleet, folder: Path) -> AsyncIterator[Process]:
     """Started, and ready: warm connections, no prompt of the workload seen."""
     start = Start(stage.places, free_port(), fleet.urls, fleet.model, folder)
     stage.places.prepare(contestant.program)

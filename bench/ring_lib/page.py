@@ -79,7 +79,10 @@ def page(ring: Ring) -> str:
         "## Verdict\n",
         _count(found),
         _worse(found),
-        *(f"### {metric.name[0].upper()}{metric.name[1:]}\n\n{_matrix(ring, found, metric)}" for metric in METRICS),
+        *(
+            f"### {metric.name[0].upper()}{metric.name[1:]}\n\n{_matrix(ring, found, metric)}"
+            for metric in METRICS
+        ),
         *(
             f"## {workload.name[0].upper()}{workload.name[1:]}\n\n{_sentence(workload.text)}\n\n"
             f"{table(_HEADERS, _rows(ring, workload.name))}"
@@ -157,7 +160,10 @@ def _spread(runs: Sequence[Run], of: Callable[[Run], float], form: str, unit: st
 
 def _count(found: Sequence[Verdict]) -> str:
     rows = [
-        (metric.name, *(str(sum(one.metric is metric and one.word is word for one in found)) for word in Word))
+        (
+            metric.name,
+            *(str(sum(one.metric is metric and one.word is word for one in found)) for word in Word),
+        )
         for metric in METRICS
     ]
     lead = "Workloads times peers in which `warmroute` is better, within noise, or worse:"
@@ -216,12 +222,16 @@ def _margin(metric: Metric) -> str:
 def _failures(ring: Ring) -> str:
     """Who could not run, and what went wrong with those who did."""
     lines = dict.fromkeys(
-        f"- {run.key.contestant} did not run: {' '.join(run.failed.split())[:300]}" for run in ring.runs if run.failed
+        f"- {run.key.contestant} did not run: {' '.join(run.failed.split())[:300]}"
+        for run in ring.runs
+        if run.failed
     )
     for run in ring.runs:
         for error, count in run.errors.items():
             text = " ".join(error.split())[:160].replace("|", "/")
-            lines[f"- {run.key.contestant}, {run.key.workload}, round {run.key.round + 1}: {count} × {text}"] = None
+            lines[
+                f"- {run.key.contestant}, {run.key.workload}, round {run.key.round + 1}: {count} × {text}"
+            ] = None
     return "## What went wrong\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
