@@ -8,15 +8,15 @@
 
 What is measured. Eight built-in engines (`simulator serve`, in real time) behind one program at a time, with
 empty caches; four workloads, in each round the same bytes for everybody. Hits are the engines' own count,
-times are the client's, CPU time and memory are those of all processes of the router. `ring_lib.workloads` has
-what is asked, `ring_lib.contestants` how each is started, `ring_lib.verdicts` when one is better.
+times are the client's, CPU time and memory are those of all processes of the router. `ring_lib.workloads`
+has what is asked, `ring_lib.contestants` how each is started, `ring_lib.verdicts` when one is better.
 
 What comes of it: docs/comparison.json, and docs/comparison.md, which says how to read it. Of --quick, of a
 part of the ring or of another fleet: the same in build/ring.
 
 How to read what is printed. A contestant that cannot run is a line with the reason. "busy" tells whether the
-harness was the limit: engines and generator share a core, so together they must stay well below 100 %, and the
-lag, by which requests were sent late, small beside the TTFT. The router has a core of its own.
+harness was the limit: engines and generator share a core, so together they must stay well below 100 %, and
+the lag, by which requests were sent late, small beside the TTFT. The router has a core of its own.
 """
 
 from __future__ import annotations

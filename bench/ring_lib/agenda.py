@@ -30,7 +30,7 @@ class Agenda:
     versions: Mapping[str, str]
     """By program; why there is none, where there is none, begins with "cannot"."""
 
-    def keys(self) -> list[tuple[Key, Contestant, Workload]]:
+    def plays(self) -> list[tuple[Key, Contestant, Workload]]:
         """Reads. In order."""
         found = []
         for number in range(self.rounds):
@@ -47,7 +47,7 @@ class Agenda:
 async def play_all(agenda: Agenda, stage: Stage, store: Store, say: Callable[[str], None]) -> list[Run]:
     """Writes the store. Every run of the agenda, new or done before."""
     runs: list[Run] = []
-    keys = agenda.keys()
+    keys = agenda.plays()
     for number, (key, contestant, workload) in enumerate(keys):
         run = store.get(key)
         if run is None:

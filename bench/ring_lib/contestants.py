@@ -69,7 +69,7 @@ def contestants() -> dict[str, Contestant]:
         _rust("smg", "sticky", "--sticky-sessions", "--assignment-mode", "delegate", policy="cache_aware"),
         _rust("vllm-router", "round_robin"),
         _rust("vllm-router", "cache_aware"),
-        _rust("vllm-router", "sticky_least_loaded"),
+        _rust("vllm-router", "consistent_hash"),
         Contestant("nginx", "nginx", "`least_conn`", _nginx),
         Contestant(
             "litellm",

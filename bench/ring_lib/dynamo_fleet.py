@@ -21,7 +21,10 @@ BLOCK_TOKENS: Final = 16
 
 _ROLES: Final = ("<|system|>", "<|user|>", "<|assistant|>", "<|/|>", "<|?|>")
 _UNKNOWN: Final = "<|?|>"
-_TEMPLATE: Final = "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} <|/|> {% endfor %}<|assistant|>"
+_TEMPLATE: Final = (
+    "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} <|/|> {% endfor %}"
+    "<|assistant|>"
+)
 
 
 def environment(folder: Path) -> Mapping[str, str]:

@@ -9,9 +9,7 @@ answers.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from ring_lib.processes import Process
 
 ENGINES = 8
 PRESET = "llama-3.1-8b-l40s"
@@ -80,34 +80,18 @@ async def simulated(core: int, log: Path, seed: int, flags: Sequence[str] = ()) 
         *("--workers", str(ENGINES), "--port", "0", "--preset", PRESET, "--model", MODEL),
         *("--seed", str(seed), *flags),
     ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-        )
-    try:
-        yield Fleet(await _announced(process, log), MODEL, process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with Process(command, core, log, {}) as process:
+        yield Fleet(await _announced(process), MODEL, process.pid)
 
 
-async def _announced(process: subprocess.Popen[bytes], log: Path) -> tuple[str, ...]:
+async def _announced(process: Process) -> tuple[str, ...]:
     async with asyncio.timeout(_READY_WITHIN_S):
         while True:
-            text = log.read_text(errors="replace")
-            urls = tuple(re.findall(r"^ready (\S+)$", text, re.MULTILINE))
+            urls = tuple(re.findall(r"^ready (\S+)$", process.output(), re.MULTILINE))
             if len(urls) == ENGINES:
                 return urls
-            if process.poll() is not None:
-                raise FleetFailed(f"the engines ended: {text[-400:]}")
+            if not process.alive:
+                raise FleetFailed(f"the engines ended: {process.last_words()}")
             await asyncio.sleep(0.05)
 
 

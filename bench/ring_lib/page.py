@@ -209,8 +209,8 @@ def _told(one: Verdict) -> str:
 def _lines(found: Sequence[Verdict]) -> str:
     """Verdicts in words, a line each."""
     return "".join(
-        f"{one.workload}, {one.metric.name}: {one.word} {'of' if one.word is Word.NOISE else 'than'} {one.peer}: "
-        f"{_told(one)}\n"
+        f"{one.workload}, {one.metric.name}: {one.word} "
+        f"{'of' if one.word is Word.NOISE else 'than'} {one.peer}: {_told(one)}\n"
         for one in found
     )
 

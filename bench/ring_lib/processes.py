@@ -51,6 +51,10 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def output(self) -> str:
+        """Reads. Its log so far."""
+        return self._log.read_text(errors="replace")
+
     def last_words(self) -> str:
         """Reads. The end of its log."""
-        return self._log.read_text(errors="replace")[-600:]
+        return self.output()[-600:]

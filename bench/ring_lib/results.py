@@ -109,7 +109,7 @@ def encoded(found: Ring) -> bytes:
 
 
 class Store:
-    """Runs that are done, a line each; of two with one key the later one counts. State: them, and the file."""
+    """Runs that are done, a line each; of two with one key the later one counts. State: these runs."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         """Writes. Without `resume` a file that is there is moved aside."""

@@ -1,9 +1,9 @@
 """A trace's prompts as the messages of a chat, whose common beginnings are as long as the trace says.
 
 A node of the tree is one text, made of words of four bytes: what the built-in engines count as a token. The
-first node of a longer path is the system prompt, what follows it is a user's message (or a tool's result, as
-a user's message), and a node that an answer filled is the assistant's message, with the text that *this*
-contestant's engine has answered. The built-in engines' answers follow from the prompt, so they are the same
+first node of a path is the system prompt where no prompt ends with it, what follows is a user's message (or a
+tool's result, as a user's message), and a node that an answer filled is the assistant's message, with the text
+that *this* contestant's engine has answered. The built-in engines' answers follow from the prompt, so they are the same
 bytes for everybody.
 """
 
@@ -29,6 +29,7 @@ class Script:
             for row, (prompt, answer) in enumerate(zip(trace.prompts, trace.answers, strict=True))
             if prompt != answer
         }
+        self._ends = set(trace.prompts)
         self._answers: dict[int, str] = {}
 
     def wants(self, row: int) -> bool:
@@ -66,7 +67,7 @@ class Script:
             answered = self._answered.get(node)
             if answered is not None:
                 messages.append({"role": "assistant", "content": self._answers[answered]})
-            elif place == 0 and len(path) > 1:
+            elif place == 0 and node not in self._ends:
                 messages.append({"role": "system", "content": self._text(node)})
             elif messages and messages[-1]["role"] == "user":
                 messages[-1]["content"] += self._text(node)

@@ -1,8 +1,8 @@
 """What is played to everybody: four traces, the same for all contestants and another one in every round.
 
-How much is asked for. Eight engines of the fleet's preset, an L40S with a Llama-3.1-8B, prefill 119,000 tokens
-a second. Rates are such that they would be about 60 % busy with prefills if nothing were ever reused: busy
-enough for queues, and far from the load at which round robin breaks down, where a single run says little.
+How much is asked for. Eight engines of the fleet's preset, an L40S with a Llama-3.1-8B, prefill 119,000
+tokens a second. Rates are such that they would be 60 to 90 % busy with prefills if nothing were ever reused:
+busy enough for queues, and below the load at which round robin breaks down, where a single run says little.
 Answers are short and of one length: routing decides about prefills, and every streamed token costs the
 machine's two cores as much with every contestant.
 
@@ -132,7 +132,7 @@ def _mooncake(path: Path, per_s: float, seconds: float, answers: str, scale: Sca
         )
     return Workload(
         "mooncake",
-        "conversations under one common beginning, in place of the recording of Mooncake, which was not there",
+        "conversations under one beginning, in place of the recording of Mooncake, which was not there",
         "chat:system_prompts=1,system_tokens=85,turns=lognormal(3,0.8,1,20),"
         f"message_tokens=lognormal({round(900 * scale.tokens)},1.2,20,20000),{answers},"
         f"think_s=lognormal(5,0.8,1,20),sessions_per_s={per_s / 4:.3g}",
