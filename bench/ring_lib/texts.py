@@ -1,10 +1,10 @@
 """A trace's prompts as the messages of a chat, whose common beginnings are as long as the trace says.
 
 A node of the tree is one text, made of words of four bytes: what the built-in engines count as a token. The
-first node of a path is the system prompt where no prompt ends with it, what follows is a user's message (or a
-tool's result, as a user's message), and a node that an answer filled is the assistant's message, with the text
-that *this* contestant's engine has answered. The built-in engines' answers follow from the prompt, so they are the same
-bytes for everybody.
+first node of a path is the system prompt where no prompt ends with it, what follows is a user's message (or
+a tool's result, as a user's message), and a node that an answer filled is the assistant's message, with the
+text that *this* contestant's engine has answered. The built-in engines' answers follow from the prompt, so
+they are the same bytes for everybody.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ EVENTS = [
     b'data: {"choices":[{"delta":{"content":"one "}}]}\n\n',
     b'data: {"choices":[{"delta":{"content":"two "}}]}\n\n',
     b": a comment\n\n",
-    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,'
-    b'"prompt_tokens_details":{"cached_tokens":4}}}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":'
+     b'{"cached_tokens":4}}}\n\n',
     b"data: [DONE]\n\n",
 ]
 
