@@ -27,6 +27,7 @@ import os
 import platform
 import resource
 import shlex
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ from ring_lib.contestants import QUICK, contestants
 from ring_lib.installing import PINNED, Places
 from ring_lib.measured import Stage
 from ring_lib.page import page, terminal
-from ring_lib.results import SCHEMA, About, Ring, Store, decoded, encoded
+from ring_lib.results import SCHEMA, About, Ring, Run, Store, decoded, encoded
 from ring_lib.workloads import SIMULATED, VLLM, workloads
 from routing_lib.provenance import commit, processor
 
@@ -91,8 +92,8 @@ def main() -> int:
     state = options.state or ROOT / f"build/ring/{mode}-{options.fleet}.jsonl"
     store = Store(state, resume=options.resume)
     try:
-        runs = uvloop.run(play_all(agenda, stage, store, lambda text: print(text, flush=True)))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+        runs = uvloop.run(_played(agenda, stage, store))
+    except asyncio.CancelledError:
         print(f"interrupted; runs are in {state}, the same command with --resume goes on", file=sys.stderr)
         return 1
     ring = Ring(
@@ -113,6 +114,15 @@ def main() -> int:
     write_page(ring, results)
     print(f"\n{terminal(ring)}\n{results.with_suffix('.md')} has the rest")
     return 0
+
+
+async def _played(agenda: Agenda, stage: Stage, store: Store) -> list[Run]:
+    """All runs. Both signals end the processes of the run under way."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await play_all(agenda, stage, store, lambda text: print(text, flush=True))
 
 
 def write_page(ring: Ring, results: Path) -> None:

@@ -2,9 +2,9 @@
 not told.
 
 Of the Rust routers there are three each: round robin; `cache_aware`, the reason to run them; and the mode in
-which they use what only a client can know, the session that a request belongs to. All requests of a session
-name it, in the headers that each of them reads. What needs a model's name or a setting of a run only (a port,
-a folder, less logging) is not a choice.
+which they use what only a client can know, the session that a request belongs to. All requests name one, in
+the headers that each of them reads; a request that belongs to no session is one of its own. What needs a
+model's name or a setting of a run only (a port, a folder, less logging) is not a choice.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def contestants() -> dict[str, Contestant]:
         _rust("smg", "sticky", "--sticky-sessions", "--assignment-mode", "delegate", policy="cache_aware"),
         _rust("vllm-router", "round_robin"),
         _rust("vllm-router", "cache_aware"),
-        _rust("vllm-router", "consistent_hash"),
+        _rust("vllm-router", "sticky_least_loaded"),
         Contestant("nginx", "nginx", "`least_conn`", _nginx),
         Contestant(
             "litellm",

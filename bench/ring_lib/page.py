@@ -21,22 +21,26 @@ _PART: Final = """\
 """
 
 _LEAD: Final = """\
-The real programs, one at a time, in front of the same {engines}: the same requests, cold caches, one core
-for the router. Every contestant runs with its own defaults; nothing was tuned for these workloads.
+The real programs, one at a time, in front of the same engines: {engines}.
+The same requests, cold caches, one core for the router. Every contestant runs with its own defaults; nothing
+was tuned for these workloads.
 
 How to read it. *Hit rate* is the share of all prompt tokens that engines took from their caches, by the
 engines' own count. *TTFT* is the client's, from sending a request to the first text. *Imbalance* is what the
 busiest engine computed over the mean. *CPU* and *memory* are of all processes of the router. Figures are
-medians over {rounds} rounds, with the range in brackets; another seed asks something else in each round.
+medians over the rounds, of which there are {rounds}, with the range in brackets; another seed asks something
+else in each round.
 
-- **better**: better than the peer in every round, and by more than {margins} in the middle one
+- **better**: better than the peer in every round, and by more than the margin in the middle one
 - **worse**: the same the other way round
 - **within noise**: anything else
+
+Margins: {margins}.
 """
 
 _ENGINES: Final = {
-    "simulated": "eight engines without GPUs (`simulator serve`, a Llama-3.1-8B on an L40S, in real time)",
-    "vllm": "vLLM engines",
+    "simulated": "eight of `simulator serve` without GPUs, in real time, each a Llama-3.1-8B on an L40S",
+    "vllm": "vLLM, as many as were given",
 }
 
 _METHOD: Final = """\
@@ -47,7 +51,8 @@ _METHOD: Final = """\
   and generator come near to 100 %, times are the machine's and not the router's.
 - In each round every workload is played to every contestant, beginning with another one each time; engines
   and router are started afresh for each play. Sixteen small requests come before the first that counts.
-- Requests of a session name it, in `x-session-id` and `x-smg-routing-key`, for those who can use that.
+- All requests name a session, in `x-session-id` and `x-smg-routing-key`, for those who can use that; a
+  request that belongs to none is one of its own.
 - An answer counts when it is whole. Times are of whole answers only, so errors stand beside them.
 - CPU time per request is all that the router's processes used from the first request to the last answer,
   health checks and metrics with it, over the requests.
@@ -216,7 +221,7 @@ def _lines(found: Sequence[Verdict]) -> str:
 
 
 def _margin(metric: Metric) -> str:
-    return f"{100 * metric.margin:.0f} {'points' if metric.as_difference else '%'}"
+    return f"{100 * metric.margin:.0f} {'point' if metric.as_difference else '%'}"
 
 
 def _failures(ring: Ring) -> str:

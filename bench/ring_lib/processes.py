@@ -1,8 +1,9 @@
-"""A process on a core of its own, with a log, which ends with all that it started."""
+"""A process on a core of its own, with a log, which ends with all that it started, and with this process."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STOP_WITHIN_S = 10.0
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 class Process:
@@ -31,7 +35,7 @@ class Process:
                 env=ours | dict(more),
                 cwd=log.parent,
                 start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                preexec_fn=lambda: _prepare(core),
             )
         self.pid = self._process.pid
 
@@ -58,3 +62,9 @@ class Process:
     def last_words(self) -> str:
         """Reads. The end of its log."""
         return self.output()[-600:]
+
+
+def _prepare(core: int) -> None:
+    """In the new process. It ends when this one is killed."""
+    os.sched_setaffinity(0, {core})
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

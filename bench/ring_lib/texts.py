@@ -55,9 +55,9 @@ class Script:
         )
 
     def session(self, row: int) -> str:
-        """Reads. Its name; every contestant is told it."""
+        """Reads. Its name; a request that belongs to none is one of its own. Every contestant is told it."""
         session = self.trace.sessions[row]
-        return f"{self._seed}-{session}" if session != NO_SESSION else ""
+        return f"{self._seed}-r{row}" if session == NO_SESSION else f"{self._seed}-{session}"
 
     def messages(self, row: int) -> list[dict[str, str]]:
         """Writes (remembers texts)."""
