@@ -67,8 +67,9 @@ class Scale:
     """Factor of the lengths."""
 
 
-SCALES: Final = {SIMULATED: Scale(1.0, 1.0), VLLM: Scale(0.15, 0.33)}
-"""By fleet. Two small vLLM on a core each compute some 4,000 tokens a second together."""
+SCALES: Final = {SIMULATED: Scale(1.0, 1.0), VLLM: Scale(0.15, 0.1)}
+"""By fleet. Two small vLLM on a core each compute some 7,000 tokens a second together, and a word of four
+bytes is two or three tokens to them."""
 
 
 def workloads(traces: Path, seconds: float, fleet: str = SIMULATED) -> dict[str, Workload]:
@@ -104,7 +105,8 @@ def workloads(traces: Path, seconds: float, fleet: str = SIMULATED) -> dict[str,
             "think_s=lognormal(0.5,0.9,0.05,3),fan_out_probability=0.02,fan_out=2-3,sub_steps=2-4,"
             f"sub_system_tokens={tokens(1500)}-{tokens(2000)},briefing_tokens={tokens(200)}-{tokens(600)},"
             f"part_tokens={tokens(50)}-{tokens(200)},report_tokens={ANSWER_TOKENS},"
-            f"context_tokens={tokens(60_000)},summary_tokens={ANSWER_TOKENS},sessions_per_s={per_s(7)}",
+            f"context_tokens={60_000 if fleet == SIMULATED else 3_000},summary_tokens={ANSWER_TOKENS},"
+            f"sessions_per_s={per_s(7)}",
             seconds,
             sessions_begin=0.4,
         ),
@@ -133,10 +135,11 @@ def _mooncake(path: Path, per_s: float, seconds: float, answers: str, scale: Sca
     return Workload(
         "mooncake",
         "conversations under one beginning, in place of the recording of Mooncake, which was not there",
-        "chat:system_prompts=1,system_tokens=85,turns=lognormal(3,0.8,1,20),"
-        f"message_tokens=lognormal({round(900 * scale.tokens)},1.2,20,20000),{answers},"
-        f"think_s=lognormal(5,0.8,1,20),sessions_per_s={per_s / 4:.3g}",
+        "chat:closed_loop=true,system_prompts=1,system_tokens=85,turns=lognormal(3,0.8,1,20),"
+        f"message_tokens=lognormal({round(350 * scale.tokens)},1.2,20,20000),{answers},"
+        f"think_s=lognormal(2,0.8,0.5,8),sessions_per_s={per_s / 2:.3g}",
         seconds,
+        sessions_begin=0.6,
     )
 
 

@@ -112,6 +112,13 @@ def test_agents_fan_out_and_wait_for_all_of_their_sub_agents() -> None:
     assert len(trace) > 300
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_sent_at_its_time_holds_no_answer_that_may_not_have_come(name: str) -> None:
+    trace = SMALL[name].trace(1)
+    script = Script(trace, 1, "m")
+    assert trace.closed_loop or not any(script.wants(row) for row in range(len(trace)))
+
+
 def test_without_the_recording_a_generator_takes_its_place_and_says_so() -> None:
     assert "was not there" in SMALL["mooncake"].about
     assert len(SMALL["mooncake"].trace(1)) > 10
