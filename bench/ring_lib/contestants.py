@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,7 @@ class Contestant:
     environment: Callable[[Start], Mapping[str, str]] = lambda _: {}
     helpers: Command | None = None
     """A process that it needs between itself and the engines, on the engines' core."""
-    only: tuple[str, ...] = field(default=())
+    only: tuple[str, ...] = ()
     """Fleets that it can serve; none: any."""
 
 

@@ -73,12 +73,12 @@ def counted(page: str) -> Truth:
 
 
 @asynccontextmanager
-async def simulated(core: int, log: Path, seed: int, flags: Sequence[str] = ()) -> AsyncIterator[Fleet]:
+async def simulated(core: int, log: Path, seed: int) -> AsyncIterator[Fleet]:
     """Eight built-in engines on this core, until the end. Raises FleetFailed."""
     command = [
         *(sys.executable, "-m", "warmroute_simulator", "serve"),
         *("--workers", str(ENGINES), "--port", "0", "--preset", PRESET, "--model", MODEL),
-        *("--seed", str(seed), *flags),
+        *("--seed", str(seed)),
     ]
     with Process(command, core, log, {}) as process:
         yield Fleet(await _announced(process), MODEL, process.pid)

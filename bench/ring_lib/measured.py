@@ -26,11 +26,14 @@ from ring_lib.asking import Asked, Asker
 from ring_lib.contestants import Contestant, Start
 from ring_lib.fleets import Fleet, FleetFailed, Truth
 from ring_lib.installing import Places
-from ring_lib.playing import play
+from ring_lib.playing import in_order, play
 from ring_lib.processes import Process
 from ring_lib.results import Key, Run
 from ring_lib.texts import Script
 from ring_lib.workloads import Workload
+from warmroute_simulator.bounds.infinite import single_infinite
+from warmroute_simulator.engine.config import DEFAULT_BLOCK_TOKENS
+from warmroute_simulator.traces.trace import Trace
 
 READY_WITHIN_S = 90.0
 """LiteLLM imports for ten seconds on an idle core; a first start compiles its modules too."""
@@ -72,10 +75,15 @@ async def measure(stage: Stage, contestant: Contestant, workload: Workload, key:
                 _router(stage, contestant, fleet, folder) as router,
             ):
                 script = Script(trace, seed, fleet.model)
-                run = await _played(fleet, router, script, Run(key, seed, load_before=load_before))
+                run = Run(key, seed, hit_bound=_bound(trace), load_before=load_before)
+                run = await _played(fleet, router, script, run)
         except (CannotRun, NotReady, FleetFailed, OSError) as error:
             return Run(key, seed, failed=str(error).strip() or repr(error), load_before=load_before)
     return run
+
+
+def _bound(trace: Trace) -> float:
+    return single_infinite(trace, in_order(trace), DEFAULT_BLOCK_TOKENS)
 
 
 async def _played(fleet: Fleet, router: Process, script: Script, run: Run) -> Run:

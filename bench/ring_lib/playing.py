@@ -24,8 +24,7 @@ async def play(script: Script, port: int) -> list[Asked]:
     loop = asyncio.get_running_loop()
     rows: list[asyncio.Task[Asked]] = []
     if not trace.closed_loop:
-        order = sorted(range(len(trace)), key=trace.arrivals_s.__getitem__)
-        bodies = [(row, script.body(row)) for row in order]
+        bodies = [(row, script.body(row)) for row in in_order(trace)]
         began = _now()
         for row, body in bodies:
             due_at = began + trace.arrivals_s[row]
@@ -38,6 +37,11 @@ async def play(script: Script, port: int) -> list[Asked]:
     found = await asyncio.gather(*rows)
     asker.close()
     return found
+
+
+def in_order(trace: Trace) -> list[int]:
+    """Reads. Rows by their times; in closed loop, sessions by their starts."""
+    return sorted(range(len(trace)), key=trace.arrivals_s.__getitem__)
 
 
 def _now() -> float:

@@ -40,6 +40,8 @@ class Run(msgspec.Struct, frozen=True):
     """From the first request to the end of the last answer."""
     hit_rate: float = 0.0
     """Of all prompt tokens; the engines' own counters."""
+    hit_bound: float = 0.0
+    """What one endless cache for all engines would hit."""
     ttft_mean_s: float = 0.0
     ttft_p50_s: float = 0.0
     ttft_p99_s: float = 0.0

@@ -315,7 +315,7 @@ async def test_ours_is_measured_by_real_processes(tmp_path: Path) -> None:
     assert not run.failed
     assert run.errors == {}
     assert run.requests > 10
-    assert 0.3 < run.hit_rate < 0.95
+    assert 0.3 < run.hit_rate <= run.hit_bound + 0.01 < 1
     assert sum(run.reasons.values()) == run.requests
     assert run.cpu_us > 0
     assert run.memory_mb > 10
