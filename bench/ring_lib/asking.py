@@ -199,7 +199,11 @@ class Asker:
             connection = self._take() or await self._connect()
         except OSError as error:
             return Asked(perf_counter() - due_at, error=f"no connection: {error.strerror or error}"), ""
-        asked = await connection.ask(head, body, due_at)
+        try:
+            asked = await connection.ask(head, body, due_at)
+        except asyncio.CancelledError:  # nobody else knows this connection
+            connection.close()
+            raise
         if connection.open:
             self._idle.append(connection)
         return asked

@@ -22,7 +22,7 @@ import msgspec
 from dataplane_lib import cost
 from dataplane_lib.routers import CannotRun, free_port
 from ring_lib import fleets
-from ring_lib.asking import Asked, Asker
+from ring_lib.asking import PATIENCE_S, Asked, Asker
 from ring_lib.contestants import Contestant, Start
 from ring_lib.fleets import Fleet, FleetFailed, Truth
 from ring_lib.installing import Places
@@ -39,6 +39,8 @@ READY_WITHIN_S = 90.0
 """LiteLLM imports for ten seconds on an idle core; a first start compiles its modules too."""
 WARM_UP_REQUESTS = 16
 """Small ones, one after the other: connections to all engines, first-use work of interpreters."""
+PLAYS = 3
+"""A play of sessions takes up to twice the time in which requests come; whoever needs more has broken down."""
 _MB = 1 << 20
 
 
@@ -76,7 +78,7 @@ async def measure(stage: Stage, contestant: Contestant, workload: Workload, key:
             ):
                 script = Script(trace, seed, fleet.model)
                 run = Run(key, seed, hit_bound=_bound(trace), load_before=load_before)
-                run = await _played(fleet, router, script, run)
+                run = await _played(fleet, router, script, run, PLAYS * workload.seconds + PATIENCE_S)
         except (CannotRun, NotReady, FleetFailed, OSError) as error:
             return Run(key, seed, failed=str(error).strip() or repr(error), load_before=load_before)
     return run
@@ -86,11 +88,11 @@ def _bound(trace: Trace) -> float:
     return single_infinite(trace, in_order(trace), DEFAULT_BLOCK_TOKENS)
 
 
-async def _played(fleet: Fleet, router: Process, script: Script, run: Run) -> Run:
+async def _played(fleet: Fleet, router: Process, script: Script, run: Run, within_s: float) -> Run:
     truth = await fleet.truth()
     router_ns, engines_ns = cost.cpu_ns(router.pid), cost.cpu_ns(fleet.pid) if fleet.pid else 0
     own_s, began = time.process_time(), time.perf_counter()
-    asked = await play(script, router.port)
+    asked = await play(script, router.port, within_s)
     wall_s, own_s = time.perf_counter() - began, time.process_time() - own_s
     router_ns = cost.cpu_ns(router.pid) - router_ns
     engines_ns = cost.cpu_ns(fleet.pid) - engines_ns if fleet.pid else 0

@@ -16,10 +16,12 @@ from ring_lib.texts import Script
 from warmroute_simulator.traces.trace import NOTHING, Trace
 
 NOT_ASKED = "not asked, as a request before it failed"
+OUT_OF_TIME = "no answer by the end of the play"
 
 
-async def play(script: Script, port: int) -> list[Asked]:
-    """What came of every row, in whichever order."""
+async def play(script: Script, port: int, within_s: float) -> list[Asked]:
+    """What came of every row. `within_s` after the last one was sent, or in closed loop after the first,
+    whatever has not ended has failed."""
     trace, asker = script.trace, Asker(port)
     loop = asyncio.get_running_loop()
     rows: list[asyncio.Task[Asked]] = []
@@ -34,9 +36,13 @@ async def play(script: Script, port: int) -> list[Asked]:
         began = _now()
         for row in range(len(trace)):
             rows.append(loop.create_task(_after(asker, script, row, rows, began)))
-    found = await asyncio.gather(*rows)
+    done, late = await asyncio.wait(rows, timeout=within_s)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
     asker.close()
-    return found
+    return [task.result() if task in done else Asked(0.0, error=OUT_OF_TIME) for task in rows]
 
 
 def in_order(trace: Trace) -> list[int]:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from live.fake_worker import Call, FakeWorker, fake_workers
+from live.polling import PATIENCE_S
 from ring_lib import playing
 from ring_lib.agenda import FIRST_SEED, Agenda, play_all, versions
 from ring_lib.asking import Asked, Asker
@@ -28,7 +29,7 @@ from ring_lib.fleets import FleetFailed, Truth, counted
 from ring_lib.installing import PINNED, Places
 from ring_lib.measured import Stage, figures, measure
 from ring_lib.page import page, terminal
-from ring_lib.playing import NOT_ASKED, before, play
+from ring_lib.playing import NOT_ASKED, OUT_OF_TIME, before, play
 from ring_lib.results import SCHEMA, About, Key, Ring, Run, Store, decoded, encoded
 from ring_lib.texts import Script
 from ring_lib.verdicts import METRICS, Word, verdicts, word
@@ -222,7 +223,7 @@ async def test_an_answer_that_is_not_whole_is_an_error(engine: FakeWorker) -> No
 
 
 async def test_a_turn_holds_the_answer_before_it_and_names_its_session(engine: FakeWorker) -> None:
-    found = await play(Script(line_of(), 1, "m"), engine.port)
+    found = await play(Script(line_of(), 1, "m"), engine.port, PATIENCE_S)
     assert [one.error for one in found] == ["", "", ""]
     bodies = [msgspec.json.decode(call.body) for call in engine.calls]
     assert [message["role"] for message in bodies[1]["messages"]] == ["user", "assistant", "user"]
@@ -232,10 +233,22 @@ async def test_a_turn_holds_the_answer_before_it_and_names_its_session(engine: F
 
 async def test_what_waits_for_a_failed_request_is_not_asked_and_counts_as_failed(engine: FakeWorker) -> None:
     engine.script = lambda call: call.answer(b"", 500)
-    found = await play(Script(line_of(), 1, "m"), engine.port)
+    found = await play(Script(line_of(), 1, "m"), engine.port, PATIENCE_S)
     assert found[0].error.startswith("status 500")
     assert [one.error for one in found[1:]] == [NOT_ASKED, NOT_ASKED]
     assert len(engine.calls) == 1
+
+
+async def test_what_has_no_answer_by_the_end_of_the_play_has_failed(engine: FakeWorker) -> None:
+    def first_only(call: Call) -> None:
+        if len(engine.calls) == 1:
+            streams()(call)
+        else:
+            call.wait_gone()
+
+    engine.script = first_only
+    found = await play(Script(line_of(), 1, "m"), engine.port, 1.0)
+    assert [one.error for one in found] == ["", OUT_OF_TIME, OUT_OF_TIME]
 
 
 async def test_nobody_listening_is_an_error_of_the_request() -> None:
