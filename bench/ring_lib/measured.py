@@ -40,7 +40,7 @@ READY_WITHIN_S = 90.0
 WARM_UP_REQUESTS = 16
 """Small ones, one after the other: connections to all engines, first-use work of interpreters."""
 PLAYS = 3
-"""A play of sessions takes up to twice the time in which requests come; whoever needs more has broken down."""
+"""A play of sessions takes up to twice the time in which requests come; who needs more has broken down."""
 _MB = 1 << 20
 
 
