@@ -99,7 +99,7 @@ def main() -> int:
     ring = Ring(
         SCHEMA,
         mode,
-        shlex.join(["bench/ring.py", *sys.argv[1:]]),
+        _command(options),
         commit(ROOT),
         datetime.now(UTC).strftime("%Y-%m-%d"),
         f"{processor()}, {len(cores)} cores",
@@ -152,6 +152,17 @@ def _options() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add("--logs", type=Path, metavar="FOLDER", help="keep the logs of all processes there")
     add("--json", type=Path, metavar="FILE", help="results; the page is written beside it")
     return parser.parse_args(), parser
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What decides about the figures, and not where this machine keeps things."""
+    words = ["bench/ring.py", *(["--quick"] if options.quick else [])]
+    for name, default in (("contestants", None), ("workloads", None), ("rounds", None), ("seconds", SECONDS),
+                          ("fleet", SIMULATED)):  # fmt: skip
+        value = getattr(options, name)
+        if value != default:
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
 
 
 def _chosen(given: str | None, default: tuple[str, ...]) -> list[str]:
