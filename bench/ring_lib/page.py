@@ -21,26 +21,27 @@ _PART: Final = """\
 """
 
 _LEAD: Final = """\
-The real programs, one at a time, in front of the same engines: {engines}.
-The same requests, cold caches, one core for the router. Every contestant runs with its own defaults; nothing
-was tuned for these workloads.
+The real programs, one at a time, in front of the same engines: {engines}
+router. Every contestant runs with its own defaults; nothing was tuned for these workloads.
 
 How to read it. *Hit rate* is the share of all prompt tokens that engines took from their caches, by the
 engines' own count. *TTFT* is the client's, from sending a request to the first text. *Imbalance* is what the
 busiest engine computed over the mean. *CPU* and *memory* are of all processes of the router. Figures are
-medians over the rounds, of which there are {rounds}, with the range in brackets; another seed asks something
-else in each round.
+medians over {rounds}, with the range in brackets; another seed asks something else in each round.
 
 - **better**: better than the peer in every round, and by more than the margin in the middle one
 - **worse**: the same the other way round
 - **within noise**: anything else
 
-Margins: {margins}.
+The margins: {margins}.
 """
 
 _ENGINES: Final = {
-    "simulated": "eight of `simulator serve` without GPUs, in real time, each a Llama-3.1-8B on an L40S",
-    "vllm": "vLLM, as many as were given",
+    "simulated": (
+        "eight of `simulator serve`, in real\ntime and without GPUs, each a Llama-3.1-8B on an L40S. The same"
+        " requests, cold caches, one core for the"
+    ),
+    "vllm": "vLLM, as many as\nwere given. The same requests, cold caches, one core for the",
 }
 
 _METHOD: Final = """\
@@ -76,11 +77,12 @@ def page(ring: Ring) -> str:
     found = verdicts(ring)
     rounds = len({run.key.round for run in ring.runs})
     margins = ", ".join(f"{metric.name} {_margin(metric)}" for metric in METRICS)
+    counted = "one round" if rounds == 1 else f"{rounds} rounds"
     parts = [
         "# Beside other routers\n",
         _WRITTEN,
         *([_PART.format(mode=ring.mode)] if ring.mode != "published" else []),
-        _LEAD.format(engines=_ENGINES[ring.fleet], rounds=rounds, margins=f"the margin ({margins})"),
+        _LEAD.format(engines=_ENGINES[ring.fleet], rounds=counted, margins=margins),
         "## Verdict\n",
         _count(found),
         _worse(found),
