@@ -16,7 +16,7 @@ TESTERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --quiet
 
-.PHONY: help setup demo test test-interpreted fuzz chaos lint format typecheck docs dashboards bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator e2e load presubmit lock clean
+.PHONY: help setup demo test test-interpreted fuzz chaos lint format typecheck docs dashboards bench bench-dataplane bench-routing bench-tuning bench-beliefs bench-ablations bench-simulator bench-ring e2e load presubmit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,7 @@ docs: $(READY) ## Write the generated pages of docs/ again
 	$(BIN)/python bench/routing.py --render
 	$(BIN)/python bench/ablations.py --render
 	$(BIN)/python bench/tuning.py --render
+	$(BIN)/python bench/ring.py --render
 
 dashboards: $(INSTALLED) ## Write grafana/dashboards/*.json again
 	$(BIN)/python grafana/generate.py
@@ -111,7 +112,10 @@ bench-ablations: $(READY) ## cache_aware without each term of its price and each
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)
 
-e2e: $(READY) ## Two real vLLM engines on the CPU behind the router (first run downloads some 3 GB)
+bench-ring: $(READY) ## The real programs in front of the same engines: peers, nginx, LiteLLM, Dynamo (90 min; ARGS=--quick 8 min)
+	$(BIN)/python bench/ring.py $(ARGS)
+
+e2e: $(READY) ## Real engines on the CPU behind the router: vLLM, SGLang, llama.cpp (first run downloads some 4 GB)
 	tests/e2e/engines/run.sh $(ARGS)
 
 load: $(READY) ## Chat, agent and RAG users against HOST=http://… (60 s, 20 users, unless ARGS says otherwise)

@@ -14,7 +14,7 @@ import sys
 
 
 def main() -> None:
-    from dynamo._core import KvRouterConfig, run_mocker_trace_replay  # type: ignore[import-not-found]
+    from dynamo._core import KvRouterConfig, run_mocker_trace_replay
 
     outcome = run_mocker_trace_replay(
         [sys.argv[1]],

@@ -61,7 +61,7 @@ class Running:
     """A started router. Use as a context manager."""
 
     def __init__(self, target: Target, core: int, backends: Sequence[str], folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log = folder / f"{target.name}.log"
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -140,7 +140,7 @@ def _rust_router(name: str, port: int, backends: Sequence[str], folder: Path) ->
     }[name]
     return [
         *(*start, "--worker-urls", *backends, "--policy", "cache_aware"),
-        *("--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(_free_port())),
+        *("--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())),
     ]
 
 
@@ -168,7 +168,7 @@ def venv(name: str) -> Path:
     return folder / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

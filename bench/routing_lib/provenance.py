@@ -19,18 +19,27 @@ _UNKNOWN: Final = "unknown"
 def made(root: Path, command: str, runs: int, cpu_s: float) -> Made:
     """Reads. The commit is that which is checked out, "edited" when files of it were changed since."""
     commit, _, date = _git(root, "log", "-1", "--format=%H %cI").partition(" ")
-    edited = " (edited)" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
+    edited = _edited(root)
     return Made(
         command,
         commit or _UNKNOWN,
         f"{date or _UNKNOWN}{edited}",
         digest_of_sources(),
         not balancer.__file__.endswith(".py"),
-        f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         {"Python": platform.python_version(), **{name: version(name) for name in ("warmroute", "numpy")}},
         runs,
         rounded(cpu_s),
     )
+
+
+def commit(root: Path) -> str:
+    """Reads. In twelve letters, with a word where files of it were changed since."""
+    return (_git(root, "log", "-1", "--format=%h", "--abbrev=12") or _UNKNOWN) + _edited(root)
+
+
+def _edited(root: Path) -> str:
+    return " (edited)" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -42,7 +51,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Reads. What the machine says that it is."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

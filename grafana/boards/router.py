@@ -176,6 +176,55 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "Exact tokens (where engines tell what they hold)",
+            (
+                graph(
+                    "Prompts whose tokens are known",
+                    [Line(rate("router_tokenized_requests_total", by="how"), "{{how}}")],
+                    "Before they are routed. onwards: from where an earlier turn ended, which is cheap; "
+                    "whole: from the beginning; thread: too long to be done at once; engine: by asking one.",
+                    width=6,
+                ),
+                graph(
+                    "Prompts whose tokens are not",
+                    [
+                        Line(rate("router_untokenized_requests_total", by="reason"), "{{reason}}"),
+                        Line(total("router_tokenize_waiting"), "waiting now", dashed=True),
+                    ],
+                    "They are routed by belief. docs/exact-mode.md has the reasons.",
+                    width=6,
+                ),
+                graph(
+                    "Time until tokens are known",
+                    quantiles("router_tokenize_seconds"),
+                    "A part of the time to first token. Above a millisecond prompts wait for a thread.",
+                    unit="s",
+                    width=6,
+                ),
+                graph(
+                    "Wrong counts",
+                    [
+                        Line(
+                            f"{rate('router_token_mismatches_total', by='by')}"
+                            f" / {rate('router_token_checks_total', by='by')}",
+                            "{{by}}",
+                        ),
+                    ],
+                    "Of the prompts that an engine counted too, or the router a second time. 0 is right; "
+                    "above that a template or an engine's options are not what the router takes them for.",
+                    unit="percentunit",
+                    width=6,
+                ),
+                graph(
+                    "Memory of earlier turns",
+                    [Line(total("router_tokenizer_memory_bytes"), "kept")],
+                    "Where prompts ended, for their next turns. Full at tokenizer_memory_bytes.",
+                    unit="bytes",
+                    width=6,
+                ),
+            ),
+        ),
+        (
             "Room (where limits are set)",
             (
                 graph(

@@ -17,6 +17,7 @@ A request's way, in its order:
     exchange        a request's story, with its way there (`attempts`) and back (`splice`)
     upload, tunnel  two other kinds of exchange
     owners          things that one worker keeps; `owner_search` asks who
+    tokens/         prompts as token ids, where engines tell what they hold
     admission       limits, queue and rates; `admission_counts`, `refusals`: what clients are told
     hedging         a second leg for a stream that is late
     receiver        whom an answer is for

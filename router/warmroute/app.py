@@ -42,6 +42,7 @@ from warmroute.shadow import Shadow
 from warmroute.state import Saved, StateFile, read_state
 from warmroute.supervisor import READY, STOPPING, tell
 from warmroute.tls import server_certificates, watch_files
+from warmroute.tokens.start import start_tokens
 from warmroute.watch import first_round, watch_workers
 from warmroute_policies.balancer import Balancer
 from warmroute_policies.errors import ConfigError
@@ -152,6 +153,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
             if is_asked_for(settings) and not has_library():
                 raise ConfigError(MISSING)
             stack.callback(gateway.kv_events.close)
+            start_tokens(gateway, stack)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
             return 2

@@ -4,6 +4,8 @@
     find      the owner of what the request is about, if one worker alone
               keeps that; who it is may have to be asked first            owners, owner_search
     identify  the prompt becomes a chain of block ids                     warmroute_policies.blocks
+    tell      where engines tell what they hold: its tokens, too, which may
+              take a thread                                               tokens
     admit     where there are limits: at once, when there is room, or not
               at all                                                      admission
     route     a worker is chosen and booked in one synchronous call       warmroute_policies.balancer
@@ -64,7 +66,7 @@ class Exchange(Attempts):
 
     __slots__ = (
         "began_at", "expected_s", "finished", "first_piece", "parse", "parsed", "quiet_since", "seen_pieces",
-        "ticket",
+        "ticket", "told_tokens", "went_on",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +88,10 @@ class Exchange(Attempts):
         """Where there are limits: what it asked to be let in with."""
         self.expected_s = 0.0
         """Predicted time to first byte on the first worker; only where workers are judged by it."""
+        self.told_tokens = 0
+        """Its prompt's tokens, where the router told them; what the engine counts is compared."""
+        self.went_on = False
+        """They were told from where an earlier turn ended."""
         self.first_piece = b""
         """Only of streams that count the prompt's tokens in their first event."""
         self.finished = False
@@ -96,19 +102,37 @@ class Exchange(Attempts):
     # --- there --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Parse, find, identify, admit; then `go`, at once or when there is room."""
+        """Parse, find, identify, tell, admit; then `go`, at once or when there is room."""
         gateway, plan = self.gateway, self.plan
         try:
             self.parsed = parsed = self.parse(self.body)
             if plan.kept is not None and not owner_is_known(self, plan.kept):
                 return
             request = self._identify(plan, parsed)
+            if gateway.tokens is not None:
+                told = gateway.tokens.tell(self, request)
+                if told is None:
+                    return
+                request = told
             admission = gateway.admission
             if admission is not None and not admission.admits(self, request):
                 return
         except BadRequest as error:
             self._refuse(RouterError(400, "invalid_json", f"the request body is not valid: {error}"))
             return
+        except Exception:  # a fault of ours must not cost the client an answer
+            log.exception("the request could not be routed")
+            self._refuse(_FAULT)
+            return
+        self.go(request, self.let_in_at)
+
+    def told(self, request: RoutingRequest) -> None:
+        """Goes on with a request that waited for its tokens."""
+        self.let_in_at = monotonic()  # telling them was not its worker's time
+        try:
+            admission = self.gateway.admission
+            if admission is not None and not admission.admits(self, request):
+                return
         except Exception:  # a fault of ours must not cost the client an answer
             log.exception("the request could not be routed")
             self._refuse(_FAULT)
@@ -219,7 +243,7 @@ class Exchange(Attempts):
             self._finish(Outcome.CLIENT_GONE, None)
         elif self.ticket is not None and self.ticket.waiting:
             self._left_waiting(self.ticket)
-        # Else nothing is booked: its owner was being looked for, or a policy raised.
+        # Else nothing is booked: its owner or its tokens were being looked for, or a policy raised.
 
     def worker_removed(self) -> None:
         """The worker left by force: answers that are on their way still arrive."""

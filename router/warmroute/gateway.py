@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from warmroute.reload import Reloader
     from warmroute.removal import Removals
     from warmroute.shadow import Shadow
+    from warmroute.tokens.service import Tokens
     from warmroute.tracing.spans import Tracing
     from warmroute.wire.replies import RouterError
 
@@ -83,6 +84,10 @@ class Gateway:
         """Finds workers; None: those that people name are all there are."""
         self.reloader: Reloader
         """Changes settings and policy while the router runs; set by the application."""
+        self.tokens: Tokens | None = None
+        """Tells prompts' tokens; None: no worker tells what it holds, so that nobody needs them."""
+        self.tokenizing: Tokens | None = None
+        """The same while there is need and while there is none; set by the application."""
         self.live: Feed
         """What is shown to people who watch; set by the application."""
         self.callers = Callers(settings)
@@ -247,6 +252,8 @@ class Gateway:
             self.observers.finished(exchange, outcome, usage, now)
         if usage is not None and usage.prompt_tokens:
             self.images.look(exchange.parsed.model, exchange.parsed.material, usage.prompt_tokens)
+            if exchange.told_tokens and self.tokens is not None:
+                self.tokens.judge(exchange, usage)
         if self.admission is not None:
             self.admission.finished(exchange, usage, now)
 
@@ -290,6 +297,7 @@ class Gateway:
     def tick(self, now: float) -> None:
         """Writes. Once a second: time-outs, workers, what is counted lately."""
         self.metrics.hot_prefixes.age(now)
+        self.tokens = self.tokenizing if self.balancer.known.lanes else None
         for shadow in self.shadows:
             shadow.tick(now)
         for exchange in list(self.exchanges.values()):

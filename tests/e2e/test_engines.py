@@ -1,55 +1,63 @@
-"""The engines themselves: what the tests of the router take for granted of vLLM."""
+"""The engines themselves: what the tests of the router take for granted of them."""
 
 from __future__ import annotations
-
-import random
 
 import httpx
 import pytest
 
-from e2e.engines.vllm import BLOCK_TOKENS, BLOCKS, Vllm
+from e2e.asking import body, prose, user
+from e2e.engines.engine import BLOCK_TOKENS, BLOCKS, MODEL_NAME, Engine
+from live.processes import StartRouter
 
 pytestmark = pytest.mark.e2e
 
 
-def words(seed: str, count: int) -> str:
-    """Text of that many short words, always the same for a seed."""
-    rng = random.Random(seed)
-    return " ".join(rng.choice(("def", "self", "return", "import", "class", "value")) for _ in range(count))
+def usage(engine: Engine, content: str) -> tuple[int, int]:
+    """Prompt tokens and cached tokens of a chat."""
+    answer = httpx.post(
+        f"{engine.url}/v1/chat/completions", json=body([user(content)], 4), timeout=60, trust_env=False
+    )
+    assert answer.status_code == httpx.codes.OK, answer.text
+    told = answer.json()["usage"]
+    return told["prompt_tokens"], told["prompt_tokens_details"]["cached_tokens"]
 
 
-def chat(engine: Vllm, content: str) -> dict[str, int | dict[str, int]]:
-    body = {
-        "model": engine.model,
-        "messages": [{"role": "user", "content": content}],
-        "max_tokens": 4,
-        "temperature": 0,
-    }
-    response = httpx.post(f"{engine.url}/v1/chat/completions", json=body, timeout=60)
-    assert response.status_code == httpx.codes.OK, response.text
-    usage: dict[str, int | dict[str, int]] = response.json()["usage"]
-    return usage
+def test_each_engine_caches_what_it_saw_itself_in_whole_blocks_or_slots(engine: Engine) -> None:
+    prompt = prose(f"cache {engine.url}", 2000)
+    _, cold = usage(engine, prompt)
+    assert cold < BLOCK_TOKENS, "the turn's marks alone are known"
+    tokens, warm = usage(engine, prompt)
+    whole_blocks = (tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    assert warm == (tokens - 1 if engine.kind == "llamacpp" else whole_blocks)
 
 
-def cached(usage: dict[str, int | dict[str, int]]) -> int:
-    details = usage["prompt_tokens_details"]
-    assert isinstance(details, dict)
-    return details["cached_tokens"]
+def test_all_count_a_prompts_tokens_alike(mixed_fleet: list[Engine]) -> None:
+    prompt = prose("alike", 3000)
+    assert len({usage(engine, prompt)[0] for engine in mixed_fleet}) == 1
 
 
-def test_each_engine_caches_whole_blocks_of_what_it_saw_itself(engines: list[Vllm]) -> None:
-    first, second = engines
-    prompt = words("cache", 500)
-    assert cached(chat(first, prompt)) == 0
-    usage = chat(first, prompt)
-    prompt_tokens = usage["prompt_tokens"]
-    assert isinstance(prompt_tokens, int)
-    assert cached(usage) == (prompt_tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
-    assert cached(chat(second, prompt)) == 0
+def test_two_vllm_engines_share_nothing(vllm_pair: list[Engine]) -> None:
+    first, second = vllm_pair
+    prompt = prose("shared", 1500)
+    usage(first, prompt)
+    assert usage(first, prompt)[1] > 0
+    assert usage(second, prompt)[1] == 0
 
 
-def test_an_engine_tells_how_much_its_cache_holds(engines: list[Vllm]) -> None:
-    page = httpx.get(f"{engines[0].url}/metrics").text
-    (line,) = (line for line in page.splitlines() if line.startswith("vllm:cache_config_info{"))
-    assert f'num_gpu_blocks="{BLOCKS}"' in line
-    assert f'block_size="{BLOCK_TOKENS}"' in line
+def test_capacity_and_page_size_are_read_from_the_engines(
+    mixed_fleet: list[Engine], start_router: StartRouter
+) -> None:
+    router = start_router(*(engine.url for engine in mixed_fleet))
+    rows = httpx.get(f"{router.url}/workers", trust_env=False).json()["workers"]
+    kinds = {engine.url: engine.kind for engine in mixed_fleet}
+    assert {row["url"] for row in rows} == kinds.keys()
+    for row in rows:
+        kind = kinds[row["url"]]
+        assert row["status"] == "healthy"
+        assert row["models"] == [MODEL_NAME]
+        if kind == "llamacpp":
+            continue
+        assert row["engine"] == kind
+        assert row["block_tokens"] == BLOCK_TOKENS
+        assert row["kv_capacity_tokens"] == BLOCKS * BLOCK_TOKENS
+        assert row["kv_capacity_from"] == "engine"

@@ -1,6 +1,6 @@
-"""One llama.cpp server on a free port of the loopback interface.
+"""One llama.cpp server on the loopback interface, on a free port unless one is given.
 
-    python llamacpp_server.py MODEL.gguf NAME
+    python llamacpp_server.py MODEL.gguf NAME [PORT] [--embeddings]
 
 The first line of stdout is its base URL. It serves until it is killed or its stdin ends, so that it never
 outlives the tests.
@@ -18,13 +18,17 @@ SLOTS = 4
 CONTEXT_TOKENS = 32768
 
 
-def main(model: str, name: str) -> None:
-    """Serves until stdin ends."""
+def main(model: str, name: str, port: int, *, embeddings: bool) -> None:
+    """Serves until stdin ends. With `embeddings`, these alone."""
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.model_alias = {name}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = port
+    params.embedding = embeddings
+    if embeddings:
+        # The model names no pooling of its own.
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.n_parallel = SLOTS
     params.n_ctx = CONTEXT_TOKENS
     params.cpuparams.n_threads = 1
@@ -39,4 +43,5 @@ def main(model: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    words = [word for word in sys.argv[1:] if word != "--embeddings"]
+    main(words[0], words[1], int(words[2]) if len(words) > 2 else 0, embeddings="--embeddings" in sys.argv)

@@ -1,12 +1,14 @@
 """Writes a Llama model with random weights as a GGUF file of about 300 KB.
 
-Its tokens are the 256 bytes, one merged pair and the marks of a chat's turns: every text has tokens, nothing
-has to be trained, and a prompt's length in tokens is nearly its length in bytes. Weights are seeded, so that
-an answer at temperature 0 is always the same.
+Its own tokens are the 256 bytes, one merged pair and the marks of a chat's turns: every text has tokens,
+nothing has to be trained, and a prompt's length in tokens is nearly its length in bytes. Another model's
+tokens can be given instead. Weights are seeded, so that an answer at temperature 0 is always the same.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -37,10 +39,44 @@ def byte_alphabet() -> list[str]:
     return [chr(byte if byte in printable else next(stand_ins)) for byte in range(256)]
 
 
-def write(path: Path) -> None:
-    """Writes the model."""
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A byte-level BPE: tokens in the order of their ids, merges in the order in which they are tried."""
+
+    tokens: list[str]
+    special: frozenset[str]
+    merges: list[str]
+    begin: str
+    end: str
+    chat_template: str
+
+
+def own_vocabulary() -> Vocabulary:
+    """Bytes."""
     tokens = [*SPECIAL, *byte_alphabet(), "".join(MERGE)]
-    kinds = [gguf.TokenType.CONTROL] * len(SPECIAL) + [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIAL))
+    return Vocabulary(tokens, frozenset(SPECIAL), [" ".join(MERGE)], BEGIN, CLOSE, CHAT_TEMPLATE)
+
+
+def vocabulary_of(folder: Path) -> Vocabulary:
+    """That of a model folder as transformers reads it (tokenizer.json, tokenizer_config.json)."""
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    ids: dict[str, int] = tokenizer["model"]["vocab"]
+    return Vocabulary(
+        sorted(ids, key=lambda token: ids[token]),
+        frozenset(added["content"] for added in tokenizer["added_tokens"]),
+        [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]],
+        config["bos_token"],
+        config["eos_token"],
+        config["chat_template"],
+    )
+
+
+def write(path: Path, vocabulary: Vocabulary | None = None) -> None:
+    """Writes the model, with its own vocabulary unless another is given."""
+    words = vocabulary or own_vocabulary()
+    tokens = words.tokens
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
     head = HIDDEN // HEADS
 
     writer = gguf.GGUFWriter(path, "llama")
@@ -56,12 +92,12 @@ def write(path: Path) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges([" ".join(MERGE)])
-    writer.add_bos_token_id(tokens.index(BEGIN))
-    writer.add_eos_token_id(tokens.index(CLOSE))
+    writer.add_token_types([control if token in words.special else normal for token in tokens])
+    writer.add_token_merges(words.merges)
+    writer.add_bos_token_id(tokens.index(words.begin))
+    writer.add_eos_token_id(tokens.index(words.end))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(words.chat_template)
 
     random = np.random.default_rng(0)
 

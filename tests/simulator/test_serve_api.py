@@ -156,6 +156,26 @@ def test_token_ids_and_the_text_they_stand_for_are_the_same_prompt(served: Serve
         assert usage["prompt_tokens_details"]["cached_tokens"] == (tokenized["count"] - 1) // 16 * 16
 
 
+def test_a_rendered_chat_has_the_tokens_that_its_answer_is_computed_from(served: Served) -> None:
+    body = chat_body("rendered first " + TEXT, 1)
+    rendered = httpx.post(served.url + "/v1/chat/completions/render", json=body).json()
+    answer = httpx.post(served.url + "/v1/chat/completions", json=body).json()
+    assert len(rendered["token_ids"]) == answer["usage"]["prompt_tokens"]
+    again = httpx.post(
+        served.url + "/v1/completions", json={"prompt": rendered["token_ids"], "max_tokens": 1}
+    ).json()
+    assert (
+        again["usage"]["prompt_tokens_details"]["cached_tokens"]
+        == (len(rendered["token_ids"]) - 1) // 16 * 16
+    )
+
+
+def test_a_rendered_text_has_its_tokens(served: Served) -> None:
+    rendered = httpx.post(served.url + "/v1/completions/render", json={"prompt": TEXT}).json()
+    tokenized = httpx.post(served.url + "/tokenize", json={"prompt": TEXT}).json()
+    assert [one["token_ids"] for one in rendered] == [tokenized["tokens"]]
+
+
 def test_another_cache_salt_shares_nothing(served: Served) -> None:
     def cached(salt: str) -> int:
         body = {"prompt": "salted " + TEXT, "max_tokens": 1, "cache_salt": salt}

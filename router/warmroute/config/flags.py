@@ -41,6 +41,7 @@ GROUPS: Final = {
     "discovery": "How workers are found, beside those that are listed (docs/discovery.md).",
     "kv_events": "What engines tell of their caches (docs/exact-mode.md).",
     "policy": "How a worker is chosen.",
+    "tokenizer": "Prompts as engines see them, where these tell what they hold (docs/exact-mode.md).",
     "admission": "How much at a time, who waits, who goes first (docs/overload.md).",
     "timeouts": "Every phase of a request has an end.",
     "health": "Which workers get requests.",

@@ -149,6 +149,9 @@ Share = Annotated[float, Field(ge=0, le=1), Kind("a number from 0 to 1", "X")]
 Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]
 Text = Annotated[str, Field(min_length=1), Kind("text that is not empty", "TEXT")]
 Words = Annotated[tuple[Text, ...], BeforeValidator(split_text), Kind("words", "WORD")]
+Tokenizers = Annotated[
+    tuple[Text, ...], BeforeValidator(split_text), Kind("paths, MODEL=PATH, or engine", "PATH")
+]
 UrlPath = Annotated[str, BeforeValidator(_rooted), Kind("a path that begins with `/`", "PATH")]
 HttpUrlOrNone = Annotated[
     Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None,

@@ -44,6 +44,7 @@ from warmroute.config.kinds import (
     Size,
     Switch,
     Text,
+    Tokenizers,
     TokenSeconds,
     UrlPath,
     WholeNumber,
@@ -430,6 +431,36 @@ class Settings(BaseSettings):
         "policy",
         _CORE["index_max_bytes"],
         "Memory for the index of prefixes; the oldest are forgotten first.",
+    )
+
+    tokenizer: Tokenizers = _setting(
+        "tokenizer",
+        (),
+        "The model's tokenizer: a folder with `tokenizer.json`, `tokenizer_config.json` and, where the model "
+        "has one, `chat_template.jinja`; or a `tokenizer.json`. For several models `MODEL=PATH`, any number "
+        "of times; a path alone is for all others. `engine`, and none: engines are asked, which costs them "
+        "time. Needs `warmroute[exact]`.",
+    )
+    tokenizer_threads: Count = _setting(
+        "tokenizer", 2, "Threads that tokenize what is too long to be done at once."
+    )
+    tokenizer_inline_bytes: Size = _setting(
+        "tokenizer",
+        16 * KIB,
+        "New text of a prompt up to this is tokenized at once; the library that engines use is sixteen times "
+        "slower than the fast one, and does a sixteenth of it at once.",
+    )
+    tokenizer_timeout_s: Seconds = _setting(
+        "tokenizer", 0.5, "A request whose tokens are not known by then goes on without them."
+    )
+    tokenizer_waiting_max: Count = _setting(
+        "tokenizer", 256, "Prompts that may wait for a thread or an engine; one more goes on without tokens."
+    )
+    tokenizer_memory_bytes: Size = _setting(
+        "tokenizer",
+        256 * MIB,
+        "Memory of where prompts ended, so that a next turn costs its own text only: 8 bytes per block of "
+        "the engine's cache for each of a conversation's last two turns.",
     )
 
     max_inflight_per_worker: CountOrNone = _setting(

@@ -7,6 +7,7 @@ workers     by worker
 own         the router itself: decisions, connections, memory, sessions, prefixes
 kv_events   what engines tell of their caches
 admission   who is let in, waits or is refused, where there are limits
+tokens      prompts as token ids, where engines tell what they hold
 watching    what watches beside it: shadow policies
 merged      the pages of many engines as one
 finding     the sources that workers are found by

@@ -12,6 +12,7 @@ from warmroute.metrics.kv_events import kv_event_families
 from warmroute.metrics.own import memory_families, own_families
 from warmroute.metrics.requests import request_families
 from warmroute.metrics.snapshot import Snapshot, take_snapshot
+from warmroute.metrics.tokens import token_families
 from warmroute.metrics.watching import shadow_families
 from warmroute.metrics.workers import worker_families
 
@@ -42,5 +43,6 @@ class RouterCollector:
         yield from memory_families(snapshot, metrics)
         yield from kv_event_families(snapshot)
         yield from admission_families(snapshot)
+        yield from token_families(snapshot)
         yield from shadow_families(snapshot)
         yield from discovery_families(snapshot)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmroute.admission import Admission
     from warmroute.gateway import Gateway
     from warmroute.kv_events.worker import WorkerEvents
+    from warmroute.tokens.service import Tokens
 
 # As gauges of circuit breakers count: closed, half open, open.
 _BREAKER = {Trust.TRUSTED: 0, Trust.DUE: 1, Trust.PROBING: 1, Trust.EJECTED: 2}
@@ -52,6 +53,18 @@ class ShadowRow(NamedTuple):
     decision_s: Histogram
     workers: list[tuple[WorkerId, int, float]]
     """Requests that it would have in flight, and the prefill seconds that would wait."""
+
+
+class TokensRow(NamedTuple):
+    """Prompts as token ids."""
+
+    told: list[tuple[str, int]]
+    untold: list[tuple[str, int]]
+    seconds: Histogram
+    checks: list[tuple[str, int]]
+    differences: list[tuple[str, int]]
+    waiting: int
+    memory_bytes: int
 
 
 class SourceRow(NamedTuple):
@@ -133,6 +146,7 @@ class Snapshot(NamedTuple):
     kv_events: list[KvEventsRow]
     kv_events_unmatched: int
     admission: AdmissionRow | None
+    tokens: TokensRow | None
 
 
 def take_snapshot(gateway: Gateway) -> Snapshot:
@@ -198,6 +212,20 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         [_kv_events_row(events) for events in gateway.kv_events.all()],
         gateway.kv_events.unmatched,
         None if gateway.admission is None else _admission_row(gateway.admission),
+        None if gateway.tokenizing is None else _tokens_row(gateway.tokenizing),
+    )
+
+
+def _tokens_row(tokens: Tokens) -> TokensRow:
+    counts = tokens.counts
+    return TokensRow(
+        list(counts.told.items()),
+        list(counts.untold.items()),
+        counts.seconds,
+        list(counts.checks.items()),
+        list(counts.differences.items()),
+        tokens.waiting,
+        tokens.memory.bytes,
     )
 
 

@@ -1,14 +1,16 @@
-"""Operator endpoints of one worker, which answer at once: health, metrics, models, tokens, caches, faults."""
+"""Operator endpoints of one worker, which answer at once: health, metrics, models, tokens, prompts as tokens,
+caches, faults."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import xxhash
 
 from warmroute_simulator.serve import reports, tokens
-from warmroute_simulator.serve.dialects import chat, messages
-from warmroute_simulator.serve.dialects.base import BadRequest, decode
+from warmroute_simulator.serve.dialects import chat, completions, messages
+from warmroute_simulator.serve.dialects.base import BadRequest, Call, decode
 from warmroute_simulator.serve.faults import FaultSpec
 from warmroute_simulator.serve.http import Exchange
 
@@ -62,8 +64,13 @@ def get(worker: Worker, exchange: Exchange) -> None:
 
 def post(worker: Worker, exchange: Exchange) -> None:
     path, body = exchange.request.path, exchange.request.body
+    sglang = worker.settings.kind == "sglang"
     if path in ("/tokenize", "/v1/tokenize"):
         exchange.respond(200, msgspec.json.encode(_tokenize(worker, body)))
+    elif path == "/v1/chat/completions/render" and not sglang:
+        exchange.respond(200, msgspec.json.encode(_rendered(worker, chat.parse(body))))
+    elif path == "/v1/completions/render" and not sglang:
+        exchange.respond(200, msgspec.json.encode([_rendered(worker, completions.parse(body))]))
     elif path == "/detokenize":
         asked = decode(body, _DETOKENIZE)
         worker.check_model(asked.model)
@@ -110,6 +117,19 @@ def _tokenize(worker: Worker, body: bytes | bytearray) -> dict[str, object]:
         "max_model_len": worker.settings.max_model_len,
         "tokens": ids,
         "token_strs": None,
+    }
+
+
+def _rendered(worker: Worker, call: Call) -> dict[str, object]:
+    """What vLLM would compute on: routers ask for it to match prompts by their tokens."""
+    worker.check_model(call.model)
+    return {
+        "request_id": f"{call.id_prefix}{xxhash.xxh3_64_hexdigest(call.tokens)}",
+        "token_ids": tokens.to_ids(call.tokens),
+        "sampling_params": {"max_tokens": call.max_tokens},
+        "model": call.model or worker.model,
+        "stream": call.stream,
+        "cache_salt": call.salt or None,
     }
 
 

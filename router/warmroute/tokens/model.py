@@ -1,0 +1,377 @@
+"""One model's prompts as token blocks: whole, or from where an earlier turn ended.
+
+A conversation's next turn repeats all that was said. Going on from the former prompt's end (`Place`), only
+the new messages are read, rendered behind stand-ins for the others (`standins`), and tokenized. That is
+right for templates that write messages one after the other, as nearly all do, and where a new message changes
+what was written before (a template that drops the reasoning of earlier questions, say), it is seen by the
+stand-ins and the prompt is done as a whole. What may still be wrong is found by checks: samples are done
+both ways (`tokens.service`), and engines tell how many tokens a prompt had.
+
+Rules kept: nothing here is about one request or changes with requests, except for what is remembered of
+renderings; several threads may be here at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from time import sleep
+from typing import Any, Final, NamedTuple
+
+from warmroute.tokens.asked import Chat, Message, Text, Untold, Why, read_tools
+from warmroute.tokens.memory import Place
+from warmroute.tokens.rules import Rules
+from warmroute.tokens.standins import (
+    MARK,
+    Shape,
+    blanks_of,
+    can_mark,
+    has_mark,
+    marked,
+    own_fields,
+    shape_of,
+    shortened,
+    standins,
+)
+from warmroute.tokens.templates import NotRendered, Template, Templates
+from warmroute.tokens.told import Told, chain_of, told_of
+from warmroute.tokens.vocabulary import PIECE_CHARS, Vocabulary
+from warmroute_policies.blocks import ID_BYTES
+from warmroute_policies.kv_blocks import TOKEN_BYTES
+from warmroute_policies.types import TokenPrompt
+
+# Text behind the last cut that is worth to be tokenized again with the next turn: half a millisecond's.
+_TEXT_CHARS_MAX: Final = PIECE_CHARS
+
+# Blanks at the end of a message that are kept.
+_BLANKS_MAX: Final = 256
+
+# What was rendered before a mark, by the stand-ins: loops of agents have a handful each.
+_BEFORE_MAX: Final = 2048
+
+# A tool that stands in for those of a request.
+_ANY_TOOL: Final[list[Any]] = [
+    {
+        "type": "function",
+        "function": {"name": "x", "description": "x", "parameters": {"type": "object", "properties": {}}},
+    }
+]
+
+
+class TokenModel:
+    """State: renderings of stand-ins, whether turns go on from each other. `template` None: it has none, and
+    no chats."""
+
+    def __init__(self, vocabulary: Vocabulary, templates: Templates | None) -> None:
+        self.vocabulary = vocabulary
+        self.templates = templates
+        self.goes_on = vocabulary.cuts
+        """Whether turns go on from each other. Never again once one was done wrongly."""
+        self._before: dict[tuple[object, ...], str] = {}
+
+    # --- texts ------------------------------------------------------------------------------------------
+
+    def text(self, text: Text, sizes: Sequence[int], root: int, *, slowly: bool) -> Told:
+        """Reads. A prompt that is text. `slowly`: in a thread, letting others run in between. Raises
+        Untold."""
+        ids = self._ids(text.text, slowly=slowly)
+        if text.special:
+            if not self.vocabulary.can_wrap:
+                raise Untold(Why.OPTION)
+            ids = self.vocabulary.wrapped(ids)
+        return told_of(ids, sizes, root, slowly=slowly)
+
+    def _ids(self, text: str, *, slowly: bool) -> bytes:
+        try:
+            if not slowly:
+                return self.vocabulary.ids(text)
+            return b"".join(_breathing(self.vocabulary.in_pieces(text)))
+        except UnicodeEncodeError:
+            raise Untold(Why.ODD) from None
+
+    # --- chats ------------------------------------------------------------------------------------------
+
+    def options(self, chat: Chat, rules: Rules) -> tuple[object, ...]:
+        """Reads. What a chat's prompt depends on beside its messages and tools. Raises Untold."""
+        with_tools = _has_tools(chat, rules)
+        return (rules.name, with_tools, chat.options_hash(), self._template(with_tools).clock())
+
+    def whole(
+        self, chat: Chat, messages: list[Message], rules: Rules, sizes: Sequence[int], root: int, *,
+        slowly: bool, cut: int = 0,
+    ) -> Told:  # fmt: skip
+        """Reads. A chat's tokens from its beginning. `cut`: where its material's last message ends; 0: no
+        turn is to go on from here. Raises Untold."""
+        chat.check()
+        with_tools = _has_tools(chat, rules)
+        template = self._template(with_tools)
+        given = rules.messages(messages, template)
+        if not given:
+            raise Untold(Why.ODD)
+        values = rules.values(chat, read_tools(chat.tools) if with_tools else None, template)
+        if chat.continue_final_message:
+            if chat.add_generation_prompt:
+                raise Untold(Why.ODD)
+            text = _unfinished(given, values, template)
+        else:
+            text = _rendered(given, values, template, rules)
+        if MARK in text:
+            raise Untold(Why.ODD)
+        wraps = chat.add_special_tokens and rules.wraps_chats
+        if cut and self.goes_on and not (chat.continue_final_message or wraps or _is_answer(messages[-1])):
+            end = self._end(given, text, values, template, rules)
+            if end is not None:
+                first, second, behind = self._split(text, end.at, slowly=slowly)
+                if len(behind) <= _TEXT_CHARS_MAX:
+                    options = self.options(
+                        chat, rules
+                    )  # anew: the template may have written the date just now
+                    begin = Place(0, options, (), "", (), 0, b"", "", dict.fromkeys(sizes, b""))
+                    return _grown(begin, first, second, behind, cut, end, sizes, root, slowly=slowly)
+        ids = self._ids(text, slowly=slowly)
+        if wraps:
+            ids = self.vocabulary.wrapped(ids)
+        return told_of(ids, sizes, root, slowly=slowly)
+
+    def onwards(
+        self, place: Place, chat: Chat, messages: list[Message], rules: Rules, sizes: Sequence[int], root:
+        int, cut: int, *, slowly: bool,
+    ) -> Told | None:  # fmt: skip
+        """Reads. A chat's tokens, given the place that it goes on from and the messages since. None: it has
+        to be done as a whole. Raises Untold."""
+        if not self.goes_on or not all(size in place.runs for size in sizes):
+            return None
+        chat.check()
+        if (
+            chat.continue_final_message
+            or (chat.add_special_tokens and rules.wraps_chats)
+            or isinstance(chat.tool_choice, dict)
+        ):
+            return None
+        with_tools = _has_tools(chat, rules)
+        template = self._template(with_tools)
+        given = rules.messages(messages, template)
+        if len(given) != len(messages) or any(map(has_mark, given)):
+            return None
+        shapes = _shapes(given, template)
+        if shapes is None:
+            return None
+        values = rules.values(chat, _ANY_TOOL if with_tools else None, template)
+        last, blanks = given[-1], ""
+        own = own_fields(last, shapes[-1])
+        kept = shortened((*place.shapes, *shapes))
+        goes_on = kept is not None and can_mark(kept[-1], template.cues) and not _is_answer(messages[-1])
+        if goes_on:
+            blanks = blanks_of(last)
+            given[-1] = marked(last)
+        try:
+            text = template.render([*standins(place.shapes, place.blanks), *given], values)
+            before = self._said_before(place, values, template)
+        except NotRendered:
+            return None
+        added = text[len(before) :]
+        if not text.startswith(before) or not added.startswith(MARK):
+            return None
+        for letters, stood_for in place.own:
+            added = added.replace(letters, stood_for)
+        added = place.text + added[len(MARK) :]
+        end = added.find(MARK)
+        if goes_on and end >= 0:
+            added = added[:end] + added[end + len(MARK) :]
+        else:
+            goes_on, end = False, len(added)
+        if MARK in added or not self.vocabulary.begins_cut(added, 0):
+            return None
+        first, second, behind = self._split(added, end, slowly=slowly)
+        goes_on = goes_on and len(behind) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
+        ended = _End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
+        return _grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
+
+    def _template(self, with_tools: bool) -> Template:
+        template = None if self.templates is None else self.templates.choose(with_tools=with_tools)
+        if template is None:
+            raise Untold(Why.TEMPLATE)
+        return template
+
+    def _split(self, text: str, at: int, *, slowly: bool) -> tuple[bytes, bytes, str]:
+        """The ids of a text up to the last place before `at` where it can be cut, those behind it, and the
+        text between the two places."""
+        if not self.vocabulary.begins_cut(text, at):
+            before = max(0, self.vocabulary.cut_before(text, at))
+            return (
+                self._ids(text[:before], slowly=slowly),
+                self._ids(text[before:], slowly=slowly),
+                text[before:at],
+            )
+        return self._ids(text[:at], slowly=slowly), self._ids(text[at:], slowly=slowly), ""
+
+    def _end(
+        self, given: list[Message], text: str, values: dict[str, Any], template: Template, rules: Rules
+    ) -> _End | None:
+        """Where in the rendered text its last message ends, if a next turn can go on from there."""
+        shapes = _shapes(given, template)
+        kept = None if shapes is None else shortened(shapes)
+        if shapes is None or kept is None or not can_mark(kept[-1], template.cues):
+            return None
+        blanks, own = blanks_of(given[-1]), own_fields(given[-1], kept[-1])
+        if len(blanks) > _BLANKS_MAX or own is None:
+            return None
+        try:
+            with_mark = template.render([*given[:-1], marked(given[-1])], values)
+            at = with_mark.find(MARK)
+            if at < 0 or with_mark[:at] + with_mark[at + len(MARK) :] != text:
+                return None
+            if not self._is_local(given, shapes, text, values, template):
+                return None
+        except NotRendered:
+            return None
+        return _End(at, kept, blanks, own)
+
+    def _is_local(
+        self,
+        given: list[Message],
+        shapes: tuple[Shape, ...],
+        text: str,
+        values: dict[str, Any],
+        template: Template,
+    ) -> bool:
+        """Whether the last message would have been written right had it come as a turn of its own."""
+        if len(given) < 2:
+            return True
+        earlier = shortened(shapes[:-1])
+        if earlier is None or not can_mark(earlier[-1], template.cues):
+            return True  # nobody would have gone on from there
+        like = dict(values)
+        if values.get("tools") is not None:
+            like["tools"] = _ANY_TOOL
+        blanks = blanks_of(given[-2])
+        added = template.render([*standins(earlier, blanks), given[-1]], like)
+        for letters, stood_for in own_fields(given[-2], earlier[-1]) or ():
+            added = added.replace(letters, stood_for)
+        return MARK in added and text.endswith(added[added.index(MARK) + len(MARK) :])
+
+    def _said_before(self, place: Place, values: dict[str, Any], template: Template) -> str:
+        """What stand-ins say up to the mark, with nothing behind them."""
+        key = (place.shapes, place.options)
+        said = self._before.get(key)
+        if said is None:
+            text = template.render(standins(place.shapes, place.blanks), values)
+            said = text[: text.find(MARK)] if MARK in text else MARK
+            if len(self._before) >= _BEFORE_MAX:
+                self._before.clear()
+            self._before[key] = said
+        return said
+
+
+def _is_answer(message: Message) -> bool:
+    """Whether it is the assistant's: engines and templates treat one that comes last otherwise than one that
+    others follow."""
+    return bool(message.get("role") == "assistant")
+
+
+def _shapes(messages: list[Message], template: Template) -> tuple[Shape, ...] | None:
+    """What may stand in for the messages; None: nothing may."""
+    shapes: list[Shape] = []
+    for message in messages:
+        shape = shape_of(message, template.cues)
+        # Developers' messages may be moved to the beginning.
+        if shape is None or shape.role == "developer":
+            return None
+        shapes.append(shape)
+    return tuple(shapes)
+
+
+class _End(NamedTuple):
+    """Where a prompt's last message ends."""
+
+    at: int
+    """In its text."""
+    shapes: tuple[Shape, ...]
+    blanks: str
+    own: tuple[tuple[str, str], ...]
+
+
+def _has_tools(chat: Chat, rules: Rules) -> bool:
+    if bytes(memoryview(chat.tools)[:4]) in (b"", b"null"):
+        return False
+    return rules.shows_unused_tools or chat.tool_choice != "none"
+
+
+def _rendered(messages: list[Message], values: dict[str, Any], template: Template, rules: Rules) -> str:
+    """Raises Untold."""
+    try:
+        return template.render(messages, values)
+    except NotRendered:
+        if not (rules.flattens_tools and values.get("tools")):
+            raise Untold(Why.TEMPLATE) from None
+    values["tools"] = [tool["function"] for tool in values["tools"]]
+    try:
+        return template.render(messages, values)
+    except NotRendered:
+        raise Untold(Why.TEMPLATE) from None
+
+
+def _unfinished(messages: list[Message], values: dict[str, Any], template: Template) -> str:
+    """The text up to where the last message's content ends, for the model to go on with it. Raises Untold."""
+    content = messages[-1]["content"]
+    if "content" not in template.source or not content:
+        raise Untold(Why.ODD)
+    tag = "CONTINUE_FINAL_MESSAGE_TAG "  # what transformers puts there: trimmed or not, as its blank tells
+    tagged: Any
+    if isinstance(content, str):
+        said, tagged = content, content + tag
+    else:
+        said = content[-1]["text"]
+        tagged = [*content[:-1], {**content[-1], "text": said + tag}]
+    try:
+        text = template.render([*messages[:-1], {**messages[-1], "content": tagged}], values)
+    except NotRendered:
+        raise Untold(Why.TEMPLATE) from None
+    if said.strip() not in text or tag.strip() not in text:
+        raise Untold(Why.TEMPLATE)
+    at = text.rindex(tag.strip())
+    return text[:at] if text[at : at + len(tag)] == tag else text[:at].rstrip()
+
+
+# --- ids of blocks --------------------------------------------------------------------------------------
+
+
+def _grown(
+    place: Place, first: bytes, second: bytes, behind: str, cut: int, end: _End | None, sizes: Sequence[int],
+    root: int, *, slowly: bool,
+) -> Told:  # fmt: skip
+    """What comes of a place with these ids behind it; the next place is between the two parts."""
+    runs: dict[int, bytes] = {}
+    ids = first + second
+    total = place.count + len(ids) // TOKEN_BYTES
+    for size in sizes:
+        run = place.runs[size]
+        over = place.count % size
+        rest = place.tail[-over * TOKEN_BYTES :] + ids if over else ids
+        parent = int.from_bytes(run[-ID_BYTES:], "little") if run else root
+        runs[size] = run + chain_of(parent, rest, size, slowly=slowly)
+    prompt = TokenPrompt(total, runs)
+    if end is None:
+        return Told(prompt)
+    count = place.count + len(first) // TOKEN_BYTES
+    enough = (max(sizes, default=1) - 1) * TOKEN_BYTES
+    return Told(
+        prompt,
+        Place(
+            cut,
+            place.options,
+            end.shapes,
+            end.blanks,
+            end.own,
+            count,
+            (place.tail + first)[-enough:] if enough else b"",
+            behind,
+            {size: run[: count // size * ID_BYTES] for size, run in runs.items()},
+        ),
+    )
+
+
+def _breathing(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    """The pieces, with a moment for others between two."""
+    for piece in pieces:
+        yield piece
+        sleep(0)
