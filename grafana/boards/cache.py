@@ -248,6 +248,73 @@ BOARD: Final = frame.Board(
             ),
         ),
         (
+            "KV events (empty unless kv_events is on)",
+            (
+                graph(
+                    "Workers by what is known of their caches",
+                    [Line(total("router_kv_event_state", WORKER, by="state"), "{{state}}")],
+                    "exact: the engine tells all that its cache holds. partial: what is known is there, and "
+                    "more may be. approximate: predicted as without events. GET /workers says why.",
+                    width=8,
+                ),
+                graph(
+                    "Blocks known by tier",
+                    [Line(total("router_kv_event_blocks", WORKER, by="worker, tier"), "{{worker}} {{tier}}")],
+                    "Blocks of the engine's own size. A fall to 0 is a cleared cache, a restart, or a stream "
+                    "that began anew.",
+                    width=8,
+                ),
+                graph(
+                    "Events",
+                    [
+                        Line(rate("router_kv_event_events_total", WORKER, by="kind"), "{{kind}}"),
+                        Line(rate("router_kv_event_batches_total", WORKER), "batches", dashed=True),
+                    ],
+                    "ignored: about what is not looked up, such as other groups of layers. skipped: of kinds "
+                    "that this router does not know.",
+                    unit="ops",
+                    width=8,
+                ),
+                graph(
+                    "Lag",
+                    [
+                        Line(
+                            f"max by (worker) ({series('router_kv_event_lag_seconds', WORKER)})", "{{worker}}"
+                        )
+                    ],
+                    "From the engine's clock to the router's. A constant part is the clocks' difference; a "
+                    "growing one is a router or a network that does not keep up.",
+                    unit="s",
+                    width=8,
+                ),
+                graph(
+                    "Gaps, replays, restarts, stalls",
+                    [
+                        Line(rate("router_kv_event_gaps_total", WORKER), "gaps"),
+                        Line(rate("router_kv_event_replays_total", WORKER, by="result"), "replay {{result}}"),
+                        Line(rate("router_kv_event_restarts_total", WORKER), "restarts"),
+                        Line(rate("router_kv_event_stalls_total", WORKER), "stalls"),
+                    ],
+                    "A replay asks whether something is missing, behind quiet requests too; filled is good. "
+                    "short: the engine kept too little (buffer_steps). unanswered: no replay_endpoint, or it "
+                    "cannot be reached.",
+                    unit="ops",
+                    width=8,
+                ),
+                graph(
+                    "Odd events",
+                    [
+                        Line(rate("router_kv_event_errors_total", WORKER, by="reason"), "{{reason}}"),
+                        Line(rate("router_kv_event_unmatched_total"), "of no worker"),
+                    ],
+                    "0 is good; docs/exact-mode.md says what each reason means. of no worker: a topic that "
+                    "names nobody, on the line that all share.",
+                    unit="ops",
+                    width=8,
+                ),
+            ),
+        ),
+        (
             "Hot prefixes",
             (
                 bars(

@@ -30,7 +30,8 @@ Workers:
 
     workers         who there is, and who is trusted; `joining`, `removal`
     watch           health and discovery of what they are; `engines` reads it, by `questions`
-    discovery/      which workers there should be
+    kv_events/      what they tell of their caches
+    discovery/      which workers there should be; `ranks`: several behind one URL
     fanout          an operator's question to all of them
 
 What is kept and shown:

@@ -27,6 +27,7 @@ from warmroute.control.methods import Methods
 from warmroute.discovery.start import discovery_of
 from warmroute.gateway import Gateway
 from warmroute.journal import JournalFile
+from warmroute.kv_events.listener import MISSING, has_library, is_asked_for
 from warmroute.listen.doors import Doors
 from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
@@ -149,6 +150,9 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
             certificates = server_certificates(settings)
             gateway = build(settings, journal, read_again, saved)
             start_tracing(gateway, stack)
+            if is_asked_for(settings) and not has_library():
+                raise ConfigError(MISSING)
+            stack.callback(gateway.kv_events.close)
             start_tokens(gateway, stack)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
@@ -156,6 +160,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         # From here on it is no reason to end: workers may take a while to answer, and a port to be free.
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.at_signal)
         await first_round(gateway)
+        gateway.kv_events.tick(monotonic())
         state = None
         if settings.state_file is not None:
             state = StateFile(gateway, settings.state_file, saved)

@@ -88,10 +88,10 @@ def read_models(body: bytes) -> tuple[dict[str, Any], ...]:
     return tuple(models.values())
 
 
-def read_metrics(text: str) -> KvCache | None:
+def read_metrics(text: str, only: int | None = None) -> KvCache | None:
     """The KV cache from a Prometheus page of vLLM or SGLang; None when it is neither's, or does not tell.
 
-    Data-parallel ranks behind one URL have a cache each, so theirs are added up.
+    Data-parallel ranks behind one URL have a cache each: theirs are added up, or it is that of `only` one.
     """
     vllm: dict[str, dict[str, str]] = {}
     tokens: dict[str, int] = {}
@@ -106,6 +106,9 @@ def read_metrics(text: str) -> KvCache | None:
             rank, count = labels.get("dp_rank", "0"), _tokens(value)
             if count is not None:
                 tokens[rank] = max(tokens.get(rank, 0), count)
+    if only is not None:
+        vllm = {rank: labels for rank, labels in vllm.items() if rank == str(only)}
+        tokens = {rank: count for rank, count in tokens.items() if rank == str(only)}
     if vllm:
         capacities = [_vllm_tokens(labels) for labels in vllm.values()]
         blocks = [_tokens(labels.get("block_size")) for labels in vllm.values()]
@@ -145,8 +148,9 @@ def _vllm_tokens(labels: Mapping[str, str]) -> int | None:
     return None if blocks is None or size is None else blocks * size
 
 
-def read_server_info(body: bytes) -> KvCache | None:
-    """The KV cache from SGLang's `/server_info`; None when it is not SGLang's, or does not tell.
+def read_server_info(body: bytes, only: int | None = None) -> KvCache | None:
+    """The KV cache from SGLang's `/server_info`; None when it is not SGLang's, or does not tell. That of all
+    data-parallel ranks, or of `only` one.
 
     Where the capacity stands differs by version: on top, or in the states of the data-parallel ranks.
     """
@@ -158,11 +162,13 @@ def read_server_info(body: bytes) -> KvCache | None:
         return None
     states = document.get("internal_states")
     ranks = [state for state in states if isinstance(state, dict)] if isinstance(states, list) else []
+    if only is not None:
+        ranks = ranks[only : only + 1]
     capacity = _sum([_tokens(state.get("max_total_num_tokens")) for state in ranks])
     if capacity is None:
         capacity = _tokens(document.get("max_total_num_tokens"))
         if capacity is not None:
-            capacity *= _tokens(document.get("dp_size")) or 1
+            capacity *= 1 if only is not None else _tokens(document.get("dp_size")) or 1
     if capacity is None:
         return None
     return KvCache("sglang", capacity, _tokens(document.get("page_size")))

@@ -17,6 +17,7 @@ from warmroute.config import Settings
 from warmroute.dialects.images import ImageModels
 from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
+from warmroute.kv_events.listener import KvEvents
 from warmroute.observers import Observer, Observers
 from warmroute.owner_search import OwnerSearch
 from warmroute.owners import Owners
@@ -128,6 +129,8 @@ class Gateway:
         self._suspects = self.workers.suspects
         self.times_matter = settings.eject_slow_factor > 0
         """Workers are judged by their times to first byte."""
+        self.kv_events = KvEvents(self)
+        """What workers tell of their caches, where they are asked to."""
         self.images = ImageModels()
         self.owners = Owners(settings.owners_max)
         self.owner_search = OwnerSearch(self)
@@ -302,3 +305,4 @@ class Gateway:
         for client in list(self.clients):
             client.check_time(now)
         self.workers.tick(now)
+        self.kv_events.tick(now)

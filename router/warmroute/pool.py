@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
+from warmroute.ranks import rank_field, split_rank
 from warmroute.tls import Certificates
 from warmroute.wire import answers
 from warmroute.worker import WorkerConnection
@@ -23,7 +24,8 @@ class WorkerPool:
     def __init__(
         self, worker_id: WorkerId, idle_max: int, upstream_tls: Certificates, tls_name: str | None = None
     ) -> None:
-        url = urlsplit(worker_id)
+        self.url, self.rank = split_rank(worker_id)
+        url = urlsplit(self.url)
         self.worker_id = worker_id
         self.tls = upstream_tls if url.scheme == "https" else None
         """None: the worker is spoken to in plain text."""
@@ -31,7 +33,7 @@ class WorkerPool:
         """The name that its certificate must show; None: the URL's host."""
         self.host = url.hostname or ""
         self.port = url.port or 80
-        self.host_field = b"host: " + url.netloc.encode() + b"\r\n"
+        self.host_field = b"host: " + url.netloc.encode() + b"\r\n" + rank_field(self.rank)
         self.name_field = b"\r\nx-router-worker: " + worker_id.encode()
         self.probe = False
         """The next request is a probe: no other may follow before it has ended."""

@@ -48,7 +48,7 @@ class Questioner:
         """Writes. One question to the worker whose pool this is. Raises `UNASKED`."""
         extensions = {} if pool.tls is None or pool.tls_name is None else {"sni_hostname": pool.tls_name}
         return self._client(pool).stream(
-            method, pool.worker_id + path, headers=list(headers), content=body, extensions=extensions
+            method, pool.url + path, headers=list(headers), content=body, extensions=extensions
         )
 
     def _client(self, pool: WorkerPool) -> httpx.AsyncClient:

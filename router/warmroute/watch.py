@@ -153,6 +153,8 @@ class _Watch:
             log.info("worker described itself", extra={"worker": self._worker_id, **_in_short(worker)})
         if restarted:
             gateway.workers.restarted(self._worker_id)
+        if gateway.kv_events.asks(worker):
+            await gateway.kv_events.discover(worker, lambda path: self._answer(path, deadline))
         self._discovery_due_at = monotonic() + _DISCOVERY_INTERVAL_S
 
     async def _models(self, deadline: float) -> tuple[dict[str, object], ...] | None:
@@ -174,7 +176,7 @@ class _Watch:
         known = self._worker.learned.kv_cache
         readers: dict[str, Callable[[bytes], KvCache | None]] = {"/metrics": self._read_metrics}
         if known is None or known.engine == "sglang":
-            readers["/server_info"] = readers["/get_server_info"] = engines.read_server_info
+            readers["/server_info"] = readers["/get_server_info"] = self._read_server_info
         failed = []
         for path, reader in readers.items():
             try:
@@ -190,7 +192,17 @@ class _Watch:
         """Writes. The start time stands beside the KV cache, and may where no cache is told."""
         text = body.decode("utf-8", "replace")
         self._started_at_s = engines.read_start_time(text)
-        return engines.read_metrics(text)
+        return engines.read_metrics(text, self._worker.pool.rank)
+
+    def _read_server_info(self, body: bytes) -> KvCache | None:
+        return engines.read_server_info(body, self._worker.pool.rank)
+
+    async def _answer(self, path: str, deadline: float) -> bytes | None:
+        """GET. None: no answer."""
+        try:
+            return await self._ask(path, deadline)
+        except Unanswered:
+            return None
 
     async def _read(self, path: str, reader: Callable[[bytes], T], deadline: float) -> T:
         """Raises Unanswered, where the answer cannot be read too."""

@@ -2,6 +2,7 @@
 
 The router has the traffic of the demo (sessions, streams, shared prefixes), one engine that fails whatever it
 is asked, and one worker that accepts a request and never answers, so that something is in flight and queued.
+That one publishes KV events.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import yaml
 
 from live.fake_worker import fake_workers
 from live.front import CHAT, CHAT_PATH
+from live.kv_publisher import advertise, publishing
 from live.polling import PATIENCE_S, eventually
 from live.processes import Router, spawn_engines, spawn_router
 from live.wire import Connection, request
@@ -78,6 +80,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         stack.callback(engines.kill)
         (stuck,) = stack.enter_context(fake_workers(1))
         stuck.script = lambda call: call.wait_gone()
+        publisher = stack.enter_context(publishing())
+        publisher.prompt(list(range(100)))
+        advertise(stuck, publisher)
         shadows = [word for policy in SHADOWS for word in ("--shadow-policy", policy)]
         found = folder / "workers.yaml"
         found.write_text(yaml.safe_dump({"backend": [f"{stuck.url},model={STUCK}"]}))
@@ -86,6 +91,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             *("--backend", *engines.urls, f"{stuck.url},model={STUCK},max_inflight=1"),
             *("--discover-file", str(found)),
             *("--eject-after-failures", "2", "--eject-for-s", "60", *shadows),
+            *("--kv-events", "auto"),
         )
         stack.callback(router.kill)
         config = folder / "prometheus.yml"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from warmroute import cli
+from warmroute.config.backends import Backend
 from warmroute.config.peers import environment
 from warmroute.config.settings import FIELDS
 
@@ -35,7 +36,7 @@ def settings_of(capsys: pytest.CaptureFixture[str], line: str) -> tuple[dict[str
     assert code == cli.OK, err
     chosen = {name: it["value"] for name, it in json.loads(out).items() if it["source"] != "default"}
     if "backend" in chosen:
-        chosen["backend"] = [backend["url"] for backend in chosen["backend"]]
+        chosen["backend"] = [str(Backend(**backend)) for backend in chosen["backend"]]
     return chosen, err.splitlines()
 
 
@@ -125,6 +126,13 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
         WORKERS | {"policy": "consistent_hash"},
     ),
     (
+        f"{BOTH} --policy consistent_hash --intra-node-data-parallel-size 8",
+        {
+            "backend": [f"{url}@{rank}" for url in (A, B) for rank in range(8)],
+            "policy": "consistent_hash",
+        },
+    ),
+    (
         f"{BOTH} --policy power_of_two --disable-retries --disable-circuit-breaker",
         WORKERS
         | {"policy": "power_of_two", "retries": 0, "eject_after_failures": 2**32 - 1, "eject_error_rate": 0},
@@ -167,6 +175,21 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     (f"{BOTH} --disable-health-check", WORKERS | {"health_checks": False}),
+    (f"{BOTH} --policy kv_aware", WORKERS | {"policy": "vllm_router_kv", "kv_events": "auto"}),
+    (
+        (
+            f"{BOTH} --policy kv_aware --kv-event-source {A}=tcp://worker1:5557 "
+            f"--kv-event-source {B}=tcp://worker2:5557 --kv-event-replay-source {B}=tcp://worker2:5558 "
+            "--kv-event-block-size 16 --kv-event-model m --kv-penalty-host 0.5 --router-temperature 0"
+        ),
+        {
+            "backend": [
+                f"{A},kv_events=tcp://worker1:5557",
+                f"{B},kv_events=tcp://worker2:5557,kv_replay=tcp://worker2:5558",
+            ],
+            "policy": "vllm_router_kv",
+        },
+    ),
     (f"{BOTH} --reasoning-parser deepseek-r1 --tool-call-parser json", WORKERS),
 ]
 
@@ -202,10 +225,6 @@ REFUSED: list[tuple[str, list[str]]] = [
         "--policy consistent_hash --vllm-pd-disaggregation --kv-connector mooncake --prefill http://a:1",
         ["--vllm-pd-disaggregation", "--kv-connector", "--prefill"],
     ),
-    (
-        f"{BOTH} --policy consistent_hash --intra-node-data-parallel-size 8",
-        ["--intra-node-data-parallel-size"],
-    ),
     (f"{BOTH} --dp-aware", ["--dp-aware"]),
     (f"--mcp-config-path /path/to/mcp-config.yaml --worker-urls {A}", ["--mcp-config-path"]),
     (
@@ -222,10 +241,10 @@ REFUSED: list[tuple[str, list[str]]] = [
     ),
     ("--api-key-validation-urls https://codebase.example/api/v4/user", ["--api-key-validation-urls"]),
     (f"{BOTH} --log-dir /var/log/router", ["--log-dir"]),
-    (
-        f"{BOTH} --policy kv_aware --kv-event-source worker1=tcp://worker1:5557",
-        ["--kv-event-source", "--policy"],
-    ),
+    (f"{BOTH} --policy kv_aware --kv-event-source worker1=tcp://worker1:5557", ["--kv-event-source"]),
+    (f"{BOTH} --kv-event-source {A}=tcp://w:1,tcp://w:2", ["--kv-event-source"]),
+    (f"{BOTH} --kv-event-replay-source tcp://w:1", ["--kv-event-replay-source"]),
+    (f"{BOTH} --router-temperature 0.7", ["--router-temperature"]),
     (f"{BOTH} --policy passthrough", ["--policy"]),
     (f"{BOTH} --policy manual --assignment-mode min_group", ["--assignment-mode"]),
     (f"{BOTH} --enable-trace --otlp-traces-endpoint collector:9999", ["--otlp-traces-endpoint"]),

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from warmroute.config import Backend, Resolved, Settings, UsageError, load, show
+from warmroute.config.allowed import refusal
 from warmroute.config.backends import worker_url
 from warmroute.config.core import balancer_config, worker_spec
 from warmroute.config.flags import GROUPS, default_text, size_text
@@ -218,6 +219,8 @@ def test_a_password_in_a_workers_url_is_refused_and_not_shown() -> None:
         ("http://[fe80::1%eth0]:8000", "http://[fe80::1%eth0]:8000"),
         ("http://my_engine.ns.svc.:8000", "http://my_engine.ns.svc.:8000"),
         ("http://xn--bcher-kva.example", "http://xn--bcher-kva.example:80"),
+        ("http://gpu1:8000@03", "http://gpu1:8000@3"),
+        ("http://GPU1/@0", "http://gpu1:80@0"),
     ],
 )
 def test_a_workers_url_has_one_plain_form(text: str, plain: str) -> None:
@@ -240,12 +243,44 @@ BACKENDS = st.builds(
     weight=st.integers(1, 64).map(lambda n: n / 8),
     kv_capacity_tokens=st.none() | st.integers(1, 10**9),
     preset=st.none() | st.sampled_from(sorted(PRESETS)),
+    ranks=st.none() | st.integers(1, 64),
 )
 
 
 @given(BACKENDS)
 def test_a_backends_text_form_reads_back_as_the_same_backend(backend: Backend) -> None:
     assert Backend.parse(str(backend)) == backend
+
+
+def test_ranks_behind_one_url_are_workers_each() -> None:
+    listed = Settings(backend=["http://a:1,ranks=3,weight=2", "http://b:1"]).backend
+    assert [backend.url for backend in listed] == [
+        "http://a:1@0",
+        "http://a:1@1",
+        "http://a:1@2",
+        "http://b:1",
+    ]
+    assert [backend.weight for backend in listed] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("backends", "said"),
+    [
+        (["http://a:1,ranks=2", "http://a:1@1"], "http://a:1@1 is listed twice"),
+        (["http://a:1@1,ranks=2"], "http://a:1@1 is one rank"),
+        (["http://a:1,ranks=0"], "greater than or equal to 1"),
+        (["http://me@a:1"], "a URL with a user"),
+    ],
+)
+def test_ranks_that_make_no_sense_are_refused(backends: list[str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Settings(backend=backends)
+
+
+def test_where_a_worker_may_be_is_asked_of_its_host_whatever_its_rank() -> None:
+    assert refusal("http://10.0.0.1:8000@7", ["10.0.0.0/8"]) is None
+    assert refusal("http://evil:8000@10", ["10"]) is not None
+    assert refusal("http://169.254.169.254:80@1", []) is not None
 
 
 def test_a_parameter_that_reads_as_a_number_or_a_truth_is_one() -> None:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator
 
 from warmroute.config.kinds import Kind, split_text
+from warmroute.ranks import split_rank
 
 # Digits with dots, stars for some of them.
 _LOOKS_LIKE_ADDRESS: Final = re.compile(r"[0-9.*?]*[0-9][0-9.*?]*")
@@ -31,7 +32,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 def refusal(url: str, patterns: Sequence[str]) -> str | None:
     """Why a worker at this URL may not be added; None: it may."""
-    host = urlsplit(url).hostname or ""
+    host = urlsplit(split_rank(url)[0]).hostname or ""
     if patterns:
         if any(_fits(host, pattern) for pattern in patterns):
             return None

@@ -2,7 +2,8 @@
 
 As text, the URL and then options behind commas: `http://gpu1:8000,weight=2,model=llama`. In a file also as a
 mapping: `{url: http://gpu1:8000, weight: 2, model: [llama]}`. The URL in its plain form (scheme, host and
-port, nothing behind) is the worker's identity everywhere: in metrics, journals and the admin API.
+port, nothing behind but a rank, `ranks`) is the worker's identity everywhere: in metrics, journals and the
+admin API.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from warmroute.config.endpoints import KvEventsMode, KvReplay, of_rank
 from warmroute.config.kinds import Kind, Weight, split_text
 from warmroute.config.presets import preset_name, preset_or_file
+from warmroute.ranks import RANKS_MAX, split_rank
 
 # What a URL without a port means.
 _PORTS: Final = {"http": 80, "https": 443}
@@ -43,8 +46,14 @@ _LIKE_IPV4: Final = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
 def worker_url(text: str) -> str:
-    """A worker's URL in its plain form, `http://host:port` or `https://host:port`. Raises ValueError with
-    what was expected."""
+    """A worker's URL in its plain form, `http://host:port` or `https://host:port`, and `@rank` behind it
+    where it is one of several ranks. Raises ValueError with what was expected."""
+    address, rank = split_rank(text.strip())
+    url = _address(address)
+    return url if rank is None else f"{url}@{rank}"
+
+
+def _address(text: str) -> str:
     shown = repr(text)
     if "://" not in text:
         raise ValueError(f"expected http://host:port, got {shown}; did you mean http://{text.strip('/')}?")
@@ -120,6 +129,12 @@ class Backend(BaseModel):
     """Of a worker with https://: the name that its certificate must show; None: the URL's host."""
     max_inflight: int | None = Field(default=None, ge=1)
     """Requests that it may have in flight; None: as all others (`max_inflight_per_worker`)."""
+    kv_events: KvEventsMode | None = None
+    """Where its KV events are had from; None: as all others' (`kv_events`)."""
+    kv_replay: KvReplay | None = None
+    """Where it can be asked for old ones; None: where it says itself."""
+    ranks: int | None = Field(default=None, ge=1, le=RANKS_MAX)
+    """Data-parallel ranks behind the URL, each of which is a worker; what else is given holds for each."""
 
     @model_validator(mode="before")
     @classmethod
@@ -160,6 +175,28 @@ class Backend(BaseModel):
             raise ValueError("tls_name is for workers with https://")
         return self
 
+    @model_validator(mode="after")
+    def _one_rank_or_all(self) -> Self:
+        if self.ranks is not None and split_rank(self.url)[1] is not None:
+            raise ValueError(f"{self.url} is one rank; `ranks` is for the URL of all")
+        return self
+
+    def each(self) -> tuple[Backend, ...]:
+        """Reads. The workers that are meant: one, or one per rank."""
+        if self.ranks is None:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "url": f"{self.url}@{rank}",
+                    "ranks": None,
+                    "kv_events": None if self.kv_events is None else of_rank(self.kv_events, rank),
+                    "kv_replay": None if self.kv_replay is None else of_rank(self.kv_replay, rank),
+                }
+            )
+            for rank in range(self.ranks)
+        )
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """A backend from its text form. Raises pydantic's ValidationError, a ValueError."""
@@ -178,11 +215,18 @@ class Backend(BaseModel):
             options.append(f"tls_name={self.tls_name}")
         if self.max_inflight is not None:
             options.append(f"max_inflight={self.max_inflight}")
+        if self.kv_events is not None:
+            options.append(f"kv_events={self.kv_events}")
+        if self.kv_replay is not None:
+            options.append(f"kv_replay={self.kv_replay}")
+        if self.ranks is not None:
+            options.append(f"ranks={self.ranks}")
         return ",".join((self.url, *options))
 
 
-def no_twins(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
-    """The same backends. Raises ValueError when two have one URL."""
+def one_each(listed: tuple[Backend, ...]) -> tuple[Backend, ...]:
+    """The workers that are listed, ranks one by one. Raises ValueError when two have one URL."""
+    backends = tuple(backend for entry in listed for backend in entry.each())
     seen: set[str] = set()
     for backend in backends:
         if backend.url in seen:
@@ -193,7 +237,10 @@ def no_twins(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
 
 def late_backend(where: str, facts: Backend) -> Backend:
     """A worker at `host:port` with these facts and their scheme, to join while the router runs. Raises
-    ValueError where it names a preset that is not built in: files of fitted ones are read at the start."""
+    ValueError where it names a preset that is not built in, since files of fitted ones are read at the start,
+    or several ranks."""
+    if facts.ranks is not None:
+        raise ValueError("`ranks` is for listed backends; what is found is one worker each")
     if facts.preset is not None:
         preset_name(facts.preset)
     return facts.model_copy(update={"url": worker_url(f"{facts.url.partition(':')[0]}://{where}")})
@@ -206,6 +253,6 @@ def _one_or_many(value: object) -> object:
 Backends = Annotated[
     tuple[Backend, ...],
     BeforeValidator(_one_or_many),
-    AfterValidator(no_twins),
+    AfterValidator(one_each),
     Kind("URLs such as http://gpu1:8000 or http://gpu1:8000,weight=2", "URL"),
 ]

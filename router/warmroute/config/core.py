@@ -35,6 +35,9 @@ def balancer_config(
         learned_prices=learned_prices or {},
         panic_threshold=settings.panic_threshold,
         slow_start_s=settings.slow_start_s,
+        host_load_s=settings.kv_host_load_s,
+        disk_load_s=settings.kv_disk_load_s,
+        external_load_s=settings.kv_external_load_s,
     )
 
 

@@ -39,6 +39,7 @@ GROUPS: Final = {
     "server": "What clients connect to.",
     "workers": "The engines behind the router.",
     "discovery": "How workers are found, beside those that are listed (docs/discovery.md).",
+    "kv_events": "What engines tell of their caches (docs/exact-mode.md).",
     "policy": "How a worker is chosen.",
     "tokenizer": "Prompts as engines see them, where these tell what they hold (docs/exact-mode.md).",
     "admission": "How much at a time, who waits, who goes first (docs/overload.md).",

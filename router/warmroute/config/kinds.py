@@ -141,6 +141,10 @@ Weight = Annotated[
     float, Field(ge=0.001, le=1000, allow_inf_nan=False), Kind("a number from 0.001 to 1000", "X")
 ]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number, at least 0", "X")]
+# Seconds for one token: a thousandth is a network that nobody would load a cache over.
+TokenSeconds = Annotated[
+    float, Field(ge=0, le=0.001, allow_inf_nan=False), Kind("seconds, from 0 to 0.001", "SECONDS")
+]
 Share = Annotated[float, Field(ge=0, le=1), Kind("a number from 0 to 1", "X")]
 Size = Annotated[ByteSize, Field(gt=0), Kind("bytes, above 0, or a size such as 64KiB or 1GiB", "SIZE")]
 Text = Annotated[str, Field(min_length=1), Kind("text that is not empty", "TEXT")]

@@ -20,6 +20,7 @@ LIVE: Final = frozenset(
         "max_connections", "max_client_buffer_bytes",
         "backend", "worker_allow", "model_discovery", "kv_capacity_tokens", "idle_connections_per_worker",
         "upstream_keepalive_s", "discovery_drain_s", "discovery_max_workers",
+        "kv_events_max_blocks", "kv_events_replay_timeout_s", "kv_events_verify_s", "kv_events_stall_s",
         "policy", "policy_param", "session_sticky", "session_header", "seed",
         "connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "head_timeout_s",
         "body_timeout_s", "keepalive_timeout_s", "shutdown_grace_s", "shutdown_idle_s",

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from warmroute.config.admission import PriorityClasses, Tenants, parse_class, parse_tenant
 from warmroute.config.allowed import WorkerPatterns
 from warmroute.config.backends import Backends
+from warmroute.config.endpoints import OFF, KvEventsMode
 from warmroute.config.kinds import (
     Count,
     CountOrNone,
@@ -44,6 +45,7 @@ from warmroute.config.kinds import (
     Switch,
     Text,
     Tokenizers,
+    TokenSeconds,
     UrlPath,
     WholeNumber,
     Words,
@@ -199,7 +201,9 @@ class Settings(BaseSettings):
         (),
         "A worker's URL, with options behind commas: `model=NAME` (repeatable), `weight=X` (relative speed), "
         "`kv_capacity_tokens=N`, `preset=NAME` (latency preset), `tls_name=NAME` (of an https:// worker's "
-        "certificate, where it is not the host), `max_inflight=N`. More can be added while the router runs.",
+        "certificate, where it is not the host), `max_inflight=N`, `ranks=N` (data-parallel ranks behind the "
+        "URL, each a worker), `kv_events=URL` and `kv_replay=URL` (its own; docs/exact-mode.md). More can be "
+        "added while the router runs.",
     )
     worker_allow: WorkerPatterns = _setting(
         "workers",
@@ -348,6 +352,42 @@ class Settings(BaseSettings):
     )
     discovery_max_workers: Count = _setting(
         "discovery", 1024, "Workers that discovery adds at most; further ones are left out, and logged."
+    )
+
+    kv_events: KvEventsMode = _setting(
+        "kv_events",
+        OFF,
+        "Know what the workers' caches hold by the KV events of vLLM and SGLang. auto: from where each "
+        "worker says that it publishes them; `tcp://*:5557` or `bind:ENDPOINT`: the router listens there; "
+        "`tcp://host:port` or `ipc:///path`: it connects there. Needs the extra `exact`.",
+    )
+    kv_events_max_blocks: Count = _setting(
+        "kv_events",
+        1_000_000,
+        "Blocks that are kept of one worker, some 150 bytes each; of one that has more, nothing is known.",
+    )
+    kv_events_replay_timeout_s: Seconds = _setting(
+        "kv_events", 2.0, "A worker that is asked for old events and says nothing for this long has none."
+    )
+    kv_events_verify_s: Seconds = _setting(
+        "kv_events", 30.0, "A worker is asked this often whether there are events that were not received."
+    )
+    kv_events_stall_s: Seconds = _setting(
+        "kv_events",
+        5.0,
+        "When a request must have made a worker store blocks, and no event came for this long behind its "
+        "end, the worker's cache is not known any more until events come again.",
+    )
+
+    kv_host_load_s: TokenSeconds = _setting(
+        "kv_events",
+        _CORE["host_load_s"],
+        "Time to bring one token's KV from a worker's host memory to where it computes; a hit there is worth "
+        "what computing would take less this.",
+    )
+    kv_disk_load_s: TokenSeconds = _setting("kv_events", _CORE["disk_load_s"], "The same from its disk.")
+    kv_external_load_s: TokenSeconds = _setting(
+        "kv_events", _CORE["external_load_s"], "The same from a store behind the network."
     )
 
     policy: Text = _setting(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from warmroute.config.allowed import CREDENTIALS, address_of, hands_out_credentials, refusal
 from warmroute.control.errors import Refused
+from warmroute.ranks import split_rank
 from warmroute.wire.replies import RouterError
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ async def check_allowed(gateway: Gateway, url: str) -> None:
     """Reads. Raises Refused."""
     patterns = gateway.settings.worker_allow
     why = refusal(url, patterns)
-    if why is None and not patterns and await _leads_to_credentials(urlsplit(url).hostname or ""):
+    if (
+        why is None
+        and not patterns
+        and await _leads_to_credentials(urlsplit(split_rank(url)[0]).hostname or "")
+    ):
         why = f"{url}: {CREDENTIALS}"
     if why is not None:
         raise Refused(RouterError(403, "worker_not_allowed", why, param="url"))

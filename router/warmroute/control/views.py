@@ -9,7 +9,9 @@ from typing import Literal
 from pydantic import BaseModel
 
 from warmroute.gateway import Gateway
+from warmroute.kv_events.worker import WorkerEvents
 from warmroute.workers import Worker
+from warmroute_policies.known import Tier
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
@@ -21,6 +23,25 @@ class CheckView(BaseModel):
     why: str | None
     """What was wrong."""
     ago_s: float
+
+
+class KvEventsView(BaseModel):
+    """What the worker tells of its cache."""
+
+    state: Literal["exact", "partial", "approximate"]
+    why: str
+    """Why not more is known; empty: everything is."""
+    block_tokens: int | None
+    """Tokens of a block; null: not known."""
+    blocks: dict[str, int]
+    """Blocks that it is known to hold, by tier."""
+    fingerprint: str
+    """Equal where the same blocks are known, on other routers too."""
+    batches: int
+    last_batch: dict[str, int | None]
+    """By data-parallel rank, the number of the last batch that was applied."""
+    lag_s: float
+    """Of the last batch; engines' clocks may differ from the router's."""
 
 
 class WorkerView(BaseModel):
@@ -58,6 +79,8 @@ class WorkerView(BaseModel):
     cache_crowding: float
     """How much of the KV cache holds what will be asked for again, 0 to 1."""
     resident_blocks: int
+    kv_events: KvEventsView | None
+    """null: it is not listened to (`kv_events`)."""
     idle_connections: int
     failures: dict[str, int]
     """Requests that failed by the worker's fault, by kind."""
@@ -104,6 +127,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_crowding=round(fleet.crowding[slot], 6),
         resident_blocks=gateway.balancer.index.resident(slot),
+        kv_events=_kv_events(gateway.kv_events.get(worker_id)),
         idle_connections=worker.pool.idle(),
         failures={
             kind: count
@@ -114,6 +138,22 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         is_healthy=fleet.healthy[slot],
         model_id=spec.models[0] if spec.models else "unknown",
         load=fleet.inflight[slot],
+    )
+
+
+def _kv_events(events: WorkerEvents | None) -> KvEventsView | None:
+    if events is None:
+        return None
+    state, why = events.state()
+    return KvEventsView(
+        state=state,
+        why=why,
+        block_tokens=events.block_tokens or None,
+        blocks={tier.name.lower(): count for tier, count in zip(Tier, events.held(), strict=True)},
+        fingerprint=events.fingerprint(),
+        batches=events.counts.batches,
+        last_batch={str(one.ledger.rank): one.stream.last for one in events.publishers},
+        lag_s=round(events.counts.lag_s, 6),
     )
 
 

@@ -5,6 +5,7 @@ snapshot    what is taken on the event loop, so that the rest may be done in any
 requests    by model and worker
 workers     by worker
 own         the router itself: decisions, connections, memory, sessions, prefixes
+kv_events   what engines tell of their caches
 admission   who is let in, waits or is refused, where there are limits
 tokens      prompts as token ids, where engines tell what they hold
 watching    what watches beside it: shadow policies

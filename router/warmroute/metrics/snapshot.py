@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
+from warmroute_policies.known import Tier
 from warmroute_policies.resilience import Trust
 from warmroute_policies.types import WorkerId
 
 if TYPE_CHECKING:
     from warmroute.admission import Admission
     from warmroute.gateway import Gateway
+    from warmroute.kv_events.worker import WorkerEvents
     from warmroute.tokens.service import Tokens
 
 # As gauges of circuit breakers count: closed, half open, open.
@@ -77,6 +79,23 @@ class SourceRow(NamedTuple):
     """Seconds since 1970."""
 
 
+class KvEventsRow(NamedTuple):
+    """What one worker tells of its cache."""
+
+    worker: WorkerId
+    state: str
+    blocks: list[tuple[str, int]]
+    """By tier."""
+    lag_s: float
+    batches: int
+    events: list[tuple[str, int]]
+    gaps: int
+    restarts: int
+    replays: list[tuple[str, int]]
+    errors: list[tuple[str, int]]
+    stalls: int
+
+
 class AdmissionRow(NamedTuple):
     """Who is let in; lists go by class."""
 
@@ -124,6 +143,8 @@ class Snapshot(NamedTuple):
     owners: int
     owner_searches: list[tuple[str, int]]
     full_workers: int
+    kv_events: list[KvEventsRow]
+    kv_events_unmatched: int
     admission: AdmissionRow | None
     tokens: TokensRow | None
 
@@ -188,6 +209,8 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(gateway.owners),
         list(gateway.owner_search.outcomes.items()),
         len(fleet.full),
+        [_kv_events_row(events) for events in gateway.kv_events.all()],
+        gateway.kv_events.unmatched,
         None if gateway.admission is None else _admission_row(gateway.admission),
         None if gateway.tokenizing is None else _tokens_row(gateway.tokenizing),
     )
@@ -203,6 +226,23 @@ def _tokens_row(tokens: Tokens) -> TokensRow:
         list(counts.differences.items()),
         tokens.waiting,
         tokens.memory.bytes,
+    )
+
+
+def _kv_events_row(events: WorkerEvents) -> KvEventsRow:
+    counts = events.counts
+    return KvEventsRow(
+        events.worker_id,
+        events.state()[0],
+        [(tier.name.lower(), count) for tier, count in zip(Tier, events.held(), strict=True)],
+        round(counts.lag_s, 6),
+        counts.batches,
+        list(counts.events.items()),
+        counts.gaps,
+        counts.restarts,
+        list(counts.replays.items()),
+        list(counts.odds.items()),
+        counts.stalls,
     )
 
 

@@ -40,6 +40,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, load: bool = True, bou
         metavar="K",
         help="router replicas, each with what it carried itself",
     )
+    add("--kv-events", action="store_true",
+        help="workers tell routers what their caches hold, as with the router's --kv-events")  # fmt: skip
     add("--spread", choices=[spread.value for spread in Spread], default=Spread.RANDOM.value,
         help="how clients choose among replicas")  # fmt: skip
     measure = parser.add_argument_group("measuring")
@@ -86,6 +88,7 @@ def setup_of(arguments: argparse.Namespace) -> Setup:
         feedback_s=arguments.feedback_ms / 1000,
         routers=arguments.routers,
         spread=Spread(arguments.spread),
+        kv_events=arguments.kv_events,
     )
     return Setup(
         run,

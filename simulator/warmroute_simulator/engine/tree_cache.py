@@ -19,8 +19,8 @@ compute the same node is dropped: what only that one had reached stays in use he
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, final
 
 from warmroute_simulator.engine.cache import KVCache, Lease
 
@@ -43,6 +43,16 @@ class _Part:
         self.older: _Part | None = None
         self.newer: _Part | None = None
         """None: not in the ring."""
+
+
+class Change(NamedTuple):
+    """Blocks that became resident, or are no longer."""
+
+    stored: bool
+    node: int
+    first: int
+    last: int
+    """Places within the node, of the first block and behind the last."""
 
 
 @final
@@ -114,6 +124,8 @@ class TreeCache(KVCache):
         self._idle = _Ring()
         self._seen = bytearray(len(ends))
         """1 for every node that ever had a resident block here."""
+        self.changes: list[Change] | None = None
+        """What changed since it was last emptied, in order; None: nobody wants to know."""
 
     def match(self, prompt: Sequence[int], limit: int) -> int:
         """From the leaf up: what is not resident of a prompt is short in most of them."""
@@ -195,6 +207,8 @@ class TreeCache(KVCache):
             self.free += own - new  # resident already: the own copy is dropped
             self._use(part, min(reached, part.blocks))
             if new:
+                if self.changes is not None:
+                    self.changes.append(Change(True, part.node, part.blocks, reached))
                 part.blocks = part.used = reached
             before = end
 
@@ -238,6 +252,11 @@ class TreeCache(KVCache):
         self.free += self.evictable
         self.evictable = 0
 
+    def held(self) -> Iterator[Change]:
+        """Reads. All that is resident, as if it had just come."""
+        for part in self._parts.values():
+            yield Change(True, part.node, 0, part.blocks)
+
     def let_go(self) -> None:
         """Writes. The cache is not used again: the ring is a circle of references, which ends here."""
         self._idle.close()
@@ -252,6 +271,8 @@ class TreeCache(KVCache):
 
     def _forget(self, part: _Part) -> None:
         """Writes. The idle blocks of a node are gone."""
+        if self.changes is not None and part.blocks > part.used:
+            self.changes.append(Change(False, part.node, part.used, part.blocks))
         part.blocks = part.used
         self._idle.drop(part)
         if not part.used:
@@ -268,6 +289,8 @@ class TreeCache(KVCache):
             assert part is not None  # there was room
             spare = part.blocks - part.used
             if spare > blocks:
+                if self.changes is not None:
+                    self.changes.append(Change(False, part.node, part.blocks - blocks, part.blocks))
                 part.blocks -= blocks
                 return
             blocks -= spare

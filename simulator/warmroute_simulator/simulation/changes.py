@@ -29,7 +29,9 @@ class FleetChanges:
         kernel: Kernel,
         broke: Callable[[SimulatedWorker], None],
         goes_on: Callable[[], bool],
+        joined: Callable[[SimulatedWorker, Router], None],
     ) -> None:
+        """`joined`: called when a router has come to know a worker."""
         self.happened: list[Happened] = []
         """What struck."""
         self._config = config
@@ -38,6 +40,7 @@ class FleetChanges:
         self._kernel = kernel
         self._broke = broke
         self._goes_on = goes_on
+        self._joined = joined
 
     def begin(self, span_s: float) -> None:
         """Writes. Tells the routers of the workers that are there, and asks for what is to happen; `span_s`
@@ -49,7 +52,7 @@ class FleetChanges:
                 worker.die()  # absent until then
             else:
                 for router in self._routers:
-                    router.add_worker(self._spec(number))
+                    self._add(worker, router)
         for place, happening in enumerate(moments):
             self._kernel.at(happening.moment(span_s), lambda place: self._happen(moments[place]), place)
 
@@ -87,6 +90,13 @@ class FleetChanges:
                 for router in self._routers:
                     router.checked(worker.worker_id, happening.kind is Kind.HEALTHY)
 
+    def _add(self, worker: SimulatedWorker, router: Router) -> bool:
+        """Writes. False, and nothing happens, when the router knows the worker."""
+        added = router.add_worker(self._spec(worker.number))
+        if added:
+            self._joined(worker, router)
+        return added
+
     def _die(self, worker: SimulatedWorker) -> None:
         worker.die()
         self._broke(worker)
@@ -101,7 +111,7 @@ class FleetChanges:
 
     def _start(self, worker: SimulatedWorker) -> None:
         worker.start()
-        knowing = [router for router in self._routers if not router.add_worker(self._spec(worker.number))]
+        knowing = [router for router in self._routers if not self._add(worker, router)]
         life, config = worker.lives, self._config.resilience
 
         def notice(good_checks: int) -> None:

@@ -45,6 +45,8 @@ class RunConfig:
     """What routers believe of prefill prices over the truth."""
     capacity_error: float = 1.0
     """What workers declare of their KV capacity over the truth."""
+    kv_events: bool = False
+    """Workers tell routers what their caches hold (exact mode)."""
 
     def __post_init__(self) -> None:
         if not self.fleet:

@@ -3,7 +3,8 @@
 A live router sees bytes and cuts them into blocks of 512, about 128 tokens. Here a block is 128 tokens of a
 path, and its id is made of the node in which the block ends and its place in that node: equal ids are
 equal prefixes, which is all that a chain of hashes promises. The ids of a node are consecutive numbers, so
-a prompt of 100,000 tokens costs one run per node.
+a prompt of 100,000 tokens costs one run per node. Where engines tell what they hold, their blocks have ids of
+the same making, in their own size.
 
 Whether a prompt goes on where an earlier one ended, which takes a live router the prompt's bytes to see, is
 here whether its path passes through the node at which the earlier one ended.
@@ -16,6 +17,7 @@ from array import array
 from typing import Final
 
 from warmroute_policies.blocks import BLOCK_BYTES, TOKENS_PER_BLOCK, PromptBlocks, PromptEnd
+from warmroute_policies.types import TokenPrompt
 
 # A node has fewer blocks than this: it would be a prompt of two billion tokens.
 _BLOCKS_PER_NODE: Final = 1 << 24
@@ -41,21 +43,38 @@ class TracedBlocks(PromptBlocks):
         return self.bytes_len > end.bytes_len and end.rest in self.path
 
 
-def blocks_of(path: list[int], ends: array[int]) -> TracedBlocks:
-    """Reads. The blocks of the prompt that `path` leads to; `ends` is the tree's column."""
+def ids_in(node: int, first: int, last: int) -> bytes:
+    """The run of ids of a node's blocks, from the one at place `first` to before `last`."""
+    ids = array("Q", range(node * _BLOCKS_PER_NODE + first, node * _BLOCKS_PER_NODE + last))
+    if _BIG_ENDIAN:
+        ids.byteswap()
+    return ids.tobytes()
+
+
+def ids_along(path: list[int], ends: array[int], block_tokens: int) -> bytes:
+    """The run of ids of the whole blocks of the prompt that `path` leads to; `ends` is the tree's column."""
     runs = []
     first = 0
     for node in path:
-        last = ends[node] // TOKENS_PER_BLOCK
+        last = ends[node] // block_tokens
         if last > first:
-            ids = array("Q", range(node * _BLOCKS_PER_NODE, node * _BLOCKS_PER_NODE + last - first))
-            if _BIG_ENDIAN:
-                ids.byteswap()
-            runs.append(ids.tobytes())
+            runs.append(ids_in(node, 0, last - first))
             first = last
+    return b"".join(runs)
+
+
+def token_prompt(path: list[int], ends: array[int], sizes: tuple[int, ...]) -> TokenPrompt:
+    """Reads. The prompt as engines see it whose blocks have these sizes, in tokens."""
+    return TokenPrompt(ends[path[-1]], {size: ids_along(path, ends, size) for size in sizes})
+
+
+def blocks_of(path: list[int], ends: array[int]) -> TracedBlocks:
+    """Reads. The blocks of the prompt that `path` leads to."""
     node = path[-1]
     blocks = TracedBlocks.from_ids(
-        b"".join(runs), tokens_per_block=float(TOKENS_PER_BLOCK), bytes_len=ends[node] * BYTES_PER_TOKEN
+        ids_along(path, ends, TOKENS_PER_BLOCK),
+        tokens_per_block=float(TOKENS_PER_BLOCK),
+        bytes_len=ends[node] * BYTES_PER_TOKEN,
     )
     assert isinstance(blocks, TracedBlocks)
     blocks.node = node

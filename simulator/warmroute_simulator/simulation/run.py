@@ -28,13 +28,14 @@ from warmroute_simulator.engine import Admitted, Event, Finished, FirstToken
 from warmroute_simulator.simulation.arrivals import Arrivals
 from warmroute_simulator.simulation.changes import FleetChanges
 from warmroute_simulator.simulation.config import RunConfig, Spread
-from warmroute_simulator.simulation.identity import blocks_of
+from warmroute_simulator.simulation.identity import blocks_of, token_prompt
 from warmroute_simulator.simulation.interrupt import stopping
 from warmroute_simulator.simulation.kernel import Kernel
 from warmroute_simulator.simulation.origins import Origins
 from warmroute_simulator.simulation.records import Explanation, Outcome, Records
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.samples import Sampler
+from warmroute_simulator.simulation.told_blocks import ToldBlocks
 from warmroute_simulator.simulation.worker import SimulatedWorker
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
@@ -112,6 +113,9 @@ class Simulation:
         self._flights: dict[int, _Flight] = {}
         self._origins = Origins(self.records, self.workers, config.page_tokens)
         self.routers = [self._make_router(number) for number in range(config.routers)]
+        self._told_blocks: ToldBlocks | None = None
+        if config.kv_events:
+            self._told_blocks = ToldBlocks(self.workers, self.routers, self.kernel, config.network_s)
 
     def _make_router(self, number: int) -> Router:
         policy, config = self.config.policy, self.config.balancer
@@ -134,7 +138,9 @@ class Simulation:
             return arrivals.left > 0
 
         sampler = Sampler(self.workers, self.kernel, goes_on)
-        changes = FleetChanges(self.config, self.workers, self.routers, self.kernel, self._broke, goes_on)
+        changes = FleetChanges(
+            self.config, self.workers, self.routers, self.kernel, self._broke, goes_on, self._joined
+        )
         changes.begin(max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed)
         arrivals.begin()
         for number in range(len(self.routers)):
@@ -164,6 +170,7 @@ class Simulation:
         for worker in self.workers:
             worker.cache.let_go()
         del self.kernel, self.workers, self.routers, self.arrivals, self._flights, self._origins
+        del self._told_blocks
 
     # --- a request's way ------------------------------------------------------------------------
 
@@ -177,13 +184,14 @@ class Simulation:
             return
         router = self._router_for(row)
         path = trace.tree.path(prompt)
-        session = trace.sessions[row]
+        session, told = trace.sessions[row], self._told_blocks
         request = RoutingRequest(
             row,
             MODEL,
             blocks_of(path, trace.tree.ends),
             prompt_tokens,
             session=None if session == NO_SESSION else str(session),
+            exact=None if told is None else token_prompt(path, trace.tree.ends, told.sizes),
         )
         if row in self._explain:
             self._note_explanation(row, router, request)
@@ -313,6 +321,10 @@ class Simulation:
     def _note_explanation(self, row: int, router: Router, request: RoutingRequest) -> None:
         worker, reason, shares = router.balancer.explain(request, self.kernel.now)
         self.explanations[row] = Explanation(row, worker, reason, shares)
+
+    def _joined(self, worker: SimulatedWorker, router: Router) -> None:
+        if self._told_blocks is not None:
+            self._told_blocks.joined(worker, router)
 
     def _broke(self, worker: SimulatedWorker) -> None:
         """Its connections break at once."""

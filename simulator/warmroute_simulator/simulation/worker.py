@@ -13,12 +13,16 @@ from math import inf
 
 from warmroute_policies.latency import LatencyCoefficients
 from warmroute_simulator.engine import EngineConfig, EngineRequest, Event, TreeCache, make_engine
+from warmroute_simulator.engine.tree_cache import Change
 from warmroute_simulator.simulation.kernel import Kernel
 from warmroute_simulator.simulation.records import WorkerTotals
 from warmroute_simulator.traces.prompts import PromptTree
 
 Tell = Callable[[int, list[Event]], None]
 """Takes a worker's number and what happened there now."""
+
+TellChanges = Callable[[int, list[Change]], None]
+"""Takes a worker's number and how its cache changed now."""
 
 
 class SimulatedWorker:
@@ -40,12 +44,18 @@ class SimulatedWorker:
         self._tell = tell
         self._wake_at = inf
         self._past = WorkerTotals()
+        self._tell_changes: TellChanges | None = None
         self.cache = TreeCache(config.capacity_blocks, config.block_tokens, tree.ends)
         self.engine = make_engine(config, self.cache)
 
     @property
     def capacity_tokens(self) -> int:
         return self.config.capacity_blocks * self.config.block_tokens
+
+    def tell_changes(self, tell: TellChanges) -> None:
+        """Writes. From now on somebody wants to know how the cache changes."""
+        self._tell_changes = tell
+        self.cache.changes = []
 
     def submit(self, row: int, prompt_tokens: int, output_tokens: int, path: list[int]) -> None:
         """Writes. The engine must be alive and able to hold the request."""
@@ -70,6 +80,7 @@ class SimulatedWorker:
         """Writes. The engine forgets all that no running request uses."""
         self._pump(self._kernel.now)
         self.engine.reset_prefix_cache()
+        self._told_of()
         self._arm()
 
     def die(self) -> None:
@@ -83,6 +94,8 @@ class SimulatedWorker:
         """Writes. A new process."""
         self.cache.let_go()
         self.cache = TreeCache(self.config.capacity_blocks, self.config.block_tokens, self._tree.ends)
+        if self._tell_changes is not None:
+            self.cache.changes = []
         self.engine = make_engine(self._paced(), self.cache)
         self.alive = True
         self.lives += 1
@@ -131,6 +144,13 @@ class SimulatedWorker:
             events = self.engine.advance(now)
             if events:
                 self._tell(self.number, events)
+            self._told_of()
+
+    def _told_of(self) -> None:
+        changes = self.cache.changes
+        if changes and self._tell_changes is not None:
+            self.cache.changes = []
+            self._tell_changes(self.number, changes)
 
     def _arm(self) -> None:
         at = self.engine.next_event_at() if self.alive else None

@@ -57,6 +57,8 @@ def settings_of(trace: Trace, config: RunConfig, load: float | None) -> Settings
             settings[name] = getattr(config, name)
     if config.routers > 1:
         settings |= {"routers": config.routers, "spread": config.spread.value}
+    if config.kv_events:
+        settings["kv_events"] = "told"
     for name in ("price_error", "capacity_error"):
         if getattr(config, name) != 1.0:
             settings[name] = getattr(config, name)

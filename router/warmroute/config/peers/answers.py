@@ -115,6 +115,9 @@ _TOGETHER: Final = {
     "--control-plane-api-keys": together(
         "admin_api_key", "keys of `admin`; those of `user` join `--api-key` where there is one"
     ),
+    "--kv-event-source": together("backend", "the worker with `kv_events=ENDPOINT`"),
+    "--kv-event-replay-source": together("backend", "the worker with `kv_replay=ENDPOINT`"),
+    "--intra-node-data-parallel-size": together("backend", "every URL with `ranks=N`"),
     "--tenant-header-name": together("tenant_header", "with `--trust-tenant-header`"),
     **_all(
         together("policy_param", "with `--policy sglang_cache_aware`, the same rule; else without effect"),
@@ -213,6 +216,11 @@ _WITHOUT_EFFECT: Final = _merged(
             "workers are spoken to by HTTP/1.1, on connections that stay open"
         ),
         "--max-background-responses": without_effect("background responses are the engine's"),
+        "--kv-event-block-size": without_effect("events say how large blocks are"),
+        "--kv-event-model": without_effect("workers are asked for their models"),
+        "--kv-penalty-host": without_effect("a hit there is worth its time: --kv-host-load-s"),
+        "--kv-penalty-disk": without_effect("a hit there is worth its time: --kv-disk-load-s"),
+        "--kv-penalty-external": without_effect("a hit there is worth its time: --kv-external-load-s"),
         "--model-id-from": without_effect("workers are asked for their models, or `model=` names them"),
     },
 )
@@ -220,8 +228,7 @@ _WITHOUT_EFFECT: Final = _merged(
 _PD: Final = "prefill and decode on separate workers is not offered; list workers that do both with --backend"
 _STORE: Final = "answers are not stored by the router"
 _ROLES: Final = "tokens of an identity provider are not checked; use --api-key and --admin-api-key"
-_RANKS: Final = "list each data-parallel rank that has a port of its own as a --backend (docs/discovery.md)"
-_EVENTS: Final = "KV events are not read; cache_aware learns what workers hold from their answers"
+_RANKS: Final = "say how many data-parallel ranks are behind a URL: --backend URL,ranks=N"
 _PROGRAMS: Final = "programs are not scheduled; --session-sticky keeps an agent's requests on its worker"
 _WASM: Final = "there are no WASM modules; put them in front"
 _MESH: Final = "routers share nothing; tell each how many there are with --replicas"
@@ -247,12 +254,7 @@ _REFUSED: Final = _merged(
         "--storage-context-headers --storage-hook-wasm-path",
     ),
     _all(refused(_ROLES), "--jwt-issuer --jwt-audience --jwt-jwks-uri --jwt-role-mapping"),
-    _all(refused(_RANKS), "--dp-aware --intra-node-data-parallel-size --dp-minimum-tokens-scheduler"),
-    _all(
-        refused(_EVENTS),
-        "--router-temperature --kv-penalty-host --kv-penalty-external --kv-penalty-disk "
-        "--kv-event-source --kv-event-replay-source --kv-event-block-size --kv-event-model",
-    ),
+    _all(refused(_RANKS), "--dp-aware --dp-minimum-tokens-scheduler"),
     _all(refused(_PROGRAMS), "--enable-program-scheduling --program-scheduling-config-json"),
     _all(refused(_WASM), "--wasm-middleware --wasm-middleware-sha256 --wasm-middleware-route --enable-wasm"),
     _all(
@@ -277,6 +279,7 @@ _REFUSED: Final = _merged(
         "--health-check-port": refused("probes are answered on --port"),
         "--jemalloc-prof-dir": refused("heap profiles are not offered"),
         "--kv-aware-session-affinity-ttl-secs": refused("use --session-sticky"),
+        "--router-temperature": refused("the cheapest worker is taken, not a likely one of the cheap ones"),
         "--log-dir": refused("the log goes to stderr; send that to a file (`2>>router.log`)"),
         "--mcp-config-path": refused("tools are not called by the router; let the client call them"),
         "--model-alias": refused("let the engines serve the name as well (`--served-model-name`)"),

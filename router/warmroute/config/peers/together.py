@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from warmroute.config.backends import worker_url
 from warmroute.config.settings import FIELDS
 from warmroute.config.sources import Given
 
@@ -64,12 +65,12 @@ POLICIES: Final = {
     "sticky_least_loaded": _Alike("session_sticky"),
     "consistent_hashing": _Alike("consistent_hash"),
     "least_load": _Alike("least_prefill_work"),
+    "kv_aware": _Alike("vllm_router_kv"),
 }
 """Theirs that have another name here. In `session_sticky` a session leaves a worker that is far busier than
 the others; `least_prefill_work` counts what the router sent instead of polling."""
 
 NO_POLICY: Final = {
-    "kv_aware": "use cache_aware, or vllm_router_kv for the same formula over the router's own beliefs",
     "passthrough": "with a single worker every policy passes everything to it",
     "bucket": "it is for prefill workers; prefill and decode on separate workers is not offered",
 }
@@ -97,6 +98,9 @@ def policy(words: Words, given: Mapping[str, Given]) -> Added:
                 )
         if params:
             _add_params(added, given, params, asked.origin)
+        if name == "kv_aware" and "kv_events" not in given and "--kv-event-source" not in words:
+            added.given["kv_events"] = Given("auto", asked.origin)
+            added.notes.append("--policy kv_aware goes by KV events: --kv-events auto")
         told = " ".join((alike.name, *params))
         added.notes.append(f"--policy {name} is {told} here")
     if mode is not None and name != "manual":
@@ -217,8 +221,60 @@ def whole_time(words: Words, given: Mapping[str, Given]) -> Added:
     return added
 
 
+def ranks(words: Words, given: Mapping[str, Given]) -> Added:
+    """`--intra-node-data-parallel-size`: so many ranks behind every worker's URL."""
+    added = Added()
+    flag = "--intra-node-data-parallel-size"
+    count, listed = words.get(flag, ["1"])[0], given.get("backend")
+    if count.strip() != "1" and listed is None:
+        added.notes.append(f"{flag} has no effect: no worker is listed")
+    elif count.strip() != "1" and listed is not None:
+        added.given["backend"] = Given(
+            [f"{url},ranks={count.strip()}" for url in listed.value], listed.origin
+        )
+    return added
+
+
+def kv_events(words: Words, given: Mapping[str, Given]) -> Added:
+    """Where workers' KV events are had from."""
+    added, listed = Added(), given.get("backend")
+    sources = [flag for flag in _KV_SOURCES if flag in words]
+    if listed is None:
+        added.notes += [f"{flag} has no effect: no worker is listed" for flag in sources]
+        return added
+    workers = list(listed.value)
+    for flag in sources:
+        option = _KV_SOURCES[flag]
+        for text in words[flag]:
+            worker, equals, endpoints = text.partition("=")
+            if not equals or "," in endpoints:
+                added.problems.append(
+                    f"{flag} {text}: expected WORKER_URL=ENDPOINT, one for each worker; of several ranks "
+                    "name the first one's, and say how many there are with --backend URL,ranks=N"
+                )
+                continue
+            found = [place for place, one in enumerate(workers) if _is_worker(one, worker)]
+            if not found:
+                added.problems.append(f"{flag} {text}: no such worker is listed")
+            for place in found:
+                workers[place] = f"{workers[place]},{option}={endpoints}"
+    if sources and not added.problems:
+        added.given["backend"] = Given(workers, listed.origin)
+    return added
+
+
+_KV_SOURCES: Final = {"--kv-event-source": "kv_events", "--kv-event-replay-source": "kv_replay"}
+
+
+def _is_worker(listed: Any, named: str) -> bool:
+    try:
+        return worker_url(str(listed).partition(",")[0]) == worker_url(named)
+    except ValueError:
+        return False
+
+
 RULES: Final[tuple[Rule, ...]] = (
-    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time,
+    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time, ranks, kv_events,
 )  # fmt: skip
 
 
