@@ -37,9 +37,9 @@ class Fields:
         item: Callable[[Any, Any], Any],
         undefined: Callable[..., Any],
     ) -> None:
-        self._attribute = attribute
-        self._item = item
-        self._undefined = undefined
+        self._slow_attribute = attribute
+        self._slow_item = item
+        self._nothing = undefined
 
     def attribute(self, obj: Any, attribute: str) -> Any:
         """Reads. `obj.attribute`, as a template writes it."""
@@ -49,7 +49,7 @@ class Fields:
                 fields: dict[Any, Any] = obj
                 if attribute in fields:
                     return fields[attribute]
-                return self._undefined(obj=obj, name=attribute)
+                return self._nothing(obj=obj, name=attribute)
         elif kind is str:
             if attribute in _OF_TEXTS:
                 return getattr(obj, attribute)
@@ -60,7 +60,7 @@ class Fields:
             value = getattr(obj, attribute, None)
             if type(value) in _PLAIN:
                 return value
-        return self._attribute(obj, attribute)
+        return self._slow_attribute(obj, attribute)
 
     def item(self, obj: Any, argument: Any) -> Any:
         """Reads. `obj[argument]`, as a template writes it."""
@@ -68,5 +68,5 @@ class Fields:
             fields: dict[Any, Any] = obj
             if argument in fields:
                 return fields[argument]
-            return self._undefined(obj=obj, name=argument)
-        return self._item(obj, argument)
+            return self._nothing(obj=obj, name=argument)
+        return self._slow_item(obj, argument)
