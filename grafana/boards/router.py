@@ -30,6 +30,11 @@ def _mean(histogram: str) -> str:
     return f"{rate(f'{histogram}_sum')} / {rate(f'{histogram}_count')}"
 
 
+def _or_0(expr: str) -> str:
+    """The expression, and 0 where nothing has happened yet."""
+    return f"{expr} > 0 or vector(0)"
+
+
 BOARD: Final = frame.Board(
     name="router",
     title="warmroute / Router",
@@ -183,7 +188,7 @@ BOARD: Final = frame.Board(
                     [Line(rate("router_tokenized_requests_total", by="how"), "{{how}}")],
                     "Before they are routed. onwards: from where an earlier turn ended, which is cheap; "
                     "whole: from the beginning; thread: too long to be done at once; engine: by asking one.",
-                    width=6,
+                    width=8,
                 ),
                 graph(
                     "Prompts whose tokens are not",
@@ -192,35 +197,40 @@ BOARD: Final = frame.Board(
                         Line(total("router_tokenize_waiting"), "waiting now", dashed=True),
                     ],
                     "They are routed by belief. docs/exact-mode.md has the reasons.",
-                    width=6,
+                    width=8,
                 ),
                 graph(
                     "Time until tokens are known",
-                    quantiles("router_tokenize_seconds"),
+                    [
+                        Line(_or_0(quantile(share, "router_tokenize_seconds")), name)
+                        for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
+                    ],
                     "A part of the time to first token. Above a millisecond prompts wait for a thread.",
                     unit="s",
-                    width=6,
+                    width=8,
                 ),
                 graph(
                     "Wrong counts",
                     [
                         Line(
-                            f"{rate('router_token_mismatches_total', by='by')}"
-                            f" / {rate('router_token_checks_total', by='by')}",
+                            _or_0(
+                                f"{rate('router_token_mismatches_total', by='by')}"
+                                f" / {rate('router_token_checks_total', by='by')}"
+                            ),
                             "{{by}}",
                         ),
                     ],
                     "Of the prompts that an engine counted too, or the router a second time. 0 is right; "
                     "above that a template or an engine's options are not what the router takes them for.",
                     unit="percentunit",
-                    width=6,
+                    width=12,
                 ),
                 graph(
                     "Memory of earlier turns",
                     [Line(total("router_tokenizer_memory_bytes"), "kept")],
                     "Where prompts ended, for their next turns. Full at tokenizer_memory_bytes.",
                     unit="bytes",
-                    width=6,
+                    width=12,
                 ),
             ),
         ),

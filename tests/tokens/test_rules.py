@@ -42,10 +42,12 @@ def test_the_tokens_are_those_that_were_written_down(
     template: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids: list[bytes] = []
-    monkeypatch.setattr(
-        "warmroute.tokens.told.chain",
-        lambda parent, tokens, size: ids.append(tokens) or chain(parent, tokens, size),
-    )
+
+    def seen(parent: int, tokens: bytes, size: int) -> bytes:
+        ids.append(tokens)
+        return chain(parent, tokens, size)
+
+    monkeypatch.setattr("warmroute.tokens.told.chain", seen)
     wrong = {}
     for of, name, request in questions():
         if of != template:

@@ -73,10 +73,11 @@ ODD: dict[str, Any] = {
 @pytest.mark.parametrize(
     "expression",
     [
-        "m.key", "m['key']", "m.nobody", "m['nobody'] is defined", "m.items is string", "m['items']", "m.none is none",
-        "m.get('key')", "m.keys() | list", "m._x", "m['_x']", "m.text.split('.')[0]", "m.text.format(1)",
-        "m.text.__class__", "m.list.append(2)", "m.update({'a': 1})", "m.text.nobody is defined", "m.list[0]", "m[0]",
-        "m.nobody.more", "m.__class__", "''.join(['a', m.key])", "m.text.upper() + m.text.strip()",
+        "m.key", "m['key']", "m.nobody", "m['nobody'] is defined", "m.items is string", "m['items']",
+        "m.none is none", "m.get('key')", "m.keys() | list", "m._x", "m['_x']", "m.text.split('.')[0]",
+        "m.text.format(1)", "m.text.__class__", "m.list.append(2)", "m.update({'a': 1})", "m[0]",
+        "m.text.nobody is defined", "m.list[0]", "m.nobody.more", "m.__class__", "''.join(['a', m.key])",
+        "m.text.upper() + m.text.strip()",
     ],
 )  # fmt: skip
 def test_what_an_expression_is_worth_is_what_jinja2_s_own_sandbox_says(expression: str) -> None:
@@ -107,7 +108,7 @@ def test_what_an_expression_is_worth_is_what_jinja2_s_own_sandbox_says(expressio
             True,
         ),
         (
-            "{% for m in messages %}{% set content = m.content %}{% for p in content %}x{% endfor %}{% endfor %}",
+            "{% for m in messages %}{% set c = m.content %}{% for p in content %}{% endfor %}{% endfor %}",
             True,
         ),
         (

@@ -5,6 +5,7 @@ caches, how much of a prompt a worker holds is known and not believed (docs/exac
     asked           what a body says of its prompt, and why that may not do
     rules           what vLLM or SGLang make of a chat before its template gets it
     templates       chat templates, as `transformers` renders them
+    fields          reading messages' fields in templates
     vocabulary      text to token ids, and where text may be cut
     model           all of it, whole or going on from an earlier turn
     standins        messages that stand in for those of earlier turns

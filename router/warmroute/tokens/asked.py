@@ -210,7 +210,7 @@ def read_chat(body: Buffer, material: Buffer) -> tuple[Chat, Buffer]:
 
 def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
     """The fields, read without the messages between them: these were read by the dialect, and where they
-    stand can be told by their ends. None: it cannot. Raises what decoding raises."""
+    stand can be told by their ends. None: it cannot."""
     view = memoryview(body)
     head, tail = bytes(view[:_HEAD_BYTES]), bytes(view[-_TAIL_BYTES:])
     begin = head.find(b"[", head.find(b'"messages"'))
@@ -220,7 +220,10 @@ def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
     end += len(view) - len(tail) + min(_END_BYTES, len(material))
     if end <= begin:
         return None
-    chat = _DECODE_CHAT(b"".join((head[:begin], b"[]", view[end:])))
+    try:
+        chat = _DECODE_CHAT(b"".join((head[:begin], b"[]", view[end:])))
+    except UNREADABLE:  # it was another "messages"
+        return None
     tools = len(memoryview(chat.tools))
     if bytes(memoryview(chat.messages)[:3]) != b"[]" or tools + end - begin != len(material):
         return None

@@ -4,7 +4,7 @@ alone.
 What a template writes for a message mostly depends on nothing before it but a little: whether there is a
 system message, which role the message before had, whether the places of roles alternate, whether reasoning
 was given since the last question. So earlier messages are remembered as *shapes*, a few words each, and of a
-long conversation a few: the first two, the last four, and one of each kind that would be missing then. Pairs
+long conversation a few: the first two, the last two, and one of each kind that would be missing then. Pairs
 are dropped, so that places stay even or odd.
 
 The last of them is closest to the new ones: a template may write its own fields behind its text (the id of
@@ -36,7 +36,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/ -]+")
 
 # Of the beginning and the end, all are kept. Each costs a twentieth of a millisecond in each turn.
 _FIRST: Final = 2
-_LAST: Final = 4
+_LAST: Final = 2
 
 # More kinds than this in the middle of a conversation are no agent's loop.
 _MIDDLE_MAX: Final = 12
