@@ -56,7 +56,9 @@ _METHOD: Final = """\
   request that belongs to none is one of its own.
 - An answer counts when it is whole. Times are of whole answers only, so errors stand beside them.
 - CPU time per request is all that the router's processes used from the first request to the last answer,
-  health checks and metrics with it, over the requests.
+  health checks and metrics with it, over the requests. At these rates a router sleeps between two tokens of
+  a stream and wakes for each, and more than half of the time is the kernel's; `make bench-dataplane` has what
+  routers cost that are kept busy.
 - Dynamo takes no OpenAI-compatible engines. Here each engine has a worker of Dynamo's own kind before it,
   which passes on tokens; what these need is not counted, except in times.
 - Built-in engines model prefill, decode, scheduling and prefix caches of vLLM from measured kernel times;

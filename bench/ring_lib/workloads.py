@@ -127,7 +127,7 @@ def _mooncake(path: Path, per_s: float, seconds: float, answers: str, scale: Sca
         return Workload(
             "mooncake",
             f"the first requests of the recording of conversations of Mooncake, {per_s:g} a second in its"
-            f" order and with its bursts, prompts a {_LENGTH_DIVISOR / scale.tokens:.0f}th as long",
+            f" order and with its bursts, prompts divided by {_LENGTH_DIVISOR / scale.tokens:.0f}",
             f"{MOONCAKE} / {_LENGTH_DIVISOR / scale.tokens:g} at {per_s:g}/s",
             seconds,
             path,
