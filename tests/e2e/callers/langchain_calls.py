@@ -11,6 +11,8 @@ from e2e.callers.checks import MESSAGES, OUTAGE_RETRIES, TOO_LONG, TOOL, Calls, 
 
 MODEL = "tiny"
 TEXT = MESSAGES[0]["content"]
+# One for all: the client keeps its connections, and these their loop.
+LOOP = asyncio.Runner()
 
 
 def model(url: str, retries: int = 0, name: str = MODEL) -> ChatOpenAI:
@@ -48,7 +50,7 @@ def several(url: str) -> Any:
 
 
 def not_blocking(url: str) -> Any:
-    return plain(asyncio.run(model(url).ainvoke(TEXT)))
+    return plain(LOOP.run(model(url).ainvoke(TEXT)))
 
 
 def tools(url: str) -> Any:

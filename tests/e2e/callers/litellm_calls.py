@@ -47,7 +47,7 @@ def tools(url: str) -> Any:
 def completion(url: str) -> Any:
     return (
         litellm.text_completion(
-            f"text-completion-openai/{MODEL}",
+            model=f"text-completion-openai/{MODEL}",
             prompt=MESSAGES[0]["content"],
             api_base=f"{url}/v1",
             api_key="any",
