@@ -5,7 +5,7 @@ text, and sessions by pseudonym. A line holds what the balancer was told and wha
 replay can compare. `VERSION` changes whenever an old line would be read differently.
 
     header        made by which policy, parameters, seed and configuration
-    add, update, remove, drain, health, forget, tick        the fleet
+    add, update, remove, drain, health, forget, load, tick  the fleet
     policy        another rule decides from here on
     route, reroute, hedge, first_token, finish      a request's way
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from warmroute_policies.config import BalancerConfig
-from warmroute_policies.types import Decision, Outcome, Usage, WorkerId, WorkerSpec
+from warmroute_policies.types import Decision, LoadReport, Outcome, Usage, WorkerId, WorkerSpec
 
 VERSION = 1
 
@@ -87,6 +87,15 @@ class CacheForgotten(Event, frozen=True, tag="forget"):
     """`forget_cache`"""
 
     worker_id: WorkerId
+    now: float
+
+
+class LoadReported(Event, frozen=True, tag="load"):
+    """`report_load`"""
+
+    worker_id: WorkerId
+    report: LoadReport
+    since: float
     now: float
 
 
@@ -178,6 +187,7 @@ Line = (
     | WorkerDrained
     | HealthSet
     | CacheForgotten
+    | LoadReported
     | Ticked
     | PolicySet
     | Routed

@@ -25,6 +25,7 @@ from warmroute_policies.events import (
     Header,
     HealthSet,
     Hedged,
+    LoadReported,
     PolicySet,
     PolicySpec,
     Refusal,
@@ -45,6 +46,7 @@ from warmroute_policies.sessions import Session
 from warmroute_policies.types import (
     CostShares,
     Decision,
+    LoadReport,
     Outcome,
     RoutingRequest,
     Usage,
@@ -194,6 +196,11 @@ class RecordedBalancer(Balancer):
         """Writes. As the balancer's, one line."""
         super().forget_cache(worker_id, now)
         self._write(CacheForgotten(worker_id, now))
+
+    def report_load(self, worker_id: WorkerId, report: LoadReport, since: float, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().report_load(worker_id, report, since, now)
+        self._write(LoadReported(worker_id, report, since, now))
 
     def tick(self, now: float) -> bool:
         """Writes. As the balancer's, one line."""

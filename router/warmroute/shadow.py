@@ -210,7 +210,7 @@ class Shadow:
     def inflight(self) -> dict[WorkerId, int]:
         """Reads. Requests that each worker would have in flight."""
         fleet = self._balancer.fleet
-        return {spec.worker_id: fleet.inflight[slot] for slot, spec in fleet.slots()}
+        return {spec.worker_id: fleet.own_inflight(slot) for slot, spec in fleet.slots()}
 
     def row(self) -> ShadowRow:
         """Reads. For the metrics."""
@@ -224,7 +224,7 @@ class Shadow:
             self.failures,
             self.decision_s,
             [
-                (spec.worker_id, fleet.inflight[slot], fleet.queued_prefill_s[slot])
+                (spec.worker_id, fleet.own_inflight(slot), fleet.queued_prefill_s[slot])
                 for slot, spec in fleet.slots()
             ],
         )

@@ -98,9 +98,9 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         block_tokens=spec.engine_block_tokens,
         prefill_us_per_token=round(fleet.linear_s[slot] * 1e6, 3),
         prefill_us_per_token_10k=round(fleet.quadratic_s[slot] * 1e10, 3),
-        inflight_requests=fleet.inflight[slot],
+        inflight_requests=fleet.own_inflight(slot),
         max_inflight=spec.max_inflight,
-        queued_prompt_tokens=fleet.queued_tokens[slot],
+        queued_prompt_tokens=fleet.queued_tokens[slot] - fleet.foreign_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_crowding=round(fleet.crowding[slot], 6),
         resident_blocks=gateway.balancer.index.resident(slot),
@@ -113,7 +113,7 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         last_check=_last_check(worker, now),
         is_healthy=fleet.healthy[slot],
         model_id=spec.models[0] if spec.models else "unknown",
-        load=fleet.inflight[slot],
+        load=fleet.own_inflight(slot),
     )
 
 

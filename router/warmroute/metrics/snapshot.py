@@ -125,8 +125,8 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
             (
                 spec.worker_id,
                 WorkerRow(
-                    fleet.inflight[slot],
-                    fleet.inflight[slot] - fleet.waiting(slot),
+                    fleet.own_inflight(slot),
+                    fleet.own_inflight(slot) - fleet.waiting(slot),
                     fleet.queued_prefill_s[slot],
                     int(fleet.healthy[slot]),
                     _BREAKER[worker.ejector.trust],
