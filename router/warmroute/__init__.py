@@ -31,6 +31,7 @@ Workers:
     watch           health and discovery of what they are; `engines` reads it, by `questions`
     discovery/      which workers there should be
     fanout          an operator's question to all of them
+    load/           what they say of their load, for requests of others
 
 What is kept and shown:
 

@@ -30,6 +30,7 @@ from warmroute.journal import JournalFile
 from warmroute.listen.doors import Doors
 from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
+from warmroute.load.polling import poll_loads
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
 from warmroute.metrics_port import open_metrics_port
@@ -161,6 +162,8 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
         if state is not None:
             tasks.append(loop.create_task(state.run()))
+        if settings.load_poll == "auto":
+            tasks.append(loop.create_task(poll_loads(gateway)))
         if gateway.discovery is not None:
             tasks.append(loop.create_task(gateway.discovery.run()))
         if (certificates is not None) or gateway.upstream_tls.has_files:

@@ -17,6 +17,7 @@ from warmroute.config import Settings
 from warmroute.dialects.images import ImageModels
 from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
+from warmroute.load.reports import Reports
 from warmroute.observers import Observer, Observers
 from warmroute.owner_search import OwnerSearch
 from warmroute.owners import Owners
@@ -108,6 +109,8 @@ class Gateway:
         """For connections to workers with https://."""
         self.questioner = Questioner(self.upstream_tls)
         """Asks workers what is no client's request."""
+        self.loads = Reports(balancer)
+        """What engines say of their load."""
         self.workers = Workers(
             settings,
             balancer,

@@ -35,6 +35,8 @@ def balancer_config(
         learned_prices=learned_prices or {},
         panic_threshold=settings.panic_threshold,
         slow_start_s=settings.slow_start_s,
+        load_stale_s=settings.load_stale_s,
+        kv_pressure_gate=settings.kv_pressure_gate,
     )
 
 

@@ -571,6 +571,40 @@ class Settings(BaseSettings):
         "requests: better a sick worker than none. 0: off; 0.01: only when none is healthy.",
     )
 
+    load_poll: Annotated[Literal["off", "auto"], Kind("one of off, auto", "WHEN")] = _setting(
+        "load",
+        "off",
+        "Ask engines for their load (SGLang's /v1/loads, vLLM's /load, /metrics), so that requests of other "
+        "routers and direct clients count too. Off: a single router's own books are exact.",
+    )
+    load_poll_min_s: Seconds = _setting(
+        "load",
+        0.5,
+        "Between two questions to a worker that has requests of others; to one that has only this router's, "
+        "up to four times as long.",
+    )
+    load_poll_max_s: Seconds = _setting("load", 5.0, "Between two questions to an idle worker.")
+    load_poll_share: Annotated[float, Field(gt=0, le=1), Kind("a number above 0 and up to 1", "X")] = (
+        _setting(
+            "load",
+            0.01,
+            "Of its time an engine spends no more than this with answers: who answers slowly is asked less.",
+        )
+    )
+    load_stale_s: Seconds = _setting(
+        "load",
+        _CORE["load_stale_s"],
+        "When an engine has told nothing for this long, requests of others there are forgotten.",
+    )
+    kv_pressure_gate: Annotated[
+        float | None, Field(gt=0, le=1), Kind("a number above 0 and up to 1", "X")
+    ] = _setting(
+        "load",
+        _CORE["kv_pressure_gate"],
+        "A worker whose requests hold this share of its KV cache (0.97) while others wait there gets no new "
+        "ones as long as another worker has room. None: off.",
+    )
+
     retries: CountOrZero = _setting(
         "retries",
         _RESILIENCE["retries"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from warmroute.metrics.admission import admission_families
 from warmroute.metrics.family import Breathe, Family
 from warmroute.metrics.finding import discovery_families
+from warmroute.metrics.loads import load_families
 from warmroute.metrics.own import memory_families, own_families
 from warmroute.metrics.requests import request_families
 from warmroute.metrics.snapshot import Snapshot, take_snapshot
@@ -38,6 +39,7 @@ class RouterCollector:
         yield from request_families(snapshot, breathe)
         yield from own_families(snapshot, metrics)
         yield from worker_families(snapshot, breathe)
+        yield from load_families(snapshot)
         yield from memory_families(snapshot, metrics)
         yield from admission_families(snapshot)
         yield from shadow_families(snapshot)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from warmroute.load.reports import Reported
 from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
 from warmroute_policies.resilience import Trust
@@ -111,6 +112,10 @@ class Snapshot(NamedTuple):
     owners: int
     owner_searches: list[tuple[str, int]]
     full_workers: int
+    loads: list[tuple[WorkerId, Reported]]
+    """Of those that have told anything."""
+    load_questions: list[tuple[str, int]]
+    load_asking_s: float
     admission: AdmissionRow | None
 
 
@@ -174,8 +179,17 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(gateway.owners),
         list(gateway.owner_search.outcomes.items()),
         len(fleet.full),
+        _loads(gateway),
+        list(gateway.loads.questions.items()),
+        gateway.loads.asking_s,
         None if gateway.admission is None else _admission_row(gateway.admission),
     )
+
+
+def _loads(gateway: Gateway) -> list[tuple[WorkerId, Reported]]:
+    now = monotonic()
+    told = [(worker_id, gateway.loads.of(worker_id, now)) for worker_id in gateway.workers]
+    return [(worker_id, reported) for worker_id, reported in told if reported is not None]
 
 
 def _admission_row(admission: Admission) -> AdmissionRow:
