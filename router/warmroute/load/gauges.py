@@ -11,21 +11,14 @@ largest counts. A page is some 100 KB: it is searched for these names and not pa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from warmroute.load.numbers import RANKS_MAX, both, count, decimal, mean, share, total
 from warmroute_policies.types import LoadReport
 
-_SAMPLE: Final = re.compile(
-    rb"^(vllm:num_requests_running|vllm:num_requests_waiting|vllm:kv_cache_usage_perc"
-    rb"|sglang:num_running_reqs|sglang:num_queue_reqs|sglang:token_usage"
-    rb"|llamacpp:requests_processing|llamacpp:requests_deferred|llamacpp:kv_cache_usage_ratio)"
-    rb"(?:\{([^\n]*)\})? ([^\s]+)",
-    re.MULTILINE,
-)
+_RANK: Final = re.compile(rb'[{,](?:engine|dp_rank)="([^"]{1,64})"')
 
-_RANK: Final = re.compile(rb'(?:^|,)(?:engine|dp_rank)="([^"]{1,64})"')
+_BEHIND_A_NAME: Final = (b"{", b" ")
 
 # Running, waiting, share of the KV cache.
 _NAMES: Final = (
@@ -37,30 +30,37 @@ _NAMES: Final = (
 
 def read_gauges(body: bytes) -> LoadReport:
     """The load on a page. Raises ValueError where the page holds none of these names."""
-    samples: dict[bytes, dict[bytes, float | None]] = {}
-    for name, labels, text in _SAMPLE.findall(body):
-        ranks = samples.setdefault(name, {})
-        found = _RANK.search(labels)
-        rank = b"" if found is None else found[1]
-        if rank in ranks or len(ranks) < RANKS_MAX:
-            ranks[rank] = _larger(ranks.get(rank, -1.0), decimal(text))
-    for names in _NAMES:
-        if any(name in samples for name in names):
-            return _report(samples, *names)
+    page = b"\n" + body
+    for running, waiting, usage in _NAMES:
+        ranks = [_by_rank(page, name) for name in (running, waiting, usage)]
+        if any(ranks):
+            run, wait, use = ranks
+            waits = total(map(count, wait.values()))
+            return LoadReport(
+                both(total(map(count, run.values())), waits),
+                waits,
+                kv_usage=mean([share(value) for value in use.values()]),
+            )
     raise ValueError("none of the gauges that tell an engine's load")
 
 
-def _larger(before: float | None, value: float | None) -> float | None:
-    """What is no number spoils its rank: it is not told."""
-    return None if before is None or value is None else max(before, value)
-
-
-def _report(
-    samples: Mapping[bytes, Mapping[bytes, float | None]], running: bytes, waiting: bytes, usage: bytes
-) -> LoadReport:
-    waits = total(map(count, samples.get(waiting, {}).values()))
-    return LoadReport(
-        both(total(map(count, samples.get(running, {}).values())), waits),
-        waits,
-        kv_usage=mean([share(value) for value in samples.get(usage, {}).values()]),
-    )
+def _by_rank(page: bytes, name: bytes) -> dict[bytes, float | None]:
+    """The samples of one name. What is no number spoils its rank: it is not told."""
+    found: dict[bytes, float | None] = {}
+    start = b"\n" + name
+    at = page.find(start)
+    while at >= 0:
+        begin = at + len(start)
+        at = page.find(start, begin)
+        end = page.find(b"\n", begin)
+        rest = page[begin : end if end >= 0 else len(page)]
+        if rest[:1] not in _BEHIND_A_NAME:
+            continue
+        labels, brace, value = rest.rpartition(b"}")
+        words = (value if brace else rest).split()
+        rank_found = _RANK.search(labels)
+        rank = b"" if rank_found is None else rank_found[1]
+        if rank in found or len(found) < RANKS_MAX:
+            before, number = found.get(rank, 0.0), decimal(words[0]) if words else None
+            found[rank] = None if before is None or number is None or number < 0 else max(before, number)
+    return found
