@@ -76,7 +76,9 @@ class Balancer:
         self.sessions = Sessions(self.config.sessions_max)
         self.slow_start = SlowStart(self.config.slow_start_s)
         self.pressure = Pressure(self.config.kv_pressure_gate)
-        self.foreign = Foreign(self.fleet, self.pressure, self.config.load_stale_s)
+        self.foreign = Foreign(
+            self.fleet, self.pressure, self.config.load_stale_s, self.config.load_smoothing_s
+        )
         self._pools = Pools(self.fleet, self.config.panic_threshold)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)

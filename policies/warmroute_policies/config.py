@@ -49,6 +49,8 @@ class BalancerConfig:
     """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
     load_stale_s: float = 10.0
     """Others' work is forgotten when engines tell nothing for this long: twice the rarest question."""
+    load_smoothing_s: float = 3.0
+    """How slowly others' work is believed; `foreign` has the reason and what it was chosen by."""
     kv_pressure_gate: float | None = None
     """Off: whoever is sent away computes its prefix again elsewhere, and the price of memory spreads a
     router's own requests before caches are full."""
@@ -63,6 +65,7 @@ class BalancerConfig:
         require(self.slow_start_s >= 0, "slow_start_s must not be negative")
         require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
         require(self.load_stale_s > 0, "load_stale_s must be above 0")
+        require(self.load_smoothing_s >= 0, "load_smoothing_s must not be negative")
         require(
             self.kv_pressure_gate is None or 0 < self.kv_pressure_gate <= 1,
             "kv_pressure_gate must be above 0 and at most 1",

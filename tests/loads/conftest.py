@@ -18,6 +18,7 @@ QUICK = (
     *("--health-interval-s", "0.2", "--health-rise", "1", "--no-model-discovery"),
     *("--policy", "least_requests", "--load-poll", "auto"),
     *("--load-poll-min-s", "0.1", "--load-poll-max-s", "0.2", "--load-poll-share", "1"),
+    *("--load-smoothing-s", "0"),  # what a test tells is believed at once
 )
 
 

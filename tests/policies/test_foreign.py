@@ -21,7 +21,8 @@ PRICE = PrefillPrice(1e-4, 0.0)
 
 
 def balancer_of(workers: int = 2, policy: str = "least_requests", **config: object) -> Balancer:
-    balancer = Balancer(make_policy(policy), BalancerConfig(default_price=PRICE, **config))  # type: ignore[arg-type]
+    told = {"load_smoothing_s": 0.0} | config
+    balancer = Balancer(make_policy(policy), BalancerConfig(default_price=PRICE, **told))  # type: ignore[arg-type]
     for number in range(workers):
         balancer.add_worker(WorkerSpec(f"w{number}"), 0.0)
     return balancer
@@ -154,6 +155,16 @@ def test_what_is_not_told_stays_as_it_was() -> None:
     assert (balancer.fleet.inflight, balancer.fleet.queued_tokens) == ([2], [0])
 
 
+def test_where_nobody_else_is_no_tokens_are_anybody_elses() -> None:
+    balancer = balancer_of(1)
+    told(balancer, 0.0)
+    balancer.route(request(1, 1000), 1.0)
+    told(balancer, 2.0, 1, waiting_requests=1, waiting_tokens=9000)
+    assert balancer.fleet.queued_tokens == [1000], "the prompt was longer than predicted"
+    told(balancer, 3.0, 2, waiting_requests=2, waiting_tokens=9000)
+    assert balancer.fleet.queued_tokens == [9000]
+
+
 def test_a_report_of_a_time_that_the_books_do_not_know_counts_nothing() -> None:
     balancer = balancer_of(1)
     balancer.report_load("w0", LoadReport(9), 4.0, 5.0)
@@ -174,7 +185,7 @@ def test_what_nobody_confirms_is_forgotten() -> None:
     for second in range(5, 12):
         balancer.tick(float(second))
         seen.append((balancer.fleet.inflight[0], balancer.fleet.queued_tokens[0]))
-    assert seen[:3] == [(6, 2000), (3, 1000), (1, 500)]
+    assert seen[:3] == [(6, 2000), (3, 1000), (2, 500)]
     assert seen[-1][0] == 0
     told(balancer, 20.0, None, kv_usage=0.1)
     balancer.tick(40.0)
@@ -185,6 +196,7 @@ def test_a_worker_that_leaves_takes_others_work_with_it() -> None:
     balancer = balancer_of(2)
     told(balancer, 0.0)
     told(balancer, 1.0, 5, waiting_tokens=70)
+    assert balancer.fleet.queued_tokens == [70, 0]
     balancer.remove_worker("w0", 2.0)
     balancer.add_worker(WorkerSpec("w9"), 3.0)
     fleet = balancer.fleet
@@ -195,7 +207,7 @@ def test_a_worker_that_leaves_takes_others_work_with_it() -> None:
 
 
 def test_a_limit_is_about_the_routers_own_requests() -> None:
-    balancer = Balancer(make_policy("least_requests"))
+    balancer = Balancer(make_policy("least_requests"), BalancerConfig(load_smoothing_s=0.0))
     balancer.add_worker(WorkerSpec("w0", max_inflight=2), 0.0)
     told(balancer, 0.0)
     told(balancer, 1.0, 50)
@@ -203,6 +215,28 @@ def test_a_limit_is_about_the_routers_own_requests() -> None:
     balancer.route(request(1), 2.0)
     balancer.route(request(2), 2.0)
     assert not balancer.has_room("m")
+
+
+# --- smoothing ---------------------------------------------------------------------------------------
+
+
+def test_a_change_is_believed_little_by_little() -> None:
+    balancer = balancer_of(1, load_smoothing_s=3.0)
+    told(balancer, 0.0)
+    seen = []
+    for number in range(1, 61):
+        told(balancer, number / 2, 100 if number <= 30 else 0, waiting_requests=0, waiting_tokens=5000)
+        seen.append(balancer.fleet.inflight[0])
+    assert [seen[place] for place in (0, 5, 29)] == [15, 63, 99], "1 - 1/e after three seconds"
+    assert [seen[place] for place in (30, 35, 59)] == [84, 37, 1]
+    assert seen == sorted(seen[:30]) + sorted(seen[30:], reverse=True)
+
+
+def test_no_single_report_is_believed_for_more_than_a_third() -> None:
+    balancer = balancer_of(1, load_smoothing_s=0.5)
+    told(balancer, 0.0)
+    told(balancer, 60.0, 100)
+    assert balancer.fleet.inflight == [28]
 
 
 # --- queues -----------------------------------------------------------------------------------------

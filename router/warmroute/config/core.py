@@ -36,6 +36,7 @@ def balancer_config(
         panic_threshold=settings.panic_threshold,
         slow_start_s=settings.slow_start_s,
         load_stale_s=settings.load_stale_s,
+        load_smoothing_s=settings.load_smoothing_s,
         kv_pressure_gate=settings.kv_pressure_gate,
     )
 

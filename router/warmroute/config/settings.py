@@ -596,6 +596,14 @@ class Settings(BaseSettings):
         _CORE["load_stale_s"],
         "When an engine has told nothing for this long, requests of others there are forgotten.",
     )
+    load_smoothing_s: Annotated[
+        float, Field(ge=0, le=3600, allow_inf_nan=False), Kind("seconds, at least 0", "SECONDS")
+    ] = _setting(
+        "load",
+        _CORE["load_smoothing_s"],
+        "How slowly a change of others' load is believed: most of it after this time. Routers that believe "
+        "the same report at once all run to the same worker. 0: at once.",
+    )
     kv_pressure_gate: Annotated[
         float | None, Field(gt=0, le=1), Kind("a number above 0 and up to 1", "X")
     ] = _setting(
