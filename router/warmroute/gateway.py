@@ -171,6 +171,7 @@ class Gateway:
             self.callers,
             self.cross_origin,
             inject_usage=settings.inject_usage,
+            load_orca=settings.load_orca,
         )
 
     def limit(self) -> None:

@@ -577,6 +577,18 @@ class Settings(BaseSettings):
         "Ask engines for their load (SGLang's /v1/loads, vLLM's /load, /metrics), so that requests of other "
         "routers and direct clients count too. Off: a single router's own books are exact.",
     )
+    load_orca: Switch = _setting(
+        "load",
+        False,
+        "Ask engines to tell their load in the heads of answers (ORCA), at no question's cost. vLLM does in "
+        "plain answers alone, not in streams: what waits, and how full its KV cache is.",
+    )
+    load_feed: Switch = _setting(
+        "load",
+        False,
+        "Listen to SGLang's own messages about its load (its `--load-publish-endpoint`), where /server_info "
+        "names their port; such an engine is not asked. Needs `warmroute[exact]`.",
+    )
     load_poll_min_s: Seconds = _setting(
         "load",
         0.5,

@@ -17,7 +17,8 @@ import msgspec
 from warmroute.load.numbers import count, decimal, share
 from warmroute_policies.types import LoadReport
 
-REQUEST_FIELD: Final = b"endpoint-load-metrics-format: json\r\n"
+REQUEST_NAME: Final = b"endpoint-load-metrics-format"
+REQUEST_FIELD: Final = REQUEST_NAME + b": json\r\n"
 """JSON, because the text form has no rule for names with commas in them."""
 
 _PREFIX: Final = "named_metrics."

@@ -64,7 +64,7 @@ class Polling:
             if sources is None:
                 sources = self._workers[worker] = self._met(now)
             asked = sources.due(now) if worker.checks_passed else None
-            if asked is not None:
+            if asked is not None and not self._gateway.loads.is_fed(worker.pool.worker_id, now):
                 due.append((asked.due_at, worker, asked))
         due.sort(key=lambda one: one[0])
         for _, worker, asked in due[: int(QUESTIONS_PER_S * _LOOK_S)]:

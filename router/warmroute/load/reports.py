@@ -5,6 +5,7 @@ State that the core has no use for lives here: who told it, and how many questio
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,9 @@ from warmroute_policies.types import LoadReport, WorkerId
 
 if TYPE_CHECKING:
     from warmroute_policies.balancer import Balancer
+
+# A scheduler sends a message a second at least; two may be lost.
+_FED_S: Final = 3.0
 
 ENDS: Final = ("answered", "failed", "odd")
 """How a question ended: with an answer, without, or with one that cannot be read."""
@@ -47,6 +51,7 @@ class Reports:
         self._balancer = balancer
         self._told_by: dict[int, str] = {}
         """By slot; a slot's next worker takes it over."""
+        self._fed_at: dict[int, float] = {}
         self.questions = dict.fromkeys(ENDS, 0)
         self.asking_s = 0.0
         """Time that engines took for answers."""
@@ -60,7 +65,14 @@ class Reports:
             return False
         self._balancer.report_load(worker_id, report, since, now)
         self._told_by[slot] = told_by
+        if told_by is FEED:
+            self._fed_at[slot] = now
         return fleet.foreign_requests[slot] > 0 or fleet.foreign_tokens[slot] > 0
+
+    def is_fed(self, worker_id: WorkerId, now: float) -> bool:
+        """Reads. Whether its engine sends messages, so that there is nothing to ask."""
+        slot = self._balancer.fleet.slot_of.get(worker_id)
+        return slot is not None and now - self._fed_at.get(slot, -inf) < _FED_S
 
     def in_head(self, worker_id: WorkerId, value: bytes) -> None:
         """Writes. An answer's head said this. Gauges are behind it, which are written once a step."""

@@ -8,6 +8,7 @@ second. Newer engines append fields: these are read from the left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -59,7 +60,7 @@ def read_stat(payload: bytes) -> Stat:
     )
 
 
-def added_up(stats: list[Stat | None]) -> LoadReport:
+def added_up(stats: Sequence[Stat | None]) -> LoadReport:
     """All ranks together; what one of them has not told is not told."""
     told = [Stat(None, None, None, None) if stat is None else stat for stat in stats]
     running, waiting = total(stat.running for stat in told), total(stat.waiting for stat in told)
