@@ -107,21 +107,28 @@ class Asked:
 
 
 class Sources:
-    """All sources of one worker. State: theirs, whether one of them is being asked, and what was logged."""
+    """All sources of one worker. State: theirs, whether one of them is being asked, and what was logged.
+    What an answer makes due again was due when that answer was asked for."""
 
     def __init__(self, make_pace: Callable[[], Pace], now: float) -> None:
         self.asked = [Asked(source, make_pace(), now) for source in SOURCES]
         self.under_way = False
+        self._wake_at = 0.0
+        """Before, none is due: most of the ten looks a second end here."""
         self.complained = False
         """The log has it that this worker tells nothing."""
 
     def due(self, now: float) -> Asked | None:
-        """Reads. The source that is due first; None: none is, or one is being asked."""
-        if self.under_way:
+        """Writes. The source that is due first; None: none is, or one is being asked."""
+        if self.under_way or now < self._wake_at:
             return None
         spared = {path for asked in self.asked if asked.answers for path in asked.source.instead_of}
-        due = [one for one in self.asked if one.due_at <= now and one.source.path not in spared]
-        return min(due, key=lambda one: one.due_at, default=None)
+        needed = [one for one in self.asked if one.source.path not in spared]
+        first = min(needed, key=lambda one: one.due_at)
+        if first.due_at <= now:
+            return first
+        self._wake_at = first.due_at
+        return None
 
     @property
     def silent(self) -> bool:

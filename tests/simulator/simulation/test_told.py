@@ -7,14 +7,18 @@ import dataclasses
 import pytest
 
 from warmroute_policies.events import PolicySpec
+from warmroute_policies.types import LoadReport
 from warmroute_simulator.engine import EngineConfig
 from warmroute_simulator.generators.registry import generate
 from warmroute_simulator.simulation.config import RunConfig
 from warmroute_simulator.simulation.fleet import WorkerPlan
+from warmroute_simulator.simulation.kernel import Kernel
 from warmroute_simulator.simulation.load import at_load
 from warmroute_simulator.simulation.records import Records
 from warmroute_simulator.simulation.run import Simulation, simulate
 from warmroute_simulator.simulation.told import LoadSignals
+from warmroute_simulator.simulation.worker import SimulatedWorker
+from warmroute_simulator.traces.prompts import ROOT, PromptTree
 from warmroute_simulator.traces.trace import Trace
 
 PRESET = "llama-3.1-8b-h100"
@@ -89,6 +93,26 @@ def test_what_one_router_cannot_even_out_the_others_do() -> None:
 def test_routers_that_share_all_workers_do_not_run_after_each_other() -> None:
     deaf, hearing = (excess(3, signals, one_sided=False) for signals in (None, SIGNALS[0]))
     assert hearing < deaf + 2.0
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_what_waits_is_what_is_neither_cached_nor_computed(kind: str) -> None:
+    tree, kernel = PromptTree(), Kernel()
+    first, second, third = (tree.add(ROOT, tokens) for tokens in (1600, 500, 500))
+    config = EngineConfig(kind=kind, max_num_seqs=1)  # type: ignore[arg-type]
+    worker = SimulatedWorker(0, "w0", config, tree, kernel, lambda number, events: None)
+    assert worker.load(tokens=True) == LoadReport(0, 0, 0, 0.0)
+    worker.submit(1, 1600, 5, [first])
+    kernel.run()
+    for row, prompt, tokens in ((2, second, 500), (3, first, 1600), (4, third, 500)):
+        worker.submit(row, tokens, 5, [prompt])
+    worker.engine.advance(kernel.now + 1e-4)
+    report = worker.load(tokens=True)
+    assert (report.requests, report.waiting_requests) == (3, 2)
+    # All of the first prompt is cached but its last page, of which a token is always computed.
+    assert report.waiting_tokens == 500 + config.block_tokens
+    assert worker.load(tokens=False).waiting_tokens is None
+    assert 0.0 < (report.kv_usage or 0.0) < 1.0
 
 
 def test_signals_of_no_time_are_refused() -> None:
