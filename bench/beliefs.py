@@ -7,7 +7,8 @@
     price       the router thinks that prefill takes ⅓ of the time, or three times as long
     restart     four of eight workers die one after the other and are back at once, empty
     flush       four of eight caches are emptied one after the other, and nobody tells the router
-    replicas    2 and 4 routers that know nothing of each other, in place of one
+    replicas    2 and 4 routers that know nothing of each other, in place of one; and where engines tell them
+                of their load every half second, with and without the tokens that wait
 
 Four traces on eight simulated H100s at 0.8 of their knee. `beliefs_lib.levels` has the levels and their
 reasons, `beliefs_lib.verdicts` what is compared and the bars, `beliefs_lib.restarts` when a lost cache counts

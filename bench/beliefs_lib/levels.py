@@ -15,6 +15,7 @@ from typing import Final
 
 from routing_lib.factors import BUSY, Place
 from warmroute_simulator.simulation.config import Spread
+from warmroute_simulator.simulation.told import LoadSignals
 
 KNEES: Final = {
     Place("agentic", "8", 1_000_000): 2.05,
@@ -35,6 +36,11 @@ host tier makes that is counted wrongly."""
 PRICES: Final = (1 / 3, 3.0)
 """An L40S takes 3.5 times as long as an H100: the preset of the wrong one."""
 REPLICAS: Final = (2, 4)
+SIGNALS: Final = {
+    LoadSignals(): ", load told",
+    LoadSignals(tokens=False): ", load told without tokens",
+}
+"""As SGLang tells it, and as vLLM does."""
 
 LOSSES: Final = ((0.35, 0), (0.50, 2), (0.65, 4), (0.80, 6))
 """Share of the requests that have come, and the worker that loses its cache then. Each is watched by itself,
@@ -66,6 +72,8 @@ class Variant:
     price_error: float = 1.0
     routers: int = 1
     spread: Spread = Spread.RANDOM
+    signals: LoadSignals | None = None
+    """What engines tell routers of their load."""
     loss: Loss | None = None
     """How workers lose their caches."""
     capacity_feedback: bool = True
@@ -88,9 +96,10 @@ def price(error: float) -> Variant:
     return Variant(f"price ×{factor(error)}", price_error=error)
 
 
-def replicas(routers: int, spread: Spread) -> Variant:
-    """Reads. So many routers, none of which knows of the others."""
-    return Variant(f"{routers} routers, by {spread.value}", routers=routers, spread=spread)
+def replicas(routers: int, spread: Spread, signals: LoadSignals | None = None) -> Variant:
+    """Reads. So many routers, none of which knows of the others, but for what engines tell."""
+    heard = "" if signals is None else SIGNALS[signals]
+    return Variant(f"{routers} routers, by {spread.value}{heard}", 1.0, 1.0, routers, spread, signals)
 
 
 def variants(quick: bool) -> list[Variant]:
@@ -103,7 +112,10 @@ def variants(quick: bool) -> list[Variant]:
         *map(price, PRICES),
         RESTARTED,
         FLUSHED,
-        *(replicas(count, spread) for count, spread in product(counts, (Spread.SESSION, Spread.RANDOM))),
+        *(
+            replicas(count, spread, signals)
+            for count, spread, signals in product(counts, (Spread.SESSION, Spread.RANDOM), (None, *SIGNALS))
+        ),
     ]
 
 

@@ -127,6 +127,7 @@ def config_of(task: Task, trace: Trace) -> RunConfig:
         seed=task.seed,
         routers=variant.routers,
         spread=variant.spread,
+        signals=variant.signals,
         price_error=variant.price_error,
         capacity_error=variant.capacity_error,
     )

@@ -4,7 +4,8 @@
     price       mean TTFT after the first 200 requests: at most 10 % more
     restart     requests that were promised a hit before the router noticed: at most 10 in the mean
     flush       the same, without a bar
-    replicas    mean TTFT over that of one router: at most 5 % more where a session stays with its router
+    replicas    mean TTFT over that of one router: at most 5 % more where a session stays with its router;
+                and the same where engines tell the routers of their load
 
 A busy worker that dies is ejected, and the next check sees its new process: answers are seldom the first
 to tell. A flush is told by answers alone. It has no bar: requests that run keep their prefixes, so the worker

@@ -30,6 +30,14 @@ _DECODING: Final = total("router_worker_decode_requests", WORKER, by="worker")
 _CROWDING: Final = f"max by (worker) ({series('router_worker_cache_crowding', WORKER)})"
 
 
+def _worst(name: str) -> str:
+    """Of each worker. No sum over routers: each of them is told the same."""
+    return f"max by (worker) ({series(name, WORKER)})"
+
+
+_FOREIGN: Final = _worst("router_worker_foreign_requests")
+
+
 def _restarts(within: str) -> str:
     """Of each worker. No sum over routers: each of them counts the same ones."""
     return f"max by (worker) (increase({series('router_worker_restarts_total', WORKER)}[{within}]))"
@@ -191,6 +199,74 @@ BOARD: Final = frame.Board(
                     [Line(rate("router_prefill_seconds_total", *SERVED, by="worker"), "{{worker}}")],
                     "Predicted prefill seconds per second: the share of its time that a worker prefills. "
                     "Near 1: it has no more to give.",
+                    unit="percentunit",
+                ),
+            ),
+        ),
+        (
+            "Load as engines tell it",
+            (
+                graph(
+                    "Requests of others",
+                    [Line(_FOREIGN, "{{worker}}")],
+                    "What the engine says less what the router has there: other routers' requests and direct "
+                    "clients'. Nothing without load_poll. Of several routers, the one that sees most.",
+                ),
+                graph(
+                    "Queue of others",
+                    [Line(_worst("router_worker_foreign_queue_seconds"), "{{worker}}")],
+                    "Prefill time of what of that waits.",
+                    unit="s",
+                ),
+                graph(
+                    "Requests, as engines say",
+                    [
+                        Line(_worst("router_worker_reported_requests"), "{{worker}}"),
+                        Line(_worst("router_worker_reported_waiting_requests"), "{{worker}} waiting"),
+                    ],
+                    "All of them, whoever sent them, and those of them that wait for a place.",
+                ),
+                graph(
+                    "Prompt tokens that wait, as engines say",
+                    [Line(_worst("router_worker_reported_waiting_tokens"), "{{worker}}")],
+                    "SGLang tells them, vLLM does not.",
+                ),
+                graph(
+                    "KV cache in use, as engines say",
+                    [Line(_worst("router_worker_reported_kv_usage"), "{{worker}}")],
+                    "What requests hold. Near 100 % new ones wait, or others are thrown out: see "
+                    "kv_pressure_gate.",
+                    unit="percentunit",
+                    most=1,
+                ),
+                states(
+                    "Under pressure",
+                    [Line(_worst("router_worker_under_pressure"), "{{worker}}")],
+                    {"0": ("has room", GREEN), "1": ("full", ORANGE)},
+                    "Orange while the worker gets nothing new because its KV cache is full.",
+                ),
+                graph(
+                    "Age of what is told",
+                    [Line(_worst("router_worker_reported_age_seconds"), "{{worker}}")],
+                    "Above load_stale_s, others' requests there are forgotten.",
+                    unit="s",
+                ),
+                graph(
+                    "Questions/s",
+                    [Line(rate("router_load_questions_total", by="end"), "{{end}}")],
+                    "To all engines together. odd: answers that could not be read.",
+                    unit="ops",
+                ),
+                graph(
+                    "Share of time spent with answers",
+                    [
+                        Line(
+                            f"{rate('router_load_question_seconds_total')} / "
+                            f"count({series('router_worker_health')})",
+                            "of an engine's time",
+                        )
+                    ],
+                    "What the questions of one router cost an engine, at most load_poll_share.",
                     unit="percentunit",
                 ),
             ),

@@ -20,12 +20,14 @@ from warmroute_policies.errors import NoWorkers, Saturated, UnknownModel
 from warmroute_policies.events import PolicySpec
 from warmroute_policies.fleet import Fleet
 from warmroute_policies.flights import Flight
+from warmroute_policies.foreign import Foreign
 from warmroute_policies.ghosts import Ghost
 from warmroute_policies.index import Match, PrefixIndex
 from warmroute_policies.index import Statistics as IndexStatistics
 from warmroute_policies.known import BlockChange, KnownBlocks
 from warmroute_policies.policy import Choice, Completed, Dispatched, FirstToken, FleetChanged, Policy, View
 from warmroute_policies.pools import Pool, Pools
+from warmroute_policies.pressure import Pressure
 from warmroute_policies.sessions import Session, Sessions
 from warmroute_policies.slow_start import SlowStart
 from warmroute_policies.succession import take_over
@@ -33,6 +35,7 @@ from warmroute_policies.survivors import expected_there
 from warmroute_policies.types import (
     CostShares,
     Decision,
+    LoadReport,
     Outcome,
     RoutingRequest,
     Usage,
@@ -64,7 +67,7 @@ class Statistics(Frozen, frozen=True, gc=False):
 
 class Balancer:
     """State: the fleet with its work in flight, the prefix index, what is believed beyond it, what is known
-    where engines tell, sessions, the requests in flight, and the policy."""
+    where engines tell, sessions, the requests in flight, what others have in flight, and the policy."""
 
     def __init__(self, policy: Policy, config: BalancerConfig | None = None) -> None:
         self.config = config or BalancerConfig()
@@ -75,6 +78,10 @@ class Balancer:
         self.known = KnownBlocks(self.config.load_s())
         self.sessions = Sessions(self.config.sessions_max)
         self.slow_start = SlowStart(self.config.slow_start_s)
+        self.pressure = Pressure(self.config.kv_pressure_gate)
+        self.foreign = Foreign(
+            self.fleet, self.pressure, self.config.load_stale_s, self.config.load_smoothing_s
+        )
         self._pools = Pools(self.fleet, self.config.panic_threshold)
         self._in_flight: dict[int, Flight] = {}
         self._policy_learns = getattr(policy, "learns", True)
@@ -245,9 +252,11 @@ class Balancer:
         if self.slow_start.shares and request.owner is None:
             held_back = self.slow_start.held_back(eligible, self.fleet.inflight)
             if held_back:
-                eligible = tuple(slot for slot in eligible if slot not in held_back)
-                kinds = self.fleet.kinds(eligible)
-                gate_s = [inf if slot in held_back else gate for slot, gate in enumerate(gate_s)]
+                eligible, kinds, gate_s = self._without(held_back, eligible, gate_s)
+        if self.pressure.slots and request.owner is None:
+            held_back = self.pressure.held_back(eligible)
+            if held_back:
+                eligible, kinds, gate_s = self._without(held_back, eligible, gate_s)
         if not eligible:
             raise NoWorkers(request.model, len(pool.serving))
         prompt_tokens, hits, match, lost = self.beliefs.predict(request, pool.engine_block_tokens)
@@ -255,6 +264,14 @@ class Balancer:
             hits = self.known.predict(request.exact, hits, self.fleet.linear_s)
         session = None if request.session is None else self.sessions.get(request.session)
         return View(self.fleet, eligible, kinds, gate_s, hits, prompt_tokens, session), match, lost
+
+    def _without(
+        self, held_back: list[int], eligible: tuple[int, ...], gate_s: list[float]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], list[float]]:
+        """Reads. Who is left without these, one of each kind, and the gates."""
+        left = tuple([slot for slot in eligible if slot not in held_back])
+        gate_s = [inf if slot in held_back else gate for slot, gate in enumerate(gate_s)]
+        return left, self.fleet.kinds(left), gate_s
 
     def _only(
         self, owner: WorkerId, failed: tuple[WorkerId, ...]
@@ -297,8 +314,11 @@ class Balancer:
         hit_tokens = hits.tokens(slot)
         fleet = self.fleet
         request_id, blocks = request.request_id, request.blocks
-        settled, beside = fleet.queued_prefill_s[slot] == 0.0, fleet.inflight[slot]
+        settled = fleet.queued_prefill_s[slot] == 0.0 and fleet.foreign_until[slot] <= now
+        beside = fleet.inflight[slot]
         fleet.book(slot, request_id, prompt_tokens, prompt_tokens - hit_tokens, now, seen=request.stream)
+        if fleet.recent is not None:
+            self.foreign.sent(prompt_tokens - hit_tokens)
         insertion, own_tokens = None, prompt_tokens
         if blocks.count >= LEAST_BLOCKS:
             insertion = self.index.insert(slot, blocks, match)
@@ -378,6 +398,7 @@ class Balancer:
         self.beliefs.drop_slot(slot)
         self.known.doubt(slot)
         self.slow_start.end(slot)
+        self.foreign.end(slot)
         self._fleet_changed(slot, spec, now, present=False)
 
     def drain_worker(self, worker_id: WorkerId, draining: bool, now: float) -> None:
@@ -408,6 +429,12 @@ class Balancer:
         self._cache_lost(slot)
         self.slow_start.begin(slot, now)
         self._fleet_changed(slot, self.fleet.spec(slot), now, present=True)
+
+    def report_load(self, worker_id: WorkerId, report: LoadReport, since: float, now: float) -> None:
+        """Writes. The worker's engine said this of its load, at some moment from `since` to now. What others
+        have there counts like the router's own from now on (`foreign`). Raises KeyError.
+        """
+        self.foreign.report(self.fleet.slot_of[worker_id], report, since, now)
 
     def _cache_lost(self, slot: int) -> None:
         """Writes. What was inserted before is no measure of the new cache: a miss of it is no lack of room,
@@ -455,6 +482,7 @@ class Balancer:
         """
         self.fleet.tick(now)
         self.slow_start.tick(now)
+        self.foreign.tick(now)
         self.beliefs.tick(now)
         more = self.known.tick(now)
         return self.index.maintain(_MAINTENANCE_STEPS) >= _MAINTENANCE_STEPS or more

@@ -47,6 +47,13 @@ class BalancerConfig:
     at their first requests want some ten seconds."""
     panic_threshold: float = 0.0
     """Off: a quick 503 sends a client elsewhere; only the operator knows whether there is an elsewhere."""
+    load_stale_s: float = 10.0
+    """Others' work is forgotten when engines tell nothing for this long: twice the rarest question."""
+    load_smoothing_s: float = 3.0
+    """How slowly others' work is believed; `foreign` has the reason and what it was chosen by."""
+    kv_pressure_gate: float | None = None
+    """Off: whoever is sent away computes its prefix again elsewhere, and the price of memory spreads a
+    router's own requests before caches are full."""
     learned_prices: Mapping[str, PrefillPrice] = field(default_factory=dict)
     """By worker class, what was learned earlier; a class that is missing begins at its price above."""
     host_load_s: float = 3e-6
@@ -65,6 +72,12 @@ class BalancerConfig:
         require(self.slow_start_s >= 0, "slow_start_s must not be negative")
         require(0 <= self.panic_threshold <= 1, "panic_threshold must be between 0 and 1")
         require(min(self.load_s()) >= 0, "host_load_s, disk_load_s and external_load_s must not be negative")
+        require(self.load_stale_s > 0, "load_stale_s must be above 0")
+        require(self.load_smoothing_s >= 0, "load_smoothing_s must not be negative")
+        require(
+            self.kv_pressure_gate is None or 0 < self.kv_pressure_gate <= 1,
+            "kv_pressure_gate must be above 0 and at most 1",
+        )
 
     def load_s(self) -> tuple[float, float, float, float]:
         """By `known.Tier`, what loading a token's KV takes, in seconds."""

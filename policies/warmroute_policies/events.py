@@ -5,8 +5,8 @@ text, and sessions by pseudonym. A line holds what the balancer was told and wha
 replay can compare. `VERSION` changes whenever an old line would be read differently.
 
     header        made by which policy, parameters, seed and configuration
-    add, update, remove, drain, health, forget, tick        the fleet
-    know, blocks, cleared, doubt        what engines tell of their caches
+    add, update, remove, drain, health, forget, load, tick  the fleet
+    know, blocks, cleared, doubt                            what engines tell of their caches
     policy        another rule decides from here on
     route, reroute, hedge, first_token, finish      a request's way
 """
@@ -17,7 +17,7 @@ import msgspec
 
 from warmroute_policies.config import BalancerConfig
 from warmroute_policies.known import BlockChange
-from warmroute_policies.types import Decision, Outcome, TokenPrompt, Usage, WorkerId, WorkerSpec
+from warmroute_policies.types import Decision, LoadReport, Outcome, TokenPrompt, Usage, WorkerId, WorkerSpec
 
 VERSION = 1
 
@@ -89,6 +89,15 @@ class CacheForgotten(Event, frozen=True, tag="forget"):
     """`forget_cache`"""
 
     worker_id: WorkerId
+    now: float
+
+
+class LoadReported(Event, frozen=True, tag="load"):
+    """`report_load`"""
+
+    worker_id: WorkerId
+    report: LoadReport
+    since: float
     now: float
 
 
@@ -216,6 +225,7 @@ Line = (
     | WorkerDrained
     | HealthSet
     | CacheForgotten
+    | LoadReported
     | Ticked
     | BlocksKnown
     | BlocksChanged

@@ -3,7 +3,9 @@
 Columns and not one object per worker: a policy prices all workers with one comprehension over a few
 lists, 4 µs for 64 workers, where reading attributes of 64 objects costs five times that.
 
-Work in flight is this router's own bookkeeping: exact at dispatch, never polled, never stale.
+Work in flight is this router's own bookkeeping: exact at dispatch, never polled, never stale. What others
+have sent to a worker, as far as its engine tells (`foreign`), is added to the columns that rules look at
+whenever it is told, so that no decision pays for it; the columns that are the router's own alone say so.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from math import inf, isfinite
 from typing import Final, SupportsIndex
 
 from warmroute_policies.latency import PrefillPrice
+from warmroute_policies.recent import Recent
 from warmroute_policies.types import WorkerId, WorkerSpec
 
 # The prefill at the head of a queue is never believed more than this share done before its first token was
@@ -48,7 +51,7 @@ class Fleet:
         self.healthy: list[bool] = []
         self.draining: list[bool] = []
         self.inflight: list[int] = []
-        """Requests dispatched and not finished."""
+        """Requests dispatched and not finished, and what others have there (`foreign_requests`)."""
         self.max_inflight: list[float] = []
         """How many there may be; `inf`: any number."""
         self.full: set[int] = set()
@@ -56,9 +59,9 @@ class Fleet:
         self._limited = False
         """Whether any worker ever had a limit: without one nobody looks."""
         self.queued_tokens: list[int] = []
-        """Missing prompt tokens of requests whose first token was not seen yet."""
+        """Missing prompt tokens of requests whose first token was not seen yet, and `foreign_tokens`."""
         self.queued_prefill_s: list[float] = []
-        """Their predicted prefill seconds, the head's progress not yet taken off."""
+        """Predicted prefill seconds of the router's own among them, the head's progress not yet taken off."""
         self.linear_s: list[float] = []
         """Prefill seconds per missing token, by slot (`PrefillPrice`, divided by the worker's weight)."""
         self.quadratic_s: list[float] = []
@@ -79,10 +82,21 @@ class Fleet:
         """The same over `alike_capacity_tokens`, at most 1; 0 while that is not known. Requests that find the
         cache full wait for their turn, and the queue counts them already."""
         self.ready_at: list[float] = []
-        """When the prefills that wait would be done, if nothing held them up; `-inf` where none waits.
+        """When the prefills that wait would be done, others' too, if nothing held them up; `-inf` where none
+        waits.
         The queue at a moment is `max(ready_at - now, least_queue_s)`, see `queue_s`."""
         self.least_queue_s: list[float] = []
         """What time alone does not bring the queue below: somebody must see a first token."""
+        self.foreign_requests: list[int] = []
+        """Requests that others have there, as far as is told; in `inflight` too."""
+        self.foreign_tokens: list[int] = []
+        """Prompt tokens of others that wait to be computed; in `queued_tokens` too."""
+        self.foreign_until: list[float] = []
+        """When these are done if nothing holds them up; `-inf` where nothing was told."""
+        self.recent: Recent | None = None
+        """What the router's own books said lately; None: nobody tells of loads, so nobody asks."""
+        self._sees_foreign = False
+        """Whether others' work was ever told."""
         self._head_since: list[float] = []
         self._seen_waiting: list[int] = []
         """Of the prefills that wait, how many will show their first token."""
@@ -126,6 +140,11 @@ class Fleet:
         self._seen_waiting[slot] = 0
         self.ready_at[slot] = -inf
         self.least_queue_s[slot] = 0.0
+        self.foreign_requests[slot] = 0
+        self.foreign_tokens[slot] = 0
+        self.foreign_until[slot] = -inf
+        if self.recent is not None:
+            self.recent.begin(slot, 0, 0, 0, now)
         self._reprice(slot)
         self._limit(slot, spec)
         return slot
@@ -149,6 +168,8 @@ class Fleet:
         self.healthy[slot] = False
         self._prefills.pop(slot, None)
         self.full.discard(slot)
+        if self.recent is not None:
+            self.recent.end(slot)
         return slot
 
     def slots(self) -> list[tuple[int, WorkerSpec]]:
@@ -199,7 +220,7 @@ class Fleet:
 
     def _measure_room(self, slot: int) -> None:
         """Writes. `full`, after a request came or went or the limit changed."""
-        if self.inflight[slot] >= self.max_inflight[slot]:
+        if self.own_inflight(slot) >= self.max_inflight[slot]:
             self.full.add(slot)
         else:
             self.full.discard(slot)
@@ -214,7 +235,7 @@ class Fleet:
             self.queued_prefill_s, self.linear_s, self.quadratic_s, self.rtt_s, self.weight,
             self.kv_capacity_tokens, self.alike_capacity_tokens, self.crowding, self.ready_at,
             self.least_queue_s, self._head_since, self.active_tokens, self.filled, self._seen_waiting,
-            self.max_inflight,
+            self.max_inflight, self.foreign_requests, self.foreign_tokens, self.foreign_until,
         )  # fmt: skip
 
     # --- work in flight -----------------------------------------------------------------------
@@ -223,6 +244,10 @@ class Fleet:
         """Reads. Predicted prefill time of the missing tokens at the end of the prompt."""
         quadratic = self.quadratic_s[slot] * (prompt_tokens - missing_tokens / 2)
         return missing_tokens * (self.linear_s[slot] + quadratic)
+
+    def own_inflight(self, slot: int) -> int:
+        """Reads. Requests that this router has in flight there."""
+        return self.inflight[slot] - self.foreign_requests[slot]
 
     def waiting(self, slot: int) -> int:
         """Reads. Requests in flight there whose prefill is not over."""
@@ -258,6 +283,8 @@ class Fleet:
         else:
             prefills[request_id] = (prefill_s, missing_tokens, seen)
             self._measure(slot, prefills)
+        if self._sees_foreign:
+            self._beside_others(slot, now)
 
     def hold(self, slot: int, request_id: int, own_tokens: int) -> None:
         """Writes. A request booked on the slot holds so many tokens of KV that it shares with nobody."""
@@ -282,10 +309,12 @@ class Fleet:
         else:
             del self._prefills[slot]
             self._seen_waiting[slot] = 0
-            self.queued_tokens[slot] = 0
+            self.queued_tokens[slot] = self.foreign_tokens[slot]
             self.queued_prefill_s[slot] = 0.0  # exact again: sums of floats drift
             self.ready_at[slot] = -inf
             self.least_queue_s[slot] = 0.0
+        if self._sees_foreign:
+            self._beside_others(slot, now)
 
     def release(self, slot: int, request_id: int, now: float) -> None:
         """Writes. A request booked on the slot ended."""
@@ -296,6 +325,51 @@ class Fleet:
         self._fill(slot)
         if slot in self._prefills:
             self.prefill_done(slot, request_id, now)
+        if self._sees_foreign:
+            self._beside_others(slot, now)
+
+    def watch_own(self, now: float) -> Recent:
+        """Writes. From now on what the books say is remembered for some seconds."""
+        self.recent = recent = Recent()
+        self._sees_foreign = True
+        for slot, _ in self.slots():
+            recent.begin(slot, *self._own(slot), now)
+        return recent
+
+    def set_foreign(self, slot: int, requests: int, tokens: int, queue_s: float, now: float) -> None:
+        """Writes. What others have there from now on: so many requests, and so many prompt tokens that wait
+        and take so long."""
+        self._sees_foreign = True
+        self.inflight[slot] += requests - self.foreign_requests[slot]
+        self.foreign_requests[slot] = requests
+        self.queued_tokens[slot] += tokens - self.foreign_tokens[slot]
+        self.foreign_tokens[slot] = tokens
+        self.foreign_until[slot] = now + queue_s if queue_s > 0.0 else -inf
+        self._queue_others(slot, now)
+
+    def _beside_others(self, slot: int, now: float) -> None:
+        """Writes. The router's own books of a slot have changed, where others' work is told as well."""
+        if self.recent is not None:
+            self.recent.note(slot, *self._own(slot), now)
+        self._queue_others(slot, now)
+
+    def _own(self, slot: int) -> tuple[int, int, int]:
+        """Reads. Own requests in flight, those of them whose prefill is not over, and the tokens that these
+        miss."""
+        return (
+            self.own_inflight(slot),
+            self.waiting(slot),
+            self.queued_tokens[slot] - self.foreign_tokens[slot],
+        )
+
+    def _queue_others(self, slot: int, now: float) -> None:
+        """Writes. `ready_at`: the own queue, and what is left of the others'. The engine works on both; which
+        comes first is not known, and does not change how long a new request waits for all of them."""
+        ready = self._head_since[slot] + self.queued_prefill_s[slot] if slot in self._prefills else -inf
+        left = self.foreign_until[slot] - now
+        if left > 0.0:
+            ready = max(ready, now + self.least_queue_s[slot]) + left
+        self.ready_at[slot] = ready
 
     def _fill(self, slot: int) -> None:
         """Writes. `filled`, after a request came or went or the capacity changed."""
@@ -331,8 +405,8 @@ class Fleet:
 
     def shortest_queue_s(self, eligible: Sequence[int], now: float) -> float:
         """Reads. The least of `queue_s` over these slots."""
-        if len(self._prefills) < len(eligible):  # somebody is idle, as most of the time in most fleets
-            return 0.0
+        if len(self._prefills) < len(eligible) and not self._sees_foreign:
+            return 0.0  # somebody is idle, as most of the time in most fleets
         ready, least, shortest = self.ready_at, self.least_queue_s, inf
         for slot in eligible:
             queue = max(ready[slot] - now, least[slot])

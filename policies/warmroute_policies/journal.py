@@ -29,6 +29,7 @@ from warmroute_policies.events import (
     Header,
     HealthSet,
     Hedged,
+    LoadReported,
     PolicySet,
     PolicySpec,
     Refusal,
@@ -50,6 +51,7 @@ from warmroute_policies.sessions import Session
 from warmroute_policies.types import (
     CostShares,
     Decision,
+    LoadReport,
     Outcome,
     RoutingRequest,
     Usage,
@@ -224,6 +226,11 @@ class RecordedBalancer(Balancer):
         """Writes. As the balancer's, one line."""
         super().doubt_blocks(worker_id, now)
         self._write(BlocksDoubted(worker_id, now))
+
+    def report_load(self, worker_id: WorkerId, report: LoadReport, since: float, now: float) -> None:
+        """Writes. As the balancer's, one line."""
+        super().report_load(worker_id, report, since, now)
+        self._write(LoadReported(worker_id, report, since, now))
 
     def tick(self, now: float) -> bool:
         """Writes. As the balancer's, one line."""

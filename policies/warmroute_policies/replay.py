@@ -32,6 +32,7 @@ from warmroute_policies.events import (
     HealthSet,
     Hedged,
     Line,
+    LoadReported,
     PolicySet,
     Refusal,
     Rerouted,
@@ -189,6 +190,8 @@ def _apply(
             balancer.set_health(event.worker_id, event.healthy, event.now)
         case CacheForgotten():
             balancer.forget_cache(event.worker_id, event.now)
+        case LoadReported():
+            balancer.report_load(event.worker_id, event.report, event.since, event.now)
         case Ticked():
             balancer.tick(event.now)
         case BlocksKnown():

@@ -76,6 +76,19 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
 
 
+class LoadReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What an engine says of its load, whoever sent it. None means "not told", which is not zero."""
+
+    requests: int | None = None
+    """Running or waiting."""
+    waiting_requests: int | None = None
+    """Of these, those that wait for a place in a batch, or for room in the KV cache."""
+    waiting_tokens: int | None = None
+    """Prompt tokens that are not cached and not computed yet."""
+    kv_usage: float | None = None
+    """Share of the KV cache that requests hold, 0 to 1. What is only kept for later ones does not count."""
+
+
 class WorkerSpec(msgspec.Struct, frozen=True):
     """One worker as an operator declares it or as discovery finds it."""
 

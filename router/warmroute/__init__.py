@@ -33,6 +33,7 @@ Workers:
     kv_events/      what they tell of their caches
     discovery/      which workers there should be; `ranks`: several behind one URL
     fanout          an operator's question to all of them
+    load/           what they say of their load, for requests of others
 
 What is kept and shown:
 

@@ -9,7 +9,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from time import monotonic
 
@@ -31,6 +31,7 @@ from warmroute.kv_events.listener import MISSING, has_library, is_asked_for
 from warmroute.listen.doors import Doors
 from warmroute.listen.sockets import CannotListen, is_served
 from warmroute.live.feed import Feed
+from warmroute.load.polling import poll_loads
 from warmroute.logs import set_up_logging
 from warmroute.malloc import keep_large_buffers
 from warmroute.metrics_port import open_metrics_port
@@ -154,6 +155,7 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
                 raise ConfigError(MISSING)
             stack.callback(gateway.kv_events.close)
             start_tokens(gateway, stack)
+            load_feed = _load_feed(settings)
         except ConfigError as error:
             log.error("cannot start: %s", error)  # noqa: TRY400 -- the message says it all
             return 2
@@ -168,6 +170,10 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         tasks = [loop.create_task(watch_workers(gateway)), loop.create_task(_tick(gateway, journal))]
         if state is not None:
             tasks.append(loop.create_task(state.run()))
+        if settings.load_poll == "auto":
+            tasks.append(loop.create_task(poll_loads(gateway)))
+        if load_feed is not None:
+            tasks.append(loop.create_task(load_feed(gateway)))
         if gateway.discovery is not None:
             tasks.append(loop.create_task(gateway.discovery.run()))
         if (certificates is not None) or gateway.upstream_tls.has_files:
@@ -227,6 +233,20 @@ async def _serve(settings: Settings, read_again: ReadSettings | None) -> int:
         if state is not None:
             state.write()
     return 1 if broken else 0
+
+
+def _load_feed(settings: Settings) -> Callable[[Gateway], Coroutine[None, None, None]] | None:
+    """Who listens to what engines say of their load; None: nobody is to. Raises ConfigError without the
+    library."""
+    if not settings.load_feed:
+        return None
+    try:
+        from warmroute.load.feed import follow_feeds
+    except ImportError as error:
+        raise ConfigError(
+            f"load_feed needs ZeroMQ ({error.name} is missing): pip install 'warmroute[exact]'"
+        ) from None
+    return follow_feeds
 
 
 def _saved(settings: Settings) -> Saved | None:

@@ -18,6 +18,7 @@ from warmroute.dialects.images import ImageModels
 from warmroute.hedging import Hedging
 from warmroute.hot_prefixes import is_sampled
 from warmroute.kv_events.listener import KvEvents
+from warmroute.load.reports import Reports
 from warmroute.observers import Observer, Observers
 from warmroute.owner_search import OwnerSearch
 from warmroute.owners import Owners
@@ -114,6 +115,8 @@ class Gateway:
         """For connections to workers with https://."""
         self.questioner = Questioner(self.upstream_tls)
         """Asks workers what is no client's request."""
+        self.loads = Reports(balancer)
+        """What engines say of their load."""
         self.workers = Workers(
             settings,
             balancer,
@@ -176,6 +179,7 @@ class Gateway:
             self.callers,
             self.cross_origin,
             inject_usage=settings.inject_usage,
+            load_orca=settings.load_orca,
         )
 
     def limit(self) -> None:

@@ -15,6 +15,7 @@ from warmroute.dialects import PARSERS, BadRequest, Parser, parser_for
 from warmroute.dialects.media import Media, media_of
 from warmroute.dialects.query import model_in
 from warmroute.dialects.request import SESSION_CHARS_MAX
+from warmroute.load.orca import REQUEST_FIELD, REQUEST_NAME
 from warmroute.owners import COLLECTIONS, Kept, kept_of
 from warmroute.wire.cross_origin import CrossOrigin
 from warmroute.wire.heads import Head
@@ -44,8 +45,8 @@ class Plan:
 
     __slots__ = (
         "anthropic", "caller", "chunked", "cross_origin", "expects_continue", "forwarded", "head",
-        "http_10", "injects", "keep_alive", "kept", "media", "parse", "plain", "proves", "refusal",
-        "repeatable", "request_id", "session", "tunnel",
+        "http_10", "injects", "keep_alive", "kept", "media", "parse", "plain", "proves", "reads_load",
+        "refusal", "repeatable", "request_id", "session", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class Plan:
         cross_origin: bytes | None,
         *,
         injects: bool,
+        reads_load: bool,
     ) -> None:
         self.head = head
         self.parse = parse
@@ -70,8 +72,10 @@ class Plan:
         """A body that is passed on while it comes; None: it is held until it is whole."""
         self.tunnel = tunnel
         """The model of a WebSocket, or empty; None: it is none."""
-        self.forwarded = head.forwarded()
+        self.forwarded = head.forwarded() + (REQUEST_FIELD if reads_load else b"")
         """The head for the worker, but for host, length and request id."""
+        self.reads_load = reads_load
+        """The engine is asked to tell its load in the answer's head, by the router and not by the client."""
         self.request_id = request_id
         self.caller = caller
         self.session = session
@@ -107,6 +111,7 @@ class Planner:
         cross_origin: CrossOrigin | None,
         *,
         inject_usage: bool = False,
+        load_orca: bool = False,
     ) -> None:
         self._cross_origin = cross_origin
         self._callers = callers
@@ -114,6 +119,7 @@ class Planner:
         self._request_id_headers = [name.lower().encode() for name in request_id_headers]
         self._session_headers = [name.lower().encode() for name in session_headers]
         self._inject_usage = inject_usage
+        self._load_orca = load_orca
 
     def plan(self, head: Head) -> Plan:
         """Reads."""
@@ -136,6 +142,7 @@ class Planner:
         elif routed and is_ambiguous(head.path):
             refusal = _AMBIGUOUS
         injects = self._inject_usage and parse is not None and head.path in inject.PATHS
+        reads_load = self._load_orca and parse is not None and head.get(REQUEST_NAME) is None
         return Plan(
             head,
             parse,
@@ -148,6 +155,7 @@ class Planner:
             self._callers.of(head),
             None if self._cross_origin is None else self._cross_origin.lines(head.get(b"origin")),
             injects=injects,
+            reads_load=reads_load,
         )
 
     def authorized(self, head: Head) -> bool:

@@ -82,7 +82,7 @@ class Removals:
     def in_flight(self, worker_id: WorkerId) -> int:
         """Reads. The worker's requests that have not ended."""
         fleet = self._gateway.balancer.fleet
-        return fleet.inflight[fleet.slot_of[worker_id]]
+        return fleet.own_inflight(fleet.slot_of[worker_id])
 
     async def _remove_when_idle(self, worker_id: WorkerId, deadline: float) -> None:
         # The books have no hook for a single worker, and nobody waits for this to the millisecond.

@@ -2,8 +2,9 @@
 
 It has a balancer of its own, so its books, its index and its policy's memory follow its own decisions: what
 it predicts to hit is what workers would hold had it been in charge. Of the live router it takes what no
-policy changes: the fleet and its health, the believed sizes of caches, learned prices, and when first tokens
-and ends came. Its load is therefore a would-be load at the live router's pace.
+policy changes: the fleet and its health, the believed sizes of caches, learned prices, what others have on
+the workers, and when first tokens and ends came. Its load is therefore a would-be load at the live router's
+pace.
 
 Rules kept. What engines report corrects the live beliefs and no shadow's: it is about other placements. So
 compare a shadow with a shadow of the live policy. A fault of the shadow ends the shadow and nothing else. It
@@ -179,6 +180,8 @@ class Shadow:
             return
         try:
             self._follow_beliefs(now)
+            if self._live.fleet.recent is not None:
+                self._follow_others(now)
             self._balancer.tick(now)
         except Exception:  # noqa: BLE001 -- as above
             self._broke()
@@ -198,6 +201,14 @@ class Shadow:
         for worker_class, price in self._live.beliefs.learned_prices.prices().items():
             own.set_price(worker_class, price)
 
+    def _follow_others(self, now: float) -> None:
+        """Writes. What others have on the workers is there whoever decides."""
+        live, own = self._live.fleet, self._balancer.fleet
+        for slot, spec in live.slots():
+            queue_s = max(0.0, live.foreign_until[slot] - now)
+            mine = own.slot_of[spec.worker_id]
+            own.set_foreign(mine, live.foreign_requests[slot], live.foreign_tokens[slot], queue_s, now)
+
     def _with_capacity(self, slot: int, spec: WorkerSpec) -> WorkerSpec:
         """Reads. The spec with the capacity that the live router believes its worker to have."""
         believed = self._live.fleet.kv_capacity_tokens[slot]
@@ -210,7 +221,7 @@ class Shadow:
     def inflight(self) -> dict[WorkerId, int]:
         """Reads. Requests that each worker would have in flight."""
         fleet = self._balancer.fleet
-        return {spec.worker_id: fleet.inflight[slot] for slot, spec in fleet.slots()}
+        return {spec.worker_id: fleet.own_inflight(slot) for slot, spec in fleet.slots()}
 
     def row(self) -> ShadowRow:
         """Reads. For the metrics."""
@@ -224,7 +235,7 @@ class Shadow:
             self.failures,
             self.decision_s,
             [
-                (spec.worker_id, fleet.inflight[slot], fleet.queued_prefill_s[slot])
+                (spec.worker_id, fleet.own_inflight(slot), fleet.queued_prefill_s[slot])
                 for slot, spec in fleet.slots()
             ],
         )

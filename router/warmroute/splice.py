@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from warmroute.receiver import Receiver
 from warmroute.usage import TAIL_BYTES
-from warmroute.wire.answers import AnswerHead, drop_connection_fields
+from warmroute.wire.answers import AnswerHead, drop_connection_fields, without_load
 from warmroute.wire.cross_origin import without_cross_origin_fields
 
 if TYPE_CHECKING:
@@ -87,9 +87,19 @@ class Splice(Receiver):
         """The answer's head. It waits for the first byte behind it: until then another worker may be
         asked, and a stream's head comes long before its first token."""
         self.status = head.status
+        if head.load is not None:
+            data = self._take_load(head.load, data)
         if self.tap is not None:
             self.tap.begin(head, data, self._worker, http_10=self.plan.http_10)
         self.reply_head = self._reply_of(head, data)
+
+    def _take_load(self, value: bytes, data: bytes) -> bytes:
+        """Writes. The engine's load from the answer's head; the head, without it where the client did not ask
+        for it."""
+        if not self.plan.reads_load:
+            return data
+        self.gateway.loads.in_head(self._worker, value)
+        return without_load(data)
 
     def _reply_of(self, head: AnswerHead, data: bytes) -> bytes:
         """The worker's head, or its head and body, with the router's own fields in it."""
@@ -152,6 +162,9 @@ class Splice(Receiver):
         self.pieces = 1
         self.status = head.status
         self._wins()
+        if head.load is not None:
+            told = self._take_load(head.load, data[:end])
+            data, end = told + data[end:], len(told)
         if self.tap is not None:
             self.tap.whole(head, data[end:], self._worker)
         if self._stays(head):

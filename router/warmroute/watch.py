@@ -27,6 +27,7 @@ from warmroute.tls import why_not_connected
 
 if TYPE_CHECKING:
     from warmroute.gateway import Gateway
+    from warmroute.pool import WorkerPool
     from warmroute.workers import Worker
 
 log = logging.getLogger("warmroute.watch")
@@ -46,6 +47,27 @@ class Unanswered(Exception):
     def __init__(self, why: str, status: int | None = None) -> None:
         self.status = status
         super().__init__(why)
+
+
+async def ask(gateway: Gateway, pool: WorkerPool, path: str, deadline: float) -> bytes:
+    """GET, until the loop's time is `deadline`. Raises Unanswered."""
+    try:
+        async with (
+            asyncio.timeout_at(deadline),
+            gateway.questioner.stream(pool, "GET", path) as answer,
+        ):
+            if not answer.is_success:
+                raise Unanswered(f"GET {path} answered {answer.status_code}", answer.status_code)
+            body = bytearray()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > _ANSWER_BYTES_MAX:
+                    raise Unanswered(f"GET {path} answered more than {_ANSWER_BYTES_MAX} bytes")
+            return bytes(body)
+    except TimeoutError:
+        raise Unanswered(f"GET {path} was not answered in time") from None
+    except UNASKED as error:
+        raise Unanswered(f"GET {path} failed: {_root_of(error)}") from error
 
 
 async def first_round(gateway: Gateway) -> None:
@@ -112,23 +134,7 @@ class _Watch:
 
     async def _ask(self, path: str, deadline: float) -> bytes:
         """GET. Raises Unanswered."""
-        try:
-            async with (
-                asyncio.timeout_at(deadline),
-                self._gateway.questioner.stream(self._worker.pool, "GET", path) as answer,
-            ):
-                if not answer.is_success:
-                    raise Unanswered(f"GET {path} answered {answer.status_code}", answer.status_code)
-                body = bytearray()
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > _ANSWER_BYTES_MAX:
-                        raise Unanswered(f"GET {path} answered more than {_ANSWER_BYTES_MAX} bytes")
-                return bytes(body)
-        except TimeoutError:
-            raise Unanswered(f"GET {path} was not answered in time") from None
-        except UNASKED as error:
-            raise Unanswered(f"GET {path} failed: {_root_of(error)}") from error
+        return await ask(self._gateway, self._worker.pool, path, deadline)
 
     # --- discovery ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from beliefs_lib.levels import (
     PRICES,
     REPLICAS,
     RESTARTED,
+    SIGNALS,
     START_S,
     TRUE,
     capacity,
@@ -112,7 +113,7 @@ def test_a_worker_that_nobody_is_sent_to_misleads_nobody() -> None:
 
 def test_every_level_is_played_and_quick_keeps_the_ends() -> None:
     whole, quick = variants(quick=False), variants(quick=True)
-    assert len(whole) == 1 + len(CAPACITIES) + len(PRICES) + 2 + 2 * len(REPLICAS)
+    assert len(whole) == 1 + len(CAPACITIES) + len(PRICES) + 2 + 2 * len(REPLICAS) * (1 + len(SIGNALS))
     assert len({one.name for one in whole}) == len(whole)
     assert set(quick) < set(whole)
     assert whole[0] == quick[0] == TRUE

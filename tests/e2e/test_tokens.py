@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.engines.vllm import Vllm
+from e2e.engines.engine import Engine
 from tokens.conversations import TABLE, TOOLS, made_up
 from tokens.models import ROOT, read
 from warmroute.tokens.asked import Text, Untold, read_messages
@@ -25,8 +25,8 @@ SEED = 4
 
 
 @pytest.fixture(scope="module")
-def engine(engines: list[Vllm]) -> Vllm:
-    return engines[0]
+def engine(vllm_pair: list[Engine]) -> Engine:
+    return vllm_pair[0]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def chats() -> list[tuple[str, dict[str, Any]]]:
     return [*TABLE.items(), *made]
 
 
-def asked(engine: Vllm, path: str, body: dict[str, Any]) -> Any:
+def asked(engine: Engine, path: str, body: dict[str, Any]) -> Any:
     """The answer; None: the engine refuses."""
     answer = httpx.post(f"{engine.url}{path}", json=body, timeout=60, trust_env=False)
     return answer.json() if answer.status_code == httpx.codes.OK else None
@@ -52,7 +52,7 @@ def asked(engine: Vllm, path: str, body: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(("name", "chat"), chats())
 def test_a_chat_has_the_tokens_that_the_engine_gives_it(
-    name: str, chat: dict[str, Any], engine: Vllm, model: TokenModel
+    name: str, chat: dict[str, Any], engine: Engine, model: TokenModel
 ) -> None:
     wish = {"model": "tiny", "max_tokens": 1, "return_token_ids": True}
     answer = asked(engine, "/v1/chat/completions", {**wish, **chat})
@@ -84,7 +84,7 @@ def told(model: TokenModel, chat: dict[str, Any]) -> Any:
         return error.why
 
 
-def test_a_text_has_the_tokens_that_the_engine_says(engine: Vllm, model: TokenModel) -> None:
+def test_a_text_has_the_tokens_that_the_engine_says(engine: Engine, model: TokenModel) -> None:
     chance = random.Random(SEED)
     for special in (True, False):
         for _ in range(10):

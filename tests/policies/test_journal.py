@@ -42,7 +42,7 @@ def recorded(policy: str, seed: int, steps: int, config: BalancerConfig | None =
     balancer = RecordedBalancer(
         make_policy(spec.name, spec.params, spec.seed), config, write=lines.append, made_by=spec
     )
-    traffic = Traffic(balancer, seed)
+    traffic = Traffic(balancer, seed, reports=True)
     for _ in traffic.steps(steps):
         pass
     traffic.end()

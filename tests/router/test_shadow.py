@@ -12,6 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from live.front import CHAT_PATH
 from live.processes import Router, StartEngines, StartRouter
+from warmroute.shadow import Shadow
+from warmroute_policies.balancer import Balancer
+from warmroute_policies.config import BalancerConfig
+from warmroute_policies.registry import make_policy
+from warmroute_policies.types import LoadReport, WorkerSpec
 
 MODEL = "m"
 
@@ -121,3 +126,17 @@ def test_a_shadow_that_cannot_be_made_is_refused_at_the_start(
 ) -> None:
     with pytest.raises(AssertionError, match=message):
         start_router("http://127.0.0.1:9", flags=flags)
+
+
+def test_a_shadow_sees_what_others_have_on_the_workers() -> None:
+    live = Balancer(make_policy("least_requests"), BalancerConfig(load_smoothing_s=0.0))
+    shadow = Shadow("round_robin", make_policy("round_robin"), live)
+    for worker in ("w0", "w1"):
+        live.add_worker(WorkerSpec(worker), 0.0)
+        shadow.follow(worker, 0.0)
+    for now, requests in ((1.0, 0), (2.0, 6)):
+        live.report_load("w0", LoadReport(requests, 0, 500), now, now)
+    shadow.tick(3.0)
+    own = shadow._balancer.fleet
+    assert (own.inflight, own.queued_tokens) == ([6, 0], [500, 0])
+    assert shadow.inflight() == {"w0": 0, "w1": 0}, "its own requests are none"

@@ -328,6 +328,7 @@ def test_an_sglang_engine_has_sglangs_operator_endpoints() -> None:
         assert httpx.get(fleet.url + "/load").status_code == 404
         loads = httpx.get(fleet.url + "/v1/loads").json()["loads"]
         assert (loads[0]["num_running_reqs"], loads[0]["max_total_num_tokens"]) == (0, 32_768)
+        assert loads[0]["num_waiting_uncached_tokens"] == 0
         other_name = httpx.post(fleet.url + "/v1/completions", json={"prompt": "a", "model": "x"})
         assert other_name.status_code == 200
         assert "sglang:num_running_reqs{" in httpx.get(fleet.url + "/metrics").text

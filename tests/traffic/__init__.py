@@ -2,8 +2,8 @@
 
 One seed is one course of events: conversations that grow, prompts that share a head, requests without a
 prompt, answers with and without usage, failures before the first byte, hedges, workers that come, go, drain,
-fall ill, lose their caches and get their slot reused. The count is kept per request, by worker id, and knows
-nothing of columns.
+fall ill, lose their caches and get their slot reused; if asked, engines that report their load. The count is
+kept per request, by worker id, and knows nothing of columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from warmroute_policies.balancer import Balancer
 from warmroute_policies.blocks import NO_BLOCKS, PromptBlocks, salt_of
 from warmroute_policies.errors import NoWorkers, Saturated, UnknownModel
 from warmroute_policies.latency import DEFAULT_PRESET, PRESETS
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerSpec
+from warmroute_policies.types import Decision, LoadReport, Outcome, RoutingRequest, Usage, WorkerSpec
 
 MODELS = ("alpha", "beta")
 PRICE = PRESETS[DEFAULT_PRESET].price
@@ -42,7 +42,13 @@ class Traffic:
     """State: a balancer, the flights as they must be, and the fleet as it must be."""
 
     def __init__(
-        self, balancer: Balancer, seed: int, streamed: float = 0.8, limits: tuple[int | None, ...] = ()
+        self,
+        balancer: Balancer,
+        seed: int,
+        streamed: float = 0.8,
+        limits: tuple[int | None, ...] = (),
+        *,
+        reports: bool = False,
     ) -> None:
         self.balancer = balancer
         self.limits = limits
@@ -52,6 +58,8 @@ class Traffic:
         self.panic_threshold = balancer.config.panic_threshold
         self.streamed = streamed
         """Share of requests whose first token can be seen."""
+        self.reports = reports
+        """Whether engines tell of their load, of others' requests too."""
         self.chance = Random(seed)
         self.now = 1000.0
         self.flights: dict[int, Flight] = {}
@@ -79,6 +87,7 @@ class Traffic:
             + [self.reroute] * 3
             + [self.tick, self.health, self.drain]
             + [self.hedge] * 2
+            + [self.report] * 4 * self.reports
         )
         for _ in range(count):
             self.now += self.chance.expovariate(20.0)
@@ -216,6 +225,18 @@ class Traffic:
         worker = self._worker()
         if worker is not None:
             self.balancer.forget_cache(worker, self.now)
+
+    def report(self) -> None:
+        worker, chance = self._worker(), self.chance
+        if worker is not None:
+            requests = self.in_flight(worker) + chance.choice([0, 0, 1, 9])
+            told = LoadReport(
+                chance.choice([None, requests]),
+                chance.choice([None, requests // 2]),
+                chance.choice([None, None, requests * 500]),
+                chance.choice([None, chance.random()]),
+            )
+            self.balancer.report_load(worker, told, self.now - chance.choice([0.0, 0.3, 9.0]), self.now)
 
     def health(self) -> None:
         self._mark(self._ill, lambda worker, ill: self.balancer.set_health(worker, not ill, self.now))

@@ -38,6 +38,9 @@ def balancer_config(
         host_load_s=settings.kv_host_load_s,
         disk_load_s=settings.kv_disk_load_s,
         external_load_s=settings.kv_external_load_s,
+        load_stale_s=settings.load_stale_s,
+        load_smoothing_s=settings.load_smoothing_s,
+        kv_pressure_gate=settings.kv_pressure_gate,
     )
 
 

@@ -45,6 +45,7 @@ GROUPS: Final = {
     "admission": "How much at a time, who waits, who goes first (docs/overload.md).",
     "timeouts": "Every phase of a request has an end.",
     "health": "Which workers get requests.",
+    "load": "What engines say of their load, for requests of others (docs/load-signals.md).",
     "retries": "When a worker fails before it answers.",
     "observability": "Logs and the journal.",
 }

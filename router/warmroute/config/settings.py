@@ -642,6 +642,60 @@ class Settings(BaseSettings):
         "requests: better a sick worker than none. 0: off; 0.01: only when none is healthy.",
     )
 
+    load_poll: Annotated[Literal["off", "auto"], Kind("one of off, auto", "WHEN")] = _setting(
+        "load",
+        "off",
+        "Ask engines for their load (SGLang's /v1/loads, vLLM's /load, /metrics), so that requests of other "
+        "routers and direct clients count too. Off: a single router's own books are exact.",
+    )
+    load_orca: Switch = _setting(
+        "load",
+        False,
+        "Ask engines to tell their load in the heads of answers (ORCA), at no question's cost. vLLM does in "
+        "plain answers alone, not in streams: what waits, and how full its KV cache is.",
+    )
+    load_feed: Switch = _setting(
+        "load",
+        False,
+        "Listen to SGLang's own messages about its load (its `--load-publish-endpoint`), where /server_info "
+        "names their port; such an engine is not asked. Needs `warmroute[exact]`.",
+    )
+    load_poll_min_s: Seconds = _setting(
+        "load",
+        0.5,
+        "Between two questions to a worker that has requests of others; to one that has only this router's, "
+        "up to four times as long.",
+    )
+    load_poll_max_s: Seconds = _setting("load", 5.0, "Between two questions to an idle worker.")
+    load_poll_share: Annotated[float, Field(gt=0, le=1), Kind("a number above 0 and up to 1", "X")] = (
+        _setting(
+            "load",
+            0.01,
+            "Of its time an engine spends no more than this with answers: who answers slowly is asked less.",
+        )
+    )
+    load_stale_s: Seconds = _setting(
+        "load",
+        _CORE["load_stale_s"],
+        "When an engine has told nothing for this long, requests of others there are forgotten.",
+    )
+    load_smoothing_s: Annotated[
+        float, Field(ge=0, le=3600, allow_inf_nan=False), Kind("seconds, at least 0", "SECONDS")
+    ] = _setting(
+        "load",
+        _CORE["load_smoothing_s"],
+        "How slowly a change of others' load is believed: most of it after this time. Routers that believe "
+        "the same report at once all run to the same worker. 0: at once.",
+    )
+    kv_pressure_gate: Annotated[
+        float | None, Field(gt=0, le=1), Kind("a number above 0 and up to 1", "X")
+    ] = _setting(
+        "load",
+        _CORE["kv_pressure_gate"],
+        "A worker whose requests hold this share of its KV cache (0.97) while others wait there gets no new "
+        "ones as long as another worker has room. None: off.",
+    )
+
     retries: CountOrZero = _setting(
         "retries",
         _RESILIENCE["retries"],

@@ -71,7 +71,9 @@ def endpoints(gateway: Gateway) -> APIRouter:
         """Requests in flight on each worker, by this router's books."""
         fleet = gateway.balancer.fleet
         return Loads(
-            workers=[Load(worker=spec.worker_id, load=fleet.inflight[slot]) for slot, spec in fleet.slots()]
+            workers=[
+                Load(worker=spec.worker_id, load=fleet.own_inflight(slot)) for slot, spec in fleet.slots()
+            ]
         )
 
     @views.get("/list_workers")

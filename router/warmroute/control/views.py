@@ -44,6 +44,27 @@ class KvEventsView(BaseModel):
     """Of the last batch; engines' clocks may differ from the router's."""
 
 
+class ReportedView(BaseModel):
+    """What the engine says of its load, and what of it is not this router's own."""
+
+    requests: int | None
+    """Running or waiting; null, as everywhere here: not told."""
+    waiting_requests: int | None
+    waiting_tokens: int | None
+    """Prompt tokens that are to be computed."""
+    kv_usage: float | None
+    """Share of the KV cache that requests hold, 0 to 1."""
+    told_by: str
+    """A path of the engine's, `answers` (their heads) or `feed`."""
+    ago_s: float
+    foreign_requests: int
+    """Of others: believed, and counted like the router's own when a worker is chosen."""
+    foreign_prompt_tokens: int
+    foreign_queue_s: float
+    under_pressure: bool
+    """Its KV cache is full (`kv_pressure_gate`): nothing new goes there while others have room."""
+
+
 class WorkerView(BaseModel):
     """One worker."""
 
@@ -85,6 +106,8 @@ class WorkerView(BaseModel):
     failures: dict[str, int]
     """Requests that failed by the worker's fault, by kind."""
     last_check: CheckView | None
+    reported: ReportedView | None
+    """Null: the engine has told nothing, or was not asked (`load_poll`)."""
     is_healthy: bool
     """The same as `healthy`; this and what follows has the names of sglang-router and vllm-router."""
     model_id: str
@@ -121,9 +144,9 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
         block_tokens=spec.engine_block_tokens,
         prefill_us_per_token=round(fleet.linear_s[slot] * 1e6, 3),
         prefill_us_per_token_10k=round(fleet.quadratic_s[slot] * 1e10, 3),
-        inflight_requests=fleet.inflight[slot],
+        inflight_requests=fleet.own_inflight(slot),
         max_inflight=spec.max_inflight,
-        queued_prompt_tokens=fleet.queued_tokens[slot],
+        queued_prompt_tokens=fleet.queued_tokens[slot] - fleet.foreign_tokens[slot],
         queued_prefill_s=round(fleet.queued_prefill_s[slot], 6),
         cache_crowding=round(fleet.crowding[slot], 6),
         resident_blocks=gateway.balancer.index.resident(slot),
@@ -135,9 +158,10 @@ def worker_view(gateway: Gateway, worker_id: WorkerId, leaves_at: float | None) 
             if failed == worker_id
         },
         last_check=_last_check(worker, now),
+        reported=_reported(gateway, worker_id, now),
         is_healthy=fleet.healthy[slot],
         model_id=spec.models[0] if spec.models else "unknown",
-        load=fleet.inflight[slot],
+        load=fleet.own_inflight(slot),
     )
 
 
@@ -176,6 +200,25 @@ def _capacity_from(
         return "operator"
     cache = worker.learned.kv_cache
     return "settings" if cache is None or cache.capacity_tokens is None else "engine"
+
+
+def _reported(gateway: Gateway, worker_id: WorkerId, now: float) -> ReportedView | None:
+    told = gateway.loads.of(worker_id, now)
+    if told is None:
+        return None
+    report = told.report
+    return ReportedView(
+        requests=report.requests,
+        waiting_requests=report.waiting_requests,
+        waiting_tokens=report.waiting_tokens,
+        kv_usage=report.kv_usage,
+        told_by=told.told_by,
+        ago_s=round(told.age_s, 3),
+        foreign_requests=told.foreign_requests,
+        foreign_prompt_tokens=told.foreign_tokens,
+        foreign_queue_s=round(told.foreign_queue_s, 6),
+        under_pressure=told.under_pressure,
+    )
 
 
 def _last_check(worker: Worker, now: float) -> CheckView | None:

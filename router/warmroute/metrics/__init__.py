@@ -4,6 +4,7 @@ family      one metric family and the page's text: written by us, see there why
 snapshot    what is taken on the event loop, so that the rest may be done in any thread
 requests    by model and worker
 workers     by worker
+loads       what engines say of theirs
 own         the router itself: decisions, connections, memory, sessions, prefixes
 kv_events   what engines tell of their caches
 admission   who is let in, waits or is refused, where there are limits

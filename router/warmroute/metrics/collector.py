@@ -9,6 +9,7 @@ from warmroute.metrics.admission import admission_families
 from warmroute.metrics.family import Breathe, Family
 from warmroute.metrics.finding import discovery_families
 from warmroute.metrics.kv_events import kv_event_families
+from warmroute.metrics.loads import load_families
 from warmroute.metrics.own import memory_families, own_families
 from warmroute.metrics.requests import request_families
 from warmroute.metrics.snapshot import Snapshot, take_snapshot
@@ -40,6 +41,7 @@ class RouterCollector:
         yield from request_families(snapshot, breathe)
         yield from own_families(snapshot, metrics)
         yield from worker_families(snapshot, breathe)
+        yield from load_families(snapshot)
         yield from memory_families(snapshot, metrics)
         yield from kv_event_families(snapshot)
         yield from admission_families(snapshot)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from warmroute.load.reports import Reported
 from warmroute.series import Histogram, OutcomeKey, Series
 from warmroute_policies.balancer import Statistics
 from warmroute_policies.known import Tier
@@ -145,6 +146,10 @@ class Snapshot(NamedTuple):
     full_workers: int
     kv_events: list[KvEventsRow]
     kv_events_unmatched: int
+    loads: list[tuple[WorkerId, Reported]]
+    """Of those that have told anything."""
+    load_questions: list[tuple[str, int]]
+    load_asking_s: float
     admission: AdmissionRow | None
     tokens: TokensRow | None
 
@@ -160,8 +165,8 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
             (
                 spec.worker_id,
                 WorkerRow(
-                    fleet.inflight[slot],
-                    fleet.inflight[slot] - fleet.waiting(slot),
+                    fleet.own_inflight(slot),
+                    fleet.own_inflight(slot) - fleet.waiting(slot),
                     fleet.queued_prefill_s[slot],
                     int(fleet.healthy[slot]),
                     _BREAKER[worker.ejector.trust],
@@ -211,6 +216,9 @@ def take_snapshot(gateway: Gateway) -> Snapshot:
         len(fleet.full),
         [_kv_events_row(events) for events in gateway.kv_events.all()],
         gateway.kv_events.unmatched,
+        _loads(gateway),
+        list(gateway.loads.questions.items()),
+        gateway.loads.asking_s,
         None if gateway.admission is None else _admission_row(gateway.admission),
         None if gateway.tokenizing is None else _tokens_row(gateway.tokenizing),
     )
@@ -244,6 +252,12 @@ def _kv_events_row(events: WorkerEvents) -> KvEventsRow:
         list(counts.odds.items()),
         counts.stalls,
     )
+
+
+def _loads(gateway: Gateway) -> list[tuple[WorkerId, Reported]]:
+    now = monotonic()
+    told = [(worker_id, gateway.loads.of(worker_id, now)) for worker_id in gateway.workers]
+    return [(worker_id, reported) for worker_id, reported in told if reported is not None]
 
 
 def _admission_row(admission: Admission) -> AdmissionRow:

@@ -36,6 +36,8 @@ _OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection")
 
 _BODILESS: Final = (204, 304)
 
+LOAD_FIELD: Final = b"endpoint-load-metrics"
+
 # A worker that has no room, or no patience. A 503 means the same only where it says when to come back.
 _BUSY: Final = (408, 429)
 
@@ -61,6 +63,7 @@ class AnswerHead:
         "has_length",
         "keep_alive",
         "line",
+        "load",
         "plain",
         "status",
         "until_close",
@@ -76,10 +79,13 @@ class AnswerHead:
         keep_alive: bool,
         plain: bool,
         comes_back: bool,
+        load: bytes | None = None,
     ) -> None:
         self.status = status
         self.line = line
         """The status line, without its end. Its version is the router's own."""
+        self.load = load
+        """What the engine says of its load, in lower case (`load/orca`)."""
         self.has_length = has_length
         self.chunked = chunked
         self.keep_alive = keep_alive
@@ -177,6 +183,7 @@ def _parse(data: bytes) -> AnswerHead:
         keep_alive=b"close" not in connection and (line[7:8] == b"1" or b"keep-alive" in connection),
         plain=not any(name in fields for name in _OF_CONNECTION),
         comes_back=b"retry-after" in fields,
+        load=fields.get(LOAD_FIELD),
     )
 
 
@@ -195,6 +202,12 @@ def drop_connection_fields(head: bytes, *, chunks_too: bool) -> bytes:
         dropped.add(b"transfer-encoding")
     kept = [line for line in lines if line.lower().partition(b":")[0] not in dropped]
     return b"".join((b"\r\n".join(kept), end, body))
+
+
+def without_load(head: bytes) -> bytes:
+    """A head without the field that tells the engine's load."""
+    lines = head.split(b"\r\n")
+    return b"\r\n".join([line for line in lines if line[: len(LOAD_FIELD) + 1].lower() != LOAD_FIELD + b":"])
 
 
 class LengthBody:

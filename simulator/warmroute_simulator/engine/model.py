@@ -72,6 +72,18 @@ class Engine:
         return len(self._scheduler.waiting)
 
     @property
+    def waiting_tokens(self) -> int:
+        """Prompt tokens that are neither cached nor computed, of requests that wait and of the one whose
+        prompt is cut."""
+        scheduler, block_tokens = self._scheduler, self.config.block_tokens
+        tokens = 0
+        for sequence in scheduler.waiting:
+            limit = (sequence.known - 1) // block_tokens
+            tokens += sequence.known - self.cache.match(sequence.prompt, limit) * block_tokens
+        partial = scheduler.partial
+        return tokens if partial is None else tokens + max(0, partial.known - partial.held)
+
+    @property
     def kv_usage(self) -> float:
         """Share of the cache that running sequences hold, 0 to 1."""
         return self.cache.in_use / self.cache.capacity

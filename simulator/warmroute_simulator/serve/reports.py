@@ -103,6 +103,7 @@ def sglang_loads(worker: Worker) -> dict[str, object]:
         "dp_rank": 0,
         "num_running_reqs": engine.running,
         "num_waiting_reqs": engine.waiting,
+        "num_waiting_uncached_tokens": engine.waiting_tokens,
         "num_used_tokens": engine.cache.in_use * tokens,
         "max_total_num_tokens": engine.cache.capacity * tokens,
         "token_usage": engine.kv_usage,

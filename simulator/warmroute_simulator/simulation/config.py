@@ -11,6 +11,7 @@ from warmroute_policies.events import PolicySpec
 from warmroute_simulator.simulation.arrivals import ArrivalPlan
 from warmroute_simulator.simulation.fleet import WorkerPlan
 from warmroute_simulator.simulation.scenario import Happening
+from warmroute_simulator.simulation.told import LoadSignals
 
 
 class Spread(enum.StrEnum):
@@ -41,6 +42,8 @@ class RunConfig:
     """How much later than that a router's books learn of first tokens and ends."""
     routers: int = 1
     spread: Spread = Spread.RANDOM
+    signals: LoadSignals | None = None
+    """What engines tell routers of their load; None: nothing, as without `load_poll`."""
     price_error: float = 1.0
     """What routers believe of prefill prices over the truth."""
     capacity_error: float = 1.0

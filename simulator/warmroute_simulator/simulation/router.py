@@ -13,7 +13,7 @@ from warmroute_policies.balancer import Balancer
 from warmroute_policies.config import ResilienceConfig
 from warmroute_policies.errors import RoutingError
 from warmroute_policies.resilience import Ejector, RetryBudget, Trust
-from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage, WorkerSpec
+from warmroute_policies.types import Decision, LoadReport, Outcome, RoutingRequest, Usage, WorkerSpec
 from warmroute_simulator.simulation.kernel import Kernel
 
 # As the live router: upkeep once a second, and again soon when work is left.
@@ -117,6 +117,12 @@ class Router:
     def restarted(self, worker_id: str) -> None:
         """Writes. A check found a new process: its cache is empty."""
         self.balancer.forget_cache(worker_id, self._kernel.now)
+
+    def heard(self, worker_id: str, report: LoadReport, since: float) -> None:
+        """Writes. An engine said this, of some moment since then. Nothing happens while the worker is
+        absent."""
+        if worker_id in self._known:
+            self.balancer.report_load(worker_id, report, since, self._kernel.now)
 
     def drain(self, worker_id: str, draining: bool) -> None:
         """Writes. Nothing happens while the worker is absent."""

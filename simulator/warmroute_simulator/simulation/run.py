@@ -35,6 +35,7 @@ from warmroute_simulator.simulation.origins import Origins
 from warmroute_simulator.simulation.records import Explanation, Outcome, Records
 from warmroute_simulator.simulation.router import Router
 from warmroute_simulator.simulation.samples import Sampler
+from warmroute_simulator.simulation.told import LoadTold
 from warmroute_simulator.simulation.told_blocks import ToldBlocks
 from warmroute_simulator.simulation.worker import SimulatedWorker
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
@@ -142,6 +143,10 @@ class Simulation:
             self.config, self.workers, self.routers, self.kernel, self._broke, goes_on, self._joined
         )
         changes.begin(max(self.trace.arrivals_s, default=0.0) / self.config.arrivals.speed)
+        signals = self.config.signals
+        if signals is not None:
+            seed = self.config.seed
+            LoadTold(signals, self.workers, self.routers, self.kernel, seed, goes_on).begin()
         arrivals.begin()
         for number in range(len(self.routers)):
             self._tick(number)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import inf
 
 from warmroute_policies.latency import LatencyCoefficients
+from warmroute_policies.types import LoadReport
 from warmroute_simulator.engine import EngineConfig, EngineRequest, Event, TreeCache, make_engine
 from warmroute_simulator.engine.tree_cache import Change
 from warmroute_simulator.simulation.kernel import Kernel
@@ -75,6 +76,16 @@ class SimulatedWorker:
         """Reads. How much of a prompt's first `limit_tokens` is cached, in whole blocks."""
         block_tokens = self.config.block_tokens
         return self.cache.match(path, limit_tokens // block_tokens) * block_tokens
+
+    def load(self, *, tokens: bool) -> LoadReport:
+        """Reads. What the engine says that it has to do; `tokens`: with what waits of prompts."""
+        engine = self.engine
+        return LoadReport(
+            engine.running + engine.waiting,
+            engine.waiting,
+            engine.waiting_tokens if tokens else None,
+            engine.kv_usage,
+        )
 
     def flush(self) -> None:
         """Writes. The engine forgets all that no running request uses."""
