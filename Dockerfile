@@ -27,7 +27,7 @@ RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
     && ls /dist/warmroute-*-cp3*.whl
 
 # Of what was fetched, only what the router and these extras need; no pip, no build tools.
-ARG EXTRAS=otel,dns,kubernetes
+ARG EXTRAS=otel,dns,kubernetes,exact
 # There is no index to choose from, so no version needs a pin: one of each lies in these folders.
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/warmroute \

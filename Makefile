@@ -127,11 +127,11 @@ presubmit: ## What continuous integration runs
 
 lock: ## Resolve requirements.lock and deploy/requirements-image.lock again (needs uv on PATH, or UV=/path/to/uv)
 	$${UV:-uv} pip compile pyproject.toml --extra dev --extra load --extra simulator \
-		--extra otel --extra dns --extra kubernetes $(LOCK_OPTIONS) --upgrade \
+		--extra otel --extra dns --extra kubernetes --extra exact $(LOCK_OPTIONS) --upgrade \
 		--output-file requirements.lock
 	$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
-		$${UV:-uv} pip compile pyproject.toml - --extra otel --extra dns --extra kubernetes $(LOCK_OPTIONS) \
+		$${UV:-uv} pip compile pyproject.toml - --extra otel --extra dns --extra kubernetes --extra exact $(LOCK_OPTIONS) \
 		--constraint requirements.lock --output-file deploy/requirements-image.lock
 
 clean: ## Remove .venv and caches
