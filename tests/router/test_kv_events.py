@@ -254,6 +254,28 @@ def test_more_blocks_than_may_be_kept_are_not_known_at_all(
         assert front.counted("router_kv_event_errors_total", reason="bound") == 1
 
 
+def test_a_worker_with_too_many_blocks_is_not_heard_on_a_shared_line_either(
+    start_exact: StartExact, workers: list[FakeWorker], tmp_path: Path
+) -> None:
+    address = f"ipc://{tmp_path}/events"
+    with publishing(endpoint=address, connect=True) as publisher:
+        advertise(workers[0], publisher)
+        front = start_exact("--kv-events-max-blocks", "25", mode=f"bind:{address}")
+        publisher.prompt(tokens(*range(40)))
+
+        def given_up() -> bool:
+            publisher.prompt(tokens(*range(40)), again=True)
+            return "max_blocks" in str(known(front)["why"])
+
+        eventually(given_up, "it is given up")
+        before = front.counted("router_kv_event_batches_total")
+        for number in range(20):
+            publisher.prompt(tokens(number))
+        httpx.get(f"{front.router.url}/health", trust_env=False)
+        assert front.counted("router_kv_event_batches_total") == before
+        assert front.counted("router_kv_event_errors_total", reason="bound") == 1
+
+
 def test_what_is_no_event_is_logged_once_and_the_stream_goes_on(
     start_exact: StartExact, workers: list[FakeWorker]
 ) -> None:
