@@ -254,6 +254,28 @@ def test_more_blocks_than_may_be_kept_are_not_known_at_all(
         assert front.counted("router_kv_event_errors_total", reason="bound") == 1
 
 
+def test_a_worker_with_too_many_blocks_is_not_heard_on_a_shared_line_either(
+    start_exact: StartExact, workers: list[FakeWorker], tmp_path: Path
+) -> None:
+    address = f"ipc://{tmp_path}/events"
+    with publishing(endpoint=address, connect=True) as publisher:
+        advertise(workers[0], publisher)
+        front = start_exact("--kv-events-max-blocks", "25", mode=f"bind:{address}")
+        publisher.prompt(tokens(*range(40)))
+
+        def given_up() -> bool:
+            publisher.prompt(tokens(*range(40)), again=True)
+            return "max_blocks" in str(known(front)["why"])
+
+        eventually(given_up, "it is given up")
+        before = front.counted("router_kv_event_batches_total")
+        for number in range(20):
+            publisher.prompt(tokens(number))
+        httpx.get(f"{front.router.url}/health", trust_env=False)
+        assert front.counted("router_kv_event_batches_total") == before
+        assert front.counted("router_kv_event_errors_total", reason="bound") == 1
+
+
 def test_what_is_no_event_is_logged_once_and_the_stream_goes_on(
     start_exact: StartExact, workers: list[FakeWorker]
 ) -> None:
@@ -397,3 +419,37 @@ def test_the_router_stops_in_order_while_it_listens(
         for number in range(50):
             publisher.prompt(tokens(number, 1))
         assert front.router.wait() == 0
+
+
+def test_a_prompt_goes_where_the_engines_say_that_it_is(
+    start_exact: StartExact, workers: list[FakeWorker]
+) -> None:
+    """Nobody sent it through this router before, and nothing is believed of it."""
+    prompt = [number % 97 for number in range(500)]
+    with publishing() as first, publishing() as second:
+        for worker, publisher in zip(workers, (first, second), strict=True):
+            publisher.prompt([5] * 64)
+            advertise(worker, publisher)
+        second.prompt(prompt)
+        front = start_exact(options=("", ""))
+        wait_known(front, first.engine, 0)
+        wait_known(front, second.engine, 1)
+        short = {"model": "m", "prompt": [5] * 64}  # too short to be predicted by belief
+
+        def looks_at_tokens() -> bool:
+            answer = front.ask(short, "/v1/completions")
+            return answer.headers["x-router-predicted-hit-tokens"] == "48"
+
+        eventually(looks_at_tokens, "prompts are compared with what is known")
+        asked = {"model": "m", "prompt": prompt, "max_tokens": 1}
+        answer = front.ask(asked, "/v1/completions")
+        assert answer.headers["x-router-worker"] == workers[1].url
+        assert answer.headers["x-router-predicted-hit-tokens"] == "496"
+        second.run(lambda: second.engine.evict(1000, random.Random(0)))
+        second.publish()
+        first.prompt(prompt[:320])
+        wait_known(front, first.engine, 0)
+        wait_known(front, second.engine, 1)
+        answer = front.ask(asked | {"max_tokens": 2}, "/v1/completions")
+        assert answer.headers["x-router-worker"] == workers[0].url
+        assert answer.headers["x-router-predicted-hit-tokens"] == "320"

@@ -89,7 +89,7 @@ class Stream:
         self._asked_behind: int | None = None
         """The last batch that was known when a gap was asked for; a second time is of no use."""
         self._restarted_at = -inf
-        self._unanswered = False
+        self.unanswered = False
         """The last replay was not answered."""
         self._curable = False
         """What is short may be had from the engine's first batches on: it did not say that it has them no
@@ -146,7 +146,7 @@ class Stream:
         if self._silent and not self._fresh and self.last != _NONE_YET:
             self._restarted(now)  # it does not even have the last one that is known
             return
-        self.asked, self._unanswered = None, False
+        self.asked, self.unanswered = None, False
         self._counts.replays["short" if self._short else "filled"] += 1
         if self._silent and self._fresh:
             self._nothing_yet(now)
@@ -158,7 +158,7 @@ class Stream:
             return
         self._counts.replays["unanswered"] += 1
         if not self._goes_on(now):
-            self.asked, self._unanswered = None, True
+            self.asked, self.unanswered = None, True
             self._replay_over(now)
 
     def verify(self, now: float) -> None:
@@ -192,7 +192,7 @@ class Stream:
         if self.asked is None and self._waiting:
             message = self._waiting.popleft()
             self._waiting_bytes -= len(message.payload)
-            self._take(message, now, may_ask=not self._unanswered)
+            self._take(message, now, may_ask=not self.unanswered)
         return self.asked is None and bool(self._waiting)
 
     # --- order --------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ class Stream:
     def _replay_over(self, now: float) -> None:
         """Writes. What has waited is next."""
         self.ledger.catching_up = False
-        if self._overflowed and not self._unanswered and self.last is not None:
+        if self._overflowed and not self.unanswered and self.last is not None:
             self._drop_waiting()
             self._replay(max(self.last, 0), now, fresh=False)
             return

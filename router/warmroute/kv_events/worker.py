@@ -201,6 +201,7 @@ class WorkerEvents:
         self._given_up: int | None = None
         """The bound on blocks at which it was given up."""
         self._complained = ""
+        self._said: State = "approximate"
         self._owed: tuple[float, float] | None = None
         """When the first request began and ended that must have made the worker store a block and of which no
         event came."""
@@ -267,7 +268,7 @@ class WorkerEvents:
 
     def message(self, message: Message, now: float) -> None:
         """Writes. A message by a line that other workers have too."""
-        if not self.gone and self.publishers:
+        if not self.gone and self.publishers and self._given_up is None:
             self.publishers[0].live(message, now)
 
     def connected(self, now: float) -> None:
@@ -325,10 +326,21 @@ class WorkerEvents:
         if self._owed is not None and applied_at >= self._owed[0]:
             self._owed = None
         unproven = self._unproven_since is not None and now - self._unproven_since >= _GRACE_S
+        # Whoever did not answer lately is not asked behind every request.
+        if unproven and all(publisher.stream.unanswered for publisher in self.publishers):
+            unproven, self._unproven_since = False, None
         if self.publishers and (unproven or now - self._verified_at >= settings.kv_events_verify_s):
             self.verify(now)
         if self._owed is not None and now - self._owed[1] >= settings.kv_events_stall_s:
             self._stalls(self._owed[1], now)
+        state, why = self.state()
+        if state != self._said:
+            self._said = state
+            log.info(
+                "worker's cache is %s",
+                state,
+                extra={"worker": self.worker_id, **({"why": why} if why else {})},
+            )
 
     def _stalls(self, since: float, now: float) -> None:
         """Writes. A request must have been told of, and was not: unless a replay tells, nothing is known."""
