@@ -244,6 +244,7 @@ BOARD: Final = frame.Board(
                     [Line(_worst("router_worker_under_pressure"), "{{worker}}")],
                     {"0": ("has room", GREEN), "1": ("full", ORANGE)},
                     "Orange while the worker gets nothing new because its KV cache is full.",
+                    width=8,
                 ),
                 graph(
                     "Age of what is told",

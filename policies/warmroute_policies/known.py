@@ -21,11 +21,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, final
 
-import msgspec
-
 from warmroute_policies.blocks import unpack_ids
 from warmroute_policies.hits import EXACT, Hits
 from warmroute_policies.types import TokenPrompt
+from warmroute_policies.values import Frozen
 
 # How long after a request's end its events may take. Engines publish once per step; vLLM's publisher thread
 # and a loaded network stay far below.
@@ -46,7 +45,7 @@ class Tier(enum.IntEnum):
     EXTERNAL = 3
 
 
-class BlockChange(msgspec.Struct, frozen=True, gc=False):
+class BlockChange(Frozen, frozen=True, gc=False):
     """Blocks that came to a tier, or left it. What is held several times comes once and leaves once."""
 
     stored: bool
@@ -70,7 +69,7 @@ class Lane:
         """Ids that requests in flight will make it hold, and for how many of these."""
 
 
-class Expected(msgspec.Struct, frozen=True, gc=False):
+class Expected(Frozen, frozen=True, gc=False):
     """What the dispatch of one request will make a lane hold."""
 
     lane: Lane
