@@ -18,18 +18,25 @@ without the new messages, else the new turn changes what was there.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from warmroute.tokens.asked import Message
 
-MARK: Final = "\ue4c6\uf2a9\ue7d1"
-"""Letters that nobody assigned: in no text, and in no token's way, since it is taken out before there are
-tokens."""
+# Longer ids are no ids.
+_ID_CHARS_MAX: Final = 128
 
-# What stands in for the last message's own fields, by their order; in no text either.
+MARK: Final = f"mark{secrets.token_hex(8)}"
+"""Made anew in each process, so that nobody can write it; of plain letters, so that texts stay as narrow as
+they are. It is in no token's way, since it is taken out before there are tokens."""
+
+# What stands in for the last message's own fields, by their order: made like the mark where they are long
+# enough to be told from all else, else letters that nobody assigned.
+_SECRETS: Final = [secrets.token_hex(_ID_CHARS_MAX // 2) for _ in range(6)]
 _LETTERS: Final = "\ue8a3\ue8a4\ue8a5\ue8a6\ue8a7\ue8a8"
+_SECRET_CHARS_MIN: Final = 8
 
 # Texts that are written the same in JSON and without.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/ -]+")
@@ -40,9 +47,6 @@ _LAST: Final = 2
 
 # More kinds than this in the middle of a conversation are no agent's loop.
 _MIDDLE_MAX: Final = 12
-
-# Longer ids are no ids.
-_ID_CHARS_MAX: Final = 128
 
 # Shapes differ by role, by calls, and by what the template looks for.
 _SHAPES_KEPT: Final = 4096
@@ -145,8 +149,8 @@ def standins(shapes: tuple[Shape, ...], blanks: str) -> list[Message]:
     text. They are not to be changed."""
     given = [_standin(shape) for shape in shapes]
     last = _with_end(given[-1], MARK + blanks)
-    for letter, (name, length) in zip(_LETTERS, shapes[-1].fields, strict=False):
-        last[name] = letter * length
+    for place, (name, length) in enumerate(shapes[-1].fields):
+        last[name] = _own(place, length)
     given[-1] = last
     return given
 
@@ -155,13 +159,15 @@ def own_fields(message: Message, shape: Shape) -> tuple[tuple[str, str], ...] | 
     """What stands in for the fields of the message, were it the last, and what for; None: nothing may."""
     if len(shape.fields) > len(_LETTERS):
         return None
-    own = tuple(
-        [
-            (letter * length, message[name])
-            for letter, (name, length) in zip(_LETTERS, shape.fields, strict=False)
-        ]
-    )
+    own = tuple([(_own(place, length), message[name]) for place, (name, length) in enumerate(shape.fields)])
     return own if all(_PLAIN.fullmatch(text) for _, text in own) else None
+
+
+def _own(place: int, length: int) -> str:
+    """What stands in for a field of the last message."""
+    if length >= _SECRET_CHARS_MIN:
+        return _SECRETS[place][:length]
+    return _LETTERS[place % len(_LETTERS)] * length
 
 
 def blanks_of(message: Message) -> str:
@@ -203,4 +209,4 @@ def has_mark(message: Message) -> bool:
     """Whether a client wrote the mark itself, or what else stands in for something."""
     content = message["content"]
     text: str = content if isinstance(content, str) else "".join([part["text"] for part in content])
-    return not text.isascii() and (MARK in text or any(letter in text for letter in _LETTERS))
+    return MARK in text or (not text.isascii() and any(letter in text for letter in _LETTERS))
