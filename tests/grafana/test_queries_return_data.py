@@ -2,7 +2,7 @@
 
 The router has the traffic of the demo (sessions, streams, shared prefixes), one engine that fails whatever it
 is asked, and one worker that accepts a request and never answers, so that something is in flight and queued.
-That one publishes KV events.
+That one publishes KV events, and tells its load.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ MODEL: Final = "llama-3.1-8b"
 STUCK: Final = "stuck"
 """The model of the worker that never answers."""
 
+LOAD: Final = (
+    b'{"loads": [{"num_running_reqs": 1, "num_waiting_reqs": 0, "num_waiting_uncached_tokens": 0, '
+    b'"token_usage": 0.5}]}'
+)
+"""What that worker says of its load, as SGLang does."""
+
 SHADOWS: Final = ("round_robin", "least_requests")
 
 
@@ -83,6 +89,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         publisher = stack.enter_context(publishing())
         publisher.prompt(list(range(100)))
         advertise(stuck, publisher)
+        stuck.pages["/v1/loads?include=core"] = (200, LOAD)
         shadows = [word for policy in SHADOWS for word in ("--shadow-policy", policy)]
         found = folder / "workers.yaml"
         found.write_text(yaml.safe_dump({"backend": [f"{stuck.url},model={STUCK}"]}))
@@ -92,6 +99,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             *("--discover-file", str(found)),
             *("--eject-after-failures", "2", "--eject-for-s", "60", *shadows),
             *("--kv-events", "auto"),
+            *("--load-poll", "auto", "--load-poll-min-s", "0.1", "--load-poll-share", "1"),
         )
         stack.callback(router.kill)
         config = folder / "prometheus.yml"
