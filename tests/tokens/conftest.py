@@ -91,6 +91,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
                 "backend": tuple(worker.url for worker in workers),
                 "port": 0,
                 "policy": "cache_aware",
+                "tokenizer_timeout_s": 20.0,  # other tests may have the processor
                 **settings,
             }
             gateway = build(Settings(**given))
