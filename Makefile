@@ -54,7 +54,7 @@ test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the so
 	cp -r policies router simulator build/interpreted
 	find build/interpreted -name '*.so' -delete
 	PYTHONPATH=build/interpreted/policies:build/interpreted/router:build/interpreted/simulator \
-		$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
+		$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(or $(ARGS),tests/policies tests/router/test_exchange.py tests/router/test_framing.py tests/router/test_turns.py tests/tokens/test_rules.py tests/simulator/simulation tests/simulator/test_engine.py tests/simulator/test_tree_cache.py)
 
 fuzz: $(READY) $(FUZZ)/.installed ## Look for input that breaks something (1 min a target). ARGS="--seconds 600 --target front"
 	$(BIN)/python fuzz/run.py $(ARGS)

@@ -26,8 +26,10 @@ WALL_CLOCK = {
     "router/warmroute/discovery/feed.py": "when a source was heard last, for people",
     "router/warmroute/live/decisions.py": "when a decision was made, on the page",
     "router/warmroute/live/snapshot.py": "the time of a picture, on the page",
+    "router/warmroute/kv_events/stream.py": "how late a batch is that carries an engine's own clock",
     "router/warmroute/logs.py": "the time of a line for people",
     "router/warmroute/state.py": "how old a state file is that another process wrote",
+    "router/warmroute/tokens/templates.py": "chat templates that write today's date, as the engine does",
     "router/warmroute/top/panes.py": "the time of day on a screen",
     "router/warmroute/tracing/spans.py": "spans of several machines are laid side by side by it",
 }

@@ -20,12 +20,13 @@ from tokens.models import vocabulary
 from tokens.oracles import TEMPLATES, TINY
 from warmroute.app import build
 from warmroute.config import Settings
+from warmroute.exchange import Exchange
 from warmroute.gateway import Gateway
 from warmroute.listen.doors import Doors
 from warmroute.tokens import loading
 from warmroute.tokens.service import Tokens
 from warmroute.tokens.start import start_tokens
-from warmroute_policies.types import Decision, RoutingRequest
+from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
 
 BLOCK = 16
 
@@ -38,6 +39,28 @@ def folder_with(folder: Path, template: str) -> Path:
     return folder
 
 
+class Recorder:
+    """An observer that keeps requests as they are about to be routed."""
+
+    def __init__(self, requests: list[RoutingRequest]) -> None:
+        self._requests = requests
+
+    def arrived(self, exchange: Exchange, request: RoutingRequest, now: float) -> None:
+        self._requests.append(request)
+
+    def routed(self, exchange: Exchange, decision: Decision, now: float) -> None:
+        pass
+
+    def first_byte(self, exchange: Exchange, now: float) -> None:
+        pass
+
+    def finished(self, exchange: Exchange, outcome: Outcome, usage: Usage | None, now: float) -> None:
+        pass
+
+    def refused(self, exchange: Exchange, code: str, now: float) -> None:
+        pass
+
+
 class Served:
     """State: a router that serves on a port, the requests that it routed, and its scripted workers."""
 
@@ -46,13 +69,7 @@ class Served:
         self.workers = workers
         self.url = url
         self.routed: list[RoutingRequest] = []
-        route = gateway.balancer.route
-
-        def recording(request: RoutingRequest, now: float) -> Decision:
-            self.routed.append(request)
-            return route(request, now)
-
-        gateway.balancer.route = recording  # type: ignore[method-assign]
+        gateway.watch(Recorder(self.routed))
 
     @property
     def tokens(self) -> Tokens:
