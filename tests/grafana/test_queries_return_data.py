@@ -8,6 +8,7 @@ That one publishes KV events, and tells its load.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from live.fake_worker import fake_workers
+from live.fake_worker import FakeWorker, fake_workers
 from live.front import CHAT, CHAT_PATH
 from live.kv_publisher import advertise, publishing
 from live.polling import PATIENCE_S, eventually
@@ -113,9 +114,10 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         first, second, third = (stack.enter_context(Connection(router.url)) for _ in range(3))
         for client in (first, second):  # the second one waits until the first one's client has left
             client.send(request("POST", CHAT_PATH, CHAT | {"model": STUCK}))
-            eventually(lambda: stuck.calls, "the request reaches the worker that never answers")
+            eventually(lambda: _chats(stuck), "the request reaches the worker that never answers")
+        eventually(lambda: _waits(router), "the second one waits")
         first.socket.close()
-        eventually(lambda: len(stuck.calls) == 2, "the second one reaches it too")
+        eventually(lambda: _chats(stuck) == 2, "the second one reaches it too")
         third.send(request("POST", CHAT_PATH, CHAT | {"model": STUCK}))
         asyncio.run(_traffic(router))
         _move_a_session(router)
@@ -131,6 +133,17 @@ def _scraping(router: Router) -> dict[str, Any]:
     config["rule_files"] = [str(path) for path in RULES]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [router.url.removeprefix("http://")]}]
     return config
+
+
+def _chats(worker: FakeWorker) -> int:
+    """Clients' requests that have reached the worker; the router asks for other things."""
+    return sum(call.path == CHAT_PATH for call in worker.calls)
+
+
+def _waits(router: Router) -> bool:
+    """Whether a request waits for room."""
+    page = httpx.get(f"{router.url}/metrics", trust_env=False).text
+    return re.search(r"^router_queue_requests\{[^}]*\} 1$", page, re.MULTILINE) is not None
 
 
 async def _traffic(router: Router) -> None:
