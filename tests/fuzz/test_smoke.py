@@ -11,7 +11,7 @@ from fuzzing import admin, mutation
 from fuzzing.admin import admin_target
 from fuzzing.answers import answers_target
 from fuzzing.configuration import configuration_target
-from fuzzing.front import front_target, judge
+from fuzzing.front import BATCH, front_target, judge
 from fuzzing.grammar import Made
 from fuzzing.journal import journal_target
 from fuzzing.target import Finding, Opens, run
@@ -22,7 +22,7 @@ SEED = 5
 
 @pytest.mark.parametrize(
     ("opens", "least"),
-    [(front_target, 64), (answers_target, 41), (configuration_target, 20), (journal_target, 20)],
+    [(front_target, BATCH), (answers_target, 41), (configuration_target, 20), (journal_target, 20)],
     ids=["front", "answers", "configuration", "journal"],
 )
 def test_seconds_of_fuzzing_find_nothing(opens: Opens, least: int, tmp_path: Path) -> None:
