@@ -9,6 +9,9 @@ caches, how much of a prompt a worker holds is known and not believed (docs/exac
     vocabulary      text to token ids, and where text may be cut
     model           all of it, whole or going on from an earlier turn
     standins        messages that stand in for those of earlier turns
+    turns           a turn's text behind an earlier one's end, filled into a form or rendered
+    forms           what a template writes around a turn's texts
+    learning        how that is learned
     memory          where earlier prompts ended
     told            token ids as chains of block ids
     jobs            one prompt to be told, by its kind

@@ -91,7 +91,7 @@ class Place:
         self.text = text
         """The text from there to the end of the last message."""
         self.runs = runs
-        """By size of block: the ids of the whole blocks of these tokens."""
+        """By size of block: the ids of the prompt's whole blocks, those of these tokens first."""
         self.key: _Key | None = None
         self.before: _Key | None = None
         """The place that it went on from."""

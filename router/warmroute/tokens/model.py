@@ -34,6 +34,7 @@ from warmroute.tokens.standins import (
 )
 from warmroute.tokens.templates import NotRendered, Template, Templates
 from warmroute.tokens.told import Told, chain_of, told_of
+from warmroute.tokens.turns import Turns
 from warmroute.tokens.vocabulary import PIECE_CHARS, Vocabulary
 from warmroute_policies.blocks import ID_BYTES
 from warmroute_policies.kv_blocks import TOKEN_BYTES
@@ -44,9 +45,6 @@ _TEXT_CHARS_MAX: Final = PIECE_CHARS
 
 # Blanks at the end of a message that are kept.
 _BLANKS_MAX: Final = 256
-
-# What was rendered before a mark, by the stand-ins: loops of agents have a handful each.
-_BEFORE_MAX: Final = 2048
 
 # A tool that stands in for those of a request.
 _ANY_TOOL: Final[list[Any]] = [
@@ -66,7 +64,7 @@ class TokenModel:
         self.templates = templates
         self.goes_on = vocabulary.cuts
         """Whether turns go on from each other. Never again once one was done wrongly."""
-        self._before: dict[tuple[object, ...], str] = {}
+        self._turns = Turns()
 
     # --- texts ------------------------------------------------------------------------------------------
 
@@ -155,36 +153,34 @@ class TokenModel:
         shapes = _shapes(given, template)
         if shapes is None:
             return None
-        values = rules.values(chat, _ANY_TOOL if with_tools else None, template)
-        last, blanks = given[-1], ""
-        own = own_fields(last, shapes[-1])
-        kept = shortened((*place.shapes, *shapes))
-        goes_on = kept is not None and can_mark(kept[-1], template.cues) and not _is_answer(messages[-1])
-        if goes_on:
-            blanks = blanks_of(last)
-            given[-1] = marked(last)
-        try:
-            text = template.render([*standins(place.shapes, place.blanks), *given], values)
-            before = self._said_before(place, values, template)
-        except NotRendered:
+        turn = self._turns.of(place, given, shapes, template, answered=_is_answer(messages[-1]))
+        written = turn.fill_in(place, given)
+        if written is None:
+            values = rules.values(chat, _ANY_TOOL if with_tools else None, template)
+            written = self._turns.render(turn, place, given, shapes, values, template)
+            if written is None:
+                return None
+        added, end = written
+        added = place.text + added
+        if not self.vocabulary.begins_cut(added, 0) and not self.vocabulary.begins_line(place.text):
             return None
-        added = text[len(before) :]
-        if not text.startswith(before) or not added.startswith(MARK):
-            return None
-        for letters, stood_for in place.own:
-            added = added.replace(letters, stood_for)
-        added = place.text + added[len(MARK) :]
-        end = added.find(MARK)
-        if goes_on and end >= 0:
-            added = added[:end] + added[end + len(MARK) :]
-        else:
-            goes_on, end = False, len(added)
-        if MARK in added or not self.vocabulary.begins_cut(added, 0):
-            return None
+        goes_on = end >= 0
+        end = end + len(place.text) if goes_on else len(added)
+        blanks = blanks_of(given[-1]) if goes_on else ""
+        own, kept = own_fields(given[-1], shapes[-1]), turn.kept
         first, second, behind = self._split(added, end, slowly=slowly)
         goes_on = goes_on and len(behind) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
         ended = _End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
         return _grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
+
+    @property
+    def has_to_learn(self) -> bool:
+        """Reads. Whether turns were seen that `learn` would make cheaper."""
+        return bool(self._turns.lessons)
+
+    def learn(self) -> None:
+        """Writes. Some milliseconds, for a thread."""
+        self._turns.learn()
 
     def _template(self, with_tools: bool) -> Template:
         template = None if self.templates is None else self.templates.choose(with_tools=with_tools)
@@ -248,18 +244,6 @@ class TokenModel:
         for letters, stood_for in own_fields(given[-2], earlier[-1]) or ():
             added = added.replace(letters, stood_for)
         return MARK in added and text.endswith(added[added.index(MARK) + len(MARK) :])
-
-    def _said_before(self, place: Place, values: dict[str, Any], template: Template) -> str:
-        """What stand-ins say up to the mark, with nothing behind them."""
-        key = (place.shapes, place.options)
-        said = self._before.get(key)
-        if said is None:
-            text = template.render(standins(place.shapes, place.blanks), values)
-            said = text[: text.find(MARK)] if MARK in text else MARK
-            if len(self._before) >= _BEFORE_MAX:
-                self._before.clear()
-            self._before[key] = said
-        return said
 
 
 def _is_answer(message: Message) -> bool:
@@ -344,11 +328,11 @@ def _grown(
     ids = first + second
     total = place.count + len(ids) // TOKEN_BYTES
     for size in sizes:
-        run = place.runs[size]
-        over = place.count % size
+        whole, over = divmod(place.count, size)
+        run = memoryview(place.runs[size])[: whole * ID_BYTES]
         rest = place.tail[-over * TOKEN_BYTES :] + ids if over else ids
         parent = int.from_bytes(run[-ID_BYTES:], "little") if run else root
-        runs[size] = run + chain_of(parent, rest, size, slowly=slowly)
+        runs[size] = b"".join((run, chain_of(parent, rest, size, slowly=slowly)))
     prompt = TokenPrompt(total, runs)
     if end is None:
         return Told(prompt)
@@ -365,7 +349,7 @@ def _grown(
             count,
             (place.tail + first)[-enough:] if enough else b"",
             behind,
-            {size: run[: count // size * ID_BYTES] for size, run in runs.items()},
+            runs,
         ),
     )
 

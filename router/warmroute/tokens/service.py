@@ -138,6 +138,8 @@ class Tokens:
         request = self._settled(exchange, request, job, told, how, began)
         if job.went_on and not request.request_id % _CHECK_EVERY:
             self._check(job, told, request.model)
+        if job.model is not None and job.model.has_to_learn:
+            self._threads.submit(job.model.learn)
         return request
 
     def _later(self, exchange: Exchange, request: RoutingRequest, job: Job) -> RoutingRequest | None:

@@ -32,13 +32,17 @@ MARK: Final = f"mark{secrets.token_hex(8)}"
 """Made anew in each process, so that nobody can write it; of plain letters, so that texts stay as narrow as
 they are. It is in no token's way, since it is taken out before there are tokens."""
 
+FILLER: Final = f"x{secrets.token_hex(4)}"
+"""In every text that stands in for one: what a template writes with it behind the mark is not of the new
+messages alone."""
+
 # What stands in for the last message's own fields, by their order: made like the mark where they are long
 # enough to be told from all else, else letters that nobody assigned.
 _SECRETS: Final = [secrets.token_hex(_ID_CHARS_MAX // 2) for _ in range(6)]
 _LETTERS: Final = "\ue8a3\ue8a4\ue8a5\ue8a6\ue8a7\ue8a8"
 _SECRET_CHARS_MIN: Final = 8
 
-# Texts that are written the same in JSON and without.
+# As ids and names are.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/ -]+")
 
 # Of the beginning and the end, all are kept. Each costs a twentieth of a millisecond in each turn.
@@ -48,8 +52,8 @@ _LAST: Final = 2
 # More kinds than this in the middle of a conversation are no agent's loop.
 _MIDDLE_MAX: Final = 12
 
-# Shapes differ by role, by calls, and by what the template looks for.
-_SHAPES_KEPT: Final = 4096
+# They differ by place, role, calls, and by what the template looks for.
+_STANDINS_KEPT: Final = 4096
 
 
 class Shape(NamedTuple):
@@ -103,14 +107,14 @@ def _likeness(content: str, cues: Sequence[str]) -> str:
     if not content.strip():
         return " "
     for cue in cues:
-        if cue in content:
+        if cue[0] in content and cue in content:  # most texts have no "<": a fifth of the time
             if content.startswith(cue):
                 first = max(first, cue, key=len)
             elif content.endswith(cue):
                 last = max(last, cue, key=len)
             else:
                 within += cue + "x"
-    return f"{first}x{within}{last}"
+    return f"{first}{FILLER}{within}{last}"
 
 
 def shortened(shapes: tuple[Shape, ...]) -> tuple[Shape, ...] | None:
@@ -128,26 +132,32 @@ def shortened(shapes: tuple[Shape, ...]) -> tuple[Shape, ...] | None:
     return None if len(kept) > _FIRST + _LAST + _MIDDLE_MAX else tuple(kept)
 
 
-@lru_cache(maxsize=_SHAPES_KEPT)
-def _standin(shape: Shape) -> Message:
-    parts = [{"type": "text", "text": "x"}] * (shape.parts - 1)
+@lru_cache(maxsize=_STANDINS_KEPT)
+def _standin(shape: Shape, place: int) -> Message:
+    # Messages are seldom the same, and a template may ask whether one is the last.
+    content = shape.content.replace(FILLER, f"{FILLER}{place}")
+    parts = [{"type": "text", "text": FILLER}] * (shape.parts - 1)
     if shape.parts > 0:
-        parts.append({"type": "text", "text": shape.content})
-    given: Message = {"role": shape.role, "content": shape.content if shape.parts < 0 else parts}
+        parts.append({"type": "text", "text": content})
+    given: Message = {"role": shape.role, "content": content if shape.parts < 0 else parts}
     if shape.calls:
         given["tool_calls"] = [
-            {"id": "x" * length, "type": "function", "function": {"name": "x", "arguments": {}}}
+            {"id": _id(length), "type": "function", "function": {"name": FILLER, "arguments": {}}}
             for length in shape.calls
         ]
     for name, length in shape.fields:
-        given[name] = "x" * length
+        given[name] = _id(length) if name == "tool_call_id" else FILLER
     return given
+
+
+def _id(length: int) -> str:
+    return (FILLER * (length // len(FILLER) + 1))[:length]
 
 
 def standins(shapes: tuple[Shape, ...], blanks: str) -> list[Message]:
     """Reads. Messages for the shapes, the last of them with the mark, and behind it the blanks that ended its
     text. They are not to be changed."""
-    given = [_standin(shape) for shape in shapes]
+    given = [_standin(shape, place) for place, shape in enumerate(shapes)]
     last = _with_end(given[-1], MARK + blanks)
     for place, (name, length) in enumerate(shapes[-1].fields):
         last[name] = _own(place, length)
@@ -160,7 +170,12 @@ def own_fields(message: Message, shape: Shape) -> tuple[tuple[str, str], ...] | 
     if len(shape.fields) > len(_LETTERS):
         return None
     own = tuple([(_own(place, length), message[name]) for place, (name, length) in enumerate(shape.fields)])
-    return own if all(_PLAIN.fullmatch(text) for _, text in own) else None
+    return own if all(is_plain(text) for _, text in own) else None
+
+
+def is_plain(text: str) -> bool:
+    """Whether it is written the same in JSON and without."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def _own(place: int, length: int) -> str:

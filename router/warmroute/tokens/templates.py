@@ -50,6 +50,7 @@ class Template:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
         )
         environment.filters["tojson"] = _tojson
+        environment.filters["replace"] = _replace
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = self._now
         fields = Fields(environment.getattr, environment.getitem, environment.undefined)
@@ -135,6 +136,12 @@ def _tojson(
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    """jinja2's, which makes another text first: one that notices who looks into it (`learning`) is asked."""
+    text: str = value if isinstance(value, str) else str(value)
+    return text.replace(str(old), str(new), -1 if count is None else count)
 
 
 # --- what a template's tree tells -----------------------------------------------------------------------

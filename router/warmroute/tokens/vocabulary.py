@@ -5,9 +5,10 @@ for 4 KB of text. `fastokens` takes 0.02 ms and is used where it gives the same 
 when the vocabulary is loaded; what engines count of every prompt goes on checking it.
 
 Text is *cut* where its parts have the ids that they have in the whole: before an added token, which every
-pipeline splits out first, and where a line begins with a letter. Both are tried on the battery too, and not
-done where they change an id. Cuts are what makes a conversation's next turn cheap (`onwards`), and what keeps
-a thread from holding the interpreter for the length of a long prompt.
+pipeline splits out first, where a line begins with a letter, and where one ends with a letter or a figure.
+All are tried on the battery too, and not done where they change an id. Cuts are what makes a conversation's
+next turn cheap (`onwards`), and what keeps a thread from holding the interpreter for the length of a long
+prompt.
 
 Rules kept: ids are `bytes`, 4 little-endian bytes each, as in `kv_blocks`; nothing here changes once it is
 loaded, so threads may share it.
@@ -84,7 +85,7 @@ class Vocabulary:
         self._quick = self._quicker(path, texts)
         self.cuts = whole and self._cuts_hold(texts, added)
         """Whether text may be cut before an added token."""
-        self._lines = self.cuts and self._lines_hold(texts)
+        self._lines = self.cuts and not any("\n" in one for one in contents) and self._lines_hold(texts)
         if not self._wrapped:
             self._find_wrapping(texts)
 
@@ -110,6 +111,16 @@ class Vocabulary:
         return self._wrapped
 
     def cut_before(self, text: str, end: int) -> int:
+        """Reads. A place before `end` where text may be cut, near it if there is one; -1: there is none."""
+        at, first = end, max(0, end - _NEAR_CHARS)
+        while self._lines and (at := text.rfind("\n", first, at)) > 0:
+            if _is_ascii_letter(text, at - 1) or text[at - 1] in _FIGURES:
+                return at
+            if at + 1 < end and _is_ascii_letter(text, at + 1):
+                return at + 1
+        return self.added_before(text, end)
+
+    def added_before(self, text: str, end: int) -> int:
         """Reads. The last place before `end` where an added token begins; -1: there is none."""
         if self._added is None:
             return -1
@@ -125,6 +136,10 @@ class Vocabulary:
     def begins_cut(self, text: str, at: int) -> bool:
         """Reads. Whether an added token begins there, so that the text may be cut."""
         return self._added is not None and self._added.match(text, at) is not None
+
+    def begins_line(self, text: str) -> bool:
+        """Reads. Whether the text, which began where text could be cut, still does whatever follows it."""
+        return self._lines and text != "" and (text[0] == "\n" or _is_ascii_letter(text, 0))
 
     def in_pieces(self, text: str) -> Iterator[bytes]:
         """Reads. The ids of a long text in parts, none of which holds the interpreter for long."""
@@ -154,9 +169,9 @@ class Vocabulary:
         """Ends of pieces up to `end`, which is the last of them."""
         while self._lines and end - begin > PIECE_CHARS:
             found = _LINE.search(text, begin + PIECE_CHARS // 2, end)
-            if found is None or found.end() >= end:
+            if found is None:
                 break
-            begin = found.end()
+            begin = found.start()
             yield begin
         yield end
 
@@ -211,6 +226,17 @@ class Vocabulary:
                 text = before + line + "\n"
                 if self.ids(text) + self.ids("The " + behind) != self._slow(text + "The " + behind):
                     return False
+            for last, first in (
+                ("x", ""),
+                ("Ab", "\n"),
+                ("7", "    "),
+                ("1234", "\t"),
+                (" q", "}"),
+                ("'s", " "),
+            ):
+                one, other = before + last, "\n" + first + behind
+                if self.ids(one) + self.ids(other) != self._slow(one + other):
+                    return False
         return True
 
     def _find_wrapping(self, texts: list[str]) -> None:
@@ -230,8 +256,18 @@ class Vocabulary:
             self._wrapped = True
 
 
-# A line that begins with a letter, and the break before it.
-_LINE: Final = re.compile(r"\n(?=[A-Za-z])")
+# Where a line begins with a letter, or ends with a letter or a figure.
+_LINE: Final = re.compile(r"(?<=\n)(?=[A-Za-z])|(?<=[A-Za-z0-9])(?=\n)")
+
+_FIGURES: Final = "0123456789"
+
+# How far back such a place is looked for: some lines.
+_NEAR_CHARS: Final = 1024
+
+
+def _is_ascii_letter(text: str, at: int) -> bool:
+    letter = text[at]
+    return letter.isascii() and letter.isalpha()
 
 
 def _splitters(added: list[dict[str, Any]], *, has_normalizer: bool) -> tuple[re.Pattern[str] | None, bool]:
