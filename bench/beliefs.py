@@ -2,7 +2,7 @@
 
     make bench-beliefs                              three seeds, every level: some minutes on two cores
     make bench-beliefs ARGS="--quick --json FILE"   the ends of each scale, two seeds: a minute
-    make bench-beliefs ARGS=--signals               what load signals are worth: half as long
+    make bench-beliefs ARGS=--signals               what load signals are worth, for docs/load-signals.md
 
     capacity    workers declare ¼ to 4 times what their KV caches hold
     price       the router thinks that prefill takes ⅓ of the time, or three times as long
