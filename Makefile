@@ -45,8 +45,9 @@ FORCE:
 demo: $(READY) ## Four built-in engines, a router and traffic; no GPU. ARGS="--once --json FILE" ends by itself
 	$(BIN)/router demo $(ARGS)
 
+# Files with many tests first, as is xdist's way, leaves those that take longest for last: they have few.
 test: $(READY) ## The test suite. ARGS="-k name" narrows it
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-interpreted: $(INSTALLED) ## The tests of the core and of framing on the sources as they are, not compiled
 	rm -rf build/interpreted

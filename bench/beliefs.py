@@ -2,6 +2,7 @@
 
     make bench-beliefs                              three seeds, every level: some minutes on two cores
     make bench-beliefs ARGS="--quick --json FILE"   the ends of each scale, two seeds: a minute
+    make bench-beliefs ARGS=--signals               what load signals are worth, for docs/load-signals.md
 
     capacity    workers declare ¼ to 4 times what their KV caches hold
     price       the router thinks that prefill takes ⅓ of the time, or three times as long
@@ -9,6 +10,7 @@
     flush       four of eight caches are emptied one after the other, and nobody tells the router
     replicas    2 and 4 routers that know nothing of each other, in place of one; and where engines tell them
                 of their load every half second, with and without the tokens that wait
+    signals     these alone, and two routers of which one has half of the workers for itself
 
 Four traces on eight simulated H100s at 0.8 of their knee. `beliefs_lib.levels` has the levels and their
 reasons, `beliefs_lib.verdicts` what is compared and the bars, `beliefs_lib.restarts` when a lost cache counts
@@ -31,7 +33,7 @@ from pathlib import Path
 
 import msgspec
 
-from beliefs_lib.levels import KNEES, QUICK_SEEDS, SEEDS, Variant, load_of, variants
+from beliefs_lib.levels import KNEES, QUICK_SEEDS, SEEDS, Variant, load_of, signal_variants, variants
 from beliefs_lib.played import Played, task_of
 from beliefs_lib.playing import play
 from beliefs_lib.verdicts import Row, by_variant, rows_of
@@ -46,6 +48,9 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="the ends of each scale, two seeds: a look, not a measurement"
     )
+    parser.add_argument(
+        "--signals", action="store_true", help="what it is worth that engines tell their load"
+    )
     parser.add_argument("--traces", type=Path, default=ROOT / "../shared/traces", metavar="FOLDER",
         help="recorded traces; one that is not there is left out")  # fmt: skip
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
@@ -56,7 +61,7 @@ def main() -> int:
         parser.error("--processes must be at least 1")
     known = traces(options.traces)
     here = [place for place in KNEES if known[place.trace].source(workers_of(place.fleet)).present]
-    wanted = variants(options.quick)
+    wanted = (signal_variants if options.signals else variants)(options.quick)
     seeds = range(QUICK_SEEDS if options.quick else SEEDS)
     tasks = [
         task_of(known[place.trace], place, variant, seed)

@@ -55,13 +55,11 @@ BAR_TTFT = 0.10
 
 
 @dataclass(frozen=True, slots=True)
-class Parity:
+class Beside:
     """One live run, and the same traffic simulated."""
 
     requests: int
     errors: int
-    decisions: int
-    decisions_that_differ: int
     live_hit_rate: float
     simulated_hit_rate: float
     live_ttft_s: float
@@ -76,6 +74,14 @@ class Parity:
     def ttft_error(self) -> float:
         """Share by which the simulation's mean is off."""
         return self.simulated_ttft_s / self.live_ttft_s - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parity(Beside):
+    """And the decisions, made again by a fresh core."""
+
+    decisions: int
+    decisions_that_differ: int
 
 
 async def record(journal: Path, policy: str, seconds: float, seed: int, logs: Path) -> int:

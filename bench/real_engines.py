@@ -42,6 +42,7 @@ from e2e.asking import Message, assistant, prose, system, user
 from e2e.engines.engine import BLOCK_TOKENS, MODEL_NAME, MOST_RUNNING, Engine, running
 from e2e.engines.vllm import vllm
 from live.processes import spawn_router
+from live_parity import Beside
 from warmroute_policies.events import PolicySpec
 from warmroute_simulator.engine.presets import Preset, load_preset
 from warmroute_simulator.simulation.config import RunConfig
@@ -79,28 +80,12 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Beside):
     """One policy: as it went, and as it was simulated."""
 
     policy: str
-    requests: int
-    errors: int
-    live_hit_rate: float
-    simulated_hit_rate: float
-    live_ttft_s: float
-    simulated_ttft_s: float
     live_e2e_s: float
     simulated_e2e_s: float
-
-    @property
-    def hit_points(self) -> float:
-        """Percentage points by which the simulation is off."""
-        return 100 * (self.simulated_hit_rate - self.live_hit_rate)
-
-    @property
-    def ttft_error(self) -> float:
-        """Share by which the simulation's mean is off."""
-        return self.simulated_ttft_s / self.live_ttft_s - 1
 
 
 def traffic(requests: int, per_s: float, seed: int) -> list[Planned]:

@@ -9,6 +9,7 @@ requests, and a change of the knee does not hide a change of what is measured.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -79,6 +80,8 @@ class Variant:
     capacity_feedback: bool = True
     learn_prices: bool = True
     """As in `BalancerConfig`: whether routers correct what they believe."""
+    lopsided: bool = False
+    """Half of the workers are the first router's alone."""
 
 
 TRUE: Final = Variant("nothing is wrong")
@@ -102,21 +105,35 @@ def replicas(routers: int, spread: Spread, signals: LoadSignals | None = None) -
     return Variant(f"{routers} routers, by {spread.value}{heard}", 1.0, 1.0, routers, spread, signals)
 
 
+def lopsided(signals: LoadSignals | None = None) -> Variant:
+    """Reads. Two routers, of which one has half of the workers for itself and need not use the others."""
+    heard = "" if signals is None else SIGNALS[signals]
+    name = f"2 routers, one for half of the workers{heard}"
+    return Variant(name, routers=2, signals=signals, lopsided=True)
+
+
 def variants(quick: bool) -> list[Variant]:
     """Reads. The true one first. Quick: the ends of each scale, where most is to be seen."""
     capacities = CAPACITIES[:: len(CAPACITIES) - 1] if quick else CAPACITIES
-    counts = REPLICAS[-1:] if quick else REPLICAS
     return [
         TRUE,
         *map(capacity, capacities),
         *map(price, PRICES),
         RESTARTED,
         FLUSHED,
-        *(
-            replicas(count, spread, signals)
-            for count, spread, signals in product(counts, (Spread.SESSION, Spread.RANDOM), (None, *SIGNALS))
-        ),
+        *_of_replicas(quick),
     ]
+
+
+def signal_variants(quick: bool) -> list[Variant]:
+    """Reads. Those that tell what load signals are worth, the true one first."""
+    return [TRUE, *map(lopsided, (None, *SIGNALS)), *_of_replicas(quick)]
+
+
+def _of_replicas(quick: bool) -> Iterator[Variant]:
+    counts = REPLICAS[-1:] if quick else REPLICAS
+    for count, spread, signals in product(counts, (Spread.SESSION, Spread.RANDOM), (None, *SIGNALS)):
+        yield replicas(count, spread, signals)
 
 
 def load_of(place: Place) -> float:

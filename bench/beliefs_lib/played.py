@@ -82,7 +82,7 @@ def played(task: Task) -> Played:
     trace = _trace(task.source, task.source.key(task.seed))
     with rare_collections():
         config = config_of(task, trace)
-        records, dropped, noticed = watched(trace, config)
+        records, dropped, noticed = watched(trace, config, lopsided=task.variant.lopsided)
     if records.partial:
         raise KeyboardInterrupt
     rows = in_order(records)
@@ -146,7 +146,9 @@ def _losses(trace: Trace, config: RunConfig, loss: Loss) -> tuple[Happening, ...
     return (*ends, *(Happening(Kind.START, worker, at_s + START_S) for worker, at_s in moments))
 
 
-def watched(trace: Trace, config: RunConfig) -> tuple[Records, dict[int, list[float]], int]:
+def watched(
+    trace: Trace, config: RunConfig, *, lopsided: bool = False
+) -> tuple[Records, dict[int, list[float]], int]:
     """Reads. The run; by worker when the first router dropped what it believed of it; how many restarts all
     routers noticed."""
     dropped: dict[int, list[float]] = {}
@@ -163,6 +165,8 @@ def watched(trace: Trace, config: RunConfig) -> tuple[Records, dict[int, list[fl
                     dropped.setdefault(records.worker[row], []).append(now)
 
     simulation = Simulation(trace, config, ended, frozenset())
+    if lopsided:
+        halve(simulation)
     routers = simulation.routers
     lessons = routers[0].balancer.beliefs.lessons
     try:
@@ -170,6 +174,18 @@ def watched(trace: Trace, config: RunConfig) -> tuple[Records, dict[int, list[fl
     finally:
         simulation.let_go()
     return found, dropped, sum(router.balancer.beliefs.lessons[Lesson.RESTARTED] for router in routers)
+
+
+def halve(simulation: Simulation) -> None:
+    """Writes. From its beginning only the first router sends to the later half of the workers."""
+    fleet = simulation.config.fleet
+
+    def leave(worker: int) -> None:
+        for router in simulation.routers[1:]:
+            router.drain(fleet[worker].worker_id, True)
+
+    for worker in range(len(fleet) // 2, len(fleet)):
+        simulation.kernel.at(0.0, leave, worker)
 
 
 def in_order(records: Records) -> list[int]:

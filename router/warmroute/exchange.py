@@ -43,6 +43,7 @@ from warmroute_policies.errors import RoutingError
 from warmroute_policies.types import Decision, Outcome, RoutingRequest, Usage
 
 if TYPE_CHECKING:
+    from warmroute.admission import Admission
     from warmroute.client import ClientConnection
     from warmroute.gateway import Gateway
     from warmroute.plan import Plan
@@ -114,9 +115,6 @@ class Exchange(Attempts):
                 if told is None:
                     return
                 request = told
-            admission = gateway.admission
-            if admission is not None and not admission.admits(self, request):
-                return
         except BadRequest as error:
             self._refuse(RouterError(400, "invalid_json", f"the request body is not valid: {error}"))
             return
@@ -124,20 +122,15 @@ class Exchange(Attempts):
             log.exception("the request could not be routed")
             self._refuse(_FAULT)
             return
-        self.go(request, self.let_in_at)
+        if gateway.admission is None or self._is_admitted(gateway.admission, request):
+            self.go(request, self.let_in_at)
 
     def told(self, request: RoutingRequest) -> None:
-        """Goes on with a request that waited for its tokens."""
+        """The rest of `start`, for a request that waited for its tokens."""
         self.let_in_at = monotonic()  # telling them was not its worker's time
-        try:
-            admission = self.gateway.admission
-            if admission is not None and not admission.admits(self, request):
-                return
-        except Exception:  # a fault of ours must not cost the client an answer
-            log.exception("the request could not be routed")
-            self._refuse(_FAULT)
-            return
-        self.go(request, self.let_in_at)
+        admission = self.gateway.admission
+        if admission is None or self._is_admitted(admission, request):
+            self.go(request, self.let_in_at)
 
     def _identify(self, plan: Plan, parsed: ParsedRequest) -> RoutingRequest:
         """What the policy sees of the request."""
@@ -161,6 +154,15 @@ class Exchange(Attempts):
             parsed.stream,
             self.owner,
         )
+
+    def _is_admitted(self, admission: Admission, request: RoutingRequest) -> bool:
+        """Whether it may go at once; else it waits for room, or was refused."""
+        try:
+            return admission.admits(self, request)
+        except Exception:  # a fault of ours must not cost the client an answer
+            log.exception("the request could not be routed")
+            self._refuse(_FAULT)
+            return False
 
     def go(self, request: RoutingRequest, now: float) -> None:
         """Route, send."""

@@ -22,11 +22,13 @@ from beliefs_lib.levels import (
     TRUE,
     capacity,
     load_of,
+    lopsided,
     price,
     replicas,
+    signal_variants,
     variants,
 )
-from beliefs_lib.played import Played, Task, config_of, in_order, played, promised, watched
+from beliefs_lib.played import Played, Task, config_of, halve, in_order, played, promised, watched
 from beliefs_lib.restarts import RIGHT_AGAIN, Restart, Sent, restart_of
 from beliefs_lib.verdicts import by_variant, row_of, rows_of
 from routing_lib.factors import Place, traces, workers_of
@@ -34,11 +36,13 @@ from routing_lib.traces import made_up
 from warmroute_simulator.simulation.arrivals import ArrivalPlan
 from warmroute_simulator.simulation.config import Spread
 from warmroute_simulator.simulation.load import MOST_LOAD
+from warmroute_simulator.simulation.run import Simulation
 from warmroute_simulator.simulation.scenario import Happening, Kind
 from warmroute_simulator.traces.prompts import ROOT, PromptTree
 from warmroute_simulator.traces.trace import Trace
 
 PLACE = Place("shared_prefix", "8", 250_000)
+LOPSIDED = [lopsided(signals) for signals in (None, *SIGNALS)]
 SOURCE = made_up("shared_prefix:groups=150,prefix_tokens=2000", 1500)
 
 
@@ -121,6 +125,14 @@ def test_every_level_is_played_and_quick_keeps_the_ends() -> None:
     assert {one.capacity_error for one in quick} == {1.0, min(CAPACITIES), max(CAPACITIES)}
 
 
+def test_what_signals_are_worth_is_told_of_routers_that_hear_none_too() -> None:
+    whole, quick = signal_variants(quick=False), signal_variants(quick=True)
+    assert whole[0] == quick[0] == TRUE
+    assert set(whole[1:]) == {*(one for one in variants(quick=False) if one.routers > 1), *LOPSIDED}
+    assert {*LOPSIDED} < set(quick) < set(whole)
+    assert len({one.name for one in whole}) == len(whole)
+
+
 @pytest.mark.parametrize("place", KNEES)
 def test_every_place_has_a_trace_a_fleet_and_a_load(place: Place) -> None:
     assert place.trace in traces(Path("nowhere"))
@@ -196,6 +208,21 @@ def test_what_is_wrong_reaches_the_run() -> None:
     assert (prices.price_error, prices.capacity_error, prices.routers) == (3.0, 1.0, 1)
     assert (capacities.price_error, capacities.capacity_error) == (1.0, 2.0)
     assert (routers.routers, routers.spread) == (4, Spread.SESSION)
+
+
+def test_half_of_the_workers_are_the_first_routers_alone() -> None:
+    trace = SOURCE.read(0)
+    config = config_of(Task(PLACE, SOURCE, None, lopsided(), 0), trace)
+    simulation = Simulation(trace, config, None, frozenset())
+    halve(simulation)
+    simulation.run()
+    assert [len(router.balancer.eligible()) for router in simulation.routers] == [8, 4]
+    alike, apart = (
+        played(Task(PLACE, SOURCE, None, one, 0)) for one in (replicas(2, Spread.RANDOM), lopsided())
+    )
+    assert apart.ttft_mean_s > 1.05 * alike.ttft_mean_s, (
+        "three quarters of the work are for half of the workers"
+    )
 
 
 # --- verdicts -------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_an_engine_that_answers_slowly_is_asked_less(
 
     slow.told[V1_LOADS] = late
     router = start_asker([quick, slow], "--load-poll-share", "0.2")
-    eventually(lambda: quick.asked.get(V1_LOADS, 0) >= 20, "the quick one was asked often")
+    eventually(lambda: quick.asked.get(V1_LOADS, 0) >= 12, "the quick one was asked often")
     assert 0 < slow.asked[V1_LOADS] * 2 < quick.asked[V1_LOADS]
     assert router.worker_state(slow)["reported"]["requests"] == 0
 
@@ -225,7 +225,7 @@ def test_one_question_at_a_time_and_none_to_a_worker_that_is_ill(
     ill.healthy = False
     ill.tells("/v1/loads")
     start_asker([well, hangs, ill], "--health-fall", "1", "--health-timeout-s", "60")
-    eventually(lambda: well.asked.get(V1_LOADS, 0) >= 15, "the first one was asked often")
+    eventually(lambda: well.asked.get(V1_LOADS, 0) >= 8, "the first one was asked often")
     try:
         assert hangs.asked[V1_LOADS] == 1
         assert V1_LOADS not in ill.asked
@@ -237,7 +237,7 @@ def test_nobody_is_asked_where_it_is_off(start_loaded: StartLoaded, start_asker:
     (worker,) = start_loaded(1)
     worker.tells("/v1/loads")
     router = start_asker([worker], "--load-poll", "off")
-    eventually(lambda: worker.asked.get("/health", 0) >= 10, "health is checked")
+    eventually(lambda: worker.asked.get("/health", 0) >= 5, "health is checked")
     assert V1_LOADS not in worker.asked
     assert router.worker_state(worker)["reported"] is None
     assert router.counted("router_load_questions_total") == 0
@@ -247,6 +247,8 @@ def test_nobody_is_asked_where_it_is_off(start_loaded: StartLoaded, start_asker:
 
 
 def served(front: Front, count: int) -> set[str]:
+    """Whom so many requests reach, one after the other: of two that are equally free each with all but
+    certainty where there are sixteen."""
     return {front.ask().headers["x-router-worker"] for _ in range(count)}
 
 
@@ -262,20 +264,20 @@ def test_a_full_cache_gets_nothing_new_until_it_has_room(
         reported = router.worker_state(worker)["reported"]
         return reported and reported["under_pressure"]
 
-    assert served(router, 8) == {full.url, free.url}
+    assert served(router, 16) == {full.url, free.url}
     full.usage, full.waiting = 0.99, 2
     eventually(lambda: under_pressure(full), "the router knows")
     assert served(router, 8) == {free.url}
     assert router.counted("router_worker_under_pressure") == 1
     free.usage, free.waiting = 0.99, 2
     eventually(lambda: under_pressure(free), "the router knows")
-    assert served(router, 8) == {full.url, free.url}, "never is nobody left"
+    assert served(router, 16) == {full.url, free.url}, "never is nobody left"
     full.usage, full.waiting = 0.5, 0
     eventually(lambda: not under_pressure(full), "the router knows")
     assert served(router, 8) == {full.url}
     free.usage, free.waiting = 0.5, 0
     eventually(lambda: not under_pressure(free), "the router knows")
-    assert served(router, 8) == {full.url, free.url}
+    assert served(router, 16) == {full.url, free.url}
 
 
 def test_a_worker_that_is_taken_away_while_it_is_asked_is_nobodys_fault(

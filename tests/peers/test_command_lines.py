@@ -327,6 +327,23 @@ def test_switches_win_over_the_numbers_beside_them(capsys: pytest.CaptureFixture
     }
 
 
+def test_an_interval_for_the_load_of_engines_has_them_asked_and_nobody_else_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flag = "--load-monitor-interval"
+    assert settings_of(capsys, f"{flag} 30") == ({"load_poll": "auto", "load_poll_max_s": 30}, [])
+    assert settings_of(capsys, "--disable-load-monitoring") == ({"load_poll": "off"}, [])
+    for switch in ("--disable-load-monitoring", "--load-poll off"):
+        told = f"router: {flag} has no effect: {switch.split()[0]} is there"
+        assert settings_of(capsys, f"{flag} 30 {switch}") == ({"load_poll": "off"}, [told])
+    chosen, told_all = settings_of(capsys, f"{flag} 30 --load-poll-max-s 3")
+    assert chosen == {"load_poll": "auto", "load_poll_max_s": 3}
+    assert told_all == [f"router: {flag} sets no interval: --load-poll-max-s is there"]
+    assert problems_of(capsys, f"{flag} 0") == [
+        f"{flag}: expected seconds, above 0 and at most 86400, got '0'"
+    ]
+
+
 def test_a_time_for_the_whole_request_and_no_circuit_leave_nothing_that_comes_before_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -184,6 +184,35 @@ async def test_more_than_may_wait_go_on_without_tokens(serve: Serve) -> None:
         assert untold(served).get("busy", 0) >= 1
 
 
+async def test_a_prompt_that_waited_for_its_tokens_waits_for_room_like_any_other(serve: Serve) -> None:
+    word = threading.Event()
+
+    def held(call: Call) -> None:
+        word.wait(20)
+        call.answer(b"{}")
+
+    async with serve(max_inflight=1, queue_size=1) as served:
+        for worker in served.workers:
+            worker.script = held
+        first = asyncio.create_task(served.ask(SHORT))
+
+        async def at_its_worker() -> bool:
+            return any(worker.calls for worker in served.workers)
+
+        await eventually_async(at_its_worker, "the first one is under way")
+        second = asyncio.create_task(served.ask(LONG))
+
+        async def is_told() -> bool:
+            return told(served) == {"whole": 1, "thread": 1}
+
+        await eventually_async(is_told, "the second one has its tokens")
+        assert len(served.routed) == 1
+        assert (await served.ask(SHORT)).status_code == 429, "it is in the queue, which has one place"
+        word.set()
+        assert [(await one).status_code for one in (first, second)] == [200, 200]
+        assert served.routed[1].exact == expected(LONG)
+
+
 async def test_a_client_that_leaves_while_its_tokens_are_told_leaves_nothing_behind(serve: Serve) -> None:
     async with serve(SLOW, tokenizer_inline_bytes=1, tokenizer_timeout_s=20) as served:
         asking = asyncio.create_task(served.ask(SHORT))

@@ -5,7 +5,8 @@
     stream      one publisher's batches in order: gaps, replays, restarts
     sources     where an engine says that it publishes
     sockets     ZeroMQ in the event loop
-    worker      one worker: its publishers, their health, what is known
+    publisher   one rank's publisher: what is heard of it, what is asked of it
+    worker      one worker: whether its publishers are well, what is known of it
     shared      one line for several engines, told apart by topic
     listener    all workers
     counts      what is counted, and what was odd

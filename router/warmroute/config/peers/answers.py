@@ -78,6 +78,7 @@ _SETS: Final = {
         "discover_kubernetes_namespace", text="without it all namespaces there, the router's own here"
     ),
     "--prometheus-port": sets("metrics_port", text="/metrics is on --port as well"),
+    "--disable-load-monitoring": sets("load_poll", constant("off")),
     "--sticky-sessions": sets("session_sticky", constant(True)),
     "--routing-key-override": sets("session_sticky", constant(True)),
     "--routing-key-headers": sets("session_header"),
@@ -117,6 +118,11 @@ _TOGETHER: Final = {
     ),
     "--kv-event-source": together("backend", "the worker with `kv_events=ENDPOINT`"),
     "--kv-event-replay-source": together("backend", "the worker with `kv_replay=ENDPOINT`"),
+    "--load-monitor-interval": together(
+        "load_poll_max_s",
+        "with `load_poll auto`, unless `--disable-load-monitoring`: so long between two questions to an "
+        "idle worker, a busy one is asked more often",
+    ),
     "--intra-node-data-parallel-size": together("backend", "every URL with `ranks=N`"),
     "--tenant-header-name": together("tenant_header", "with `--trust-tenant-header`"),
     **_all(
@@ -132,7 +138,7 @@ _RETRY: Final = "a retry goes to another worker at once, within --retry-budget-r
 _START: Final = "workers may come up at any time, health checks find them"
 _TOKENS: Final = "routing works on bytes and needs no tokenizer"
 _PARSERS: Final = "answers pass unchanged: the engine parses them, with its own flag of that kind"
-_BOOKS: Final = "loads are the router's own books and are not polled"
+_BOOKS: Final = "what engines tell of their load (--load-poll) is added to the router's own books"
 _TRUST: Final = "health checks and ejection say who gets requests"
 _IMAGES: Final = "images and sound pass to the engine as they came"
 _PARAMETER: Final = "a policy's parameters are --policy-param NAME=VALUE"
@@ -166,8 +172,7 @@ _WITHOUT_EFFECT: Final = _merged(
     _all(without_effect(_INDEX), "--kv-index --cache-index --cache-boundaries --cache-ttl-secs --block-size"),
     _all(
         without_effect(_BOOKS),
-        "--load-monitor-interval --disable-load-monitoring --least-load-kv-pressure-weight "
-        "--least-load-default-throughput --least-load-mean-prefill-tokens "
+        "--least-load-kv-pressure-weight --least-load-default-throughput --least-load-mean-prefill-tokens "
         "--least-load-max-waiting-requests --power-of-two-load-metric",
     ),
     _all(

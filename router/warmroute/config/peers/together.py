@@ -211,6 +211,25 @@ def breaker(words: Words, given: Mapping[str, Given]) -> Added:
     return added
 
 
+def load_monitor(words: Words, given: Mapping[str, Given]) -> Added:
+    """`--load-monitor-interval`: whoever tunes it wants engines to be asked, which smg does unasked."""
+    added = Added()
+    flag = "--load-monitor-interval"
+    if flag not in words:
+        return added
+    poll, longest = given.get("load_poll"), given.get("load_poll_max_s")
+    if poll is not None and poll.value == "off":
+        added.notes.append(f"{flag} has no effect: {poll.origin} is there")
+        return added
+    if poll is None:
+        added.given["load_poll"] = Given("auto", flag)
+    if longest is None:
+        added.given["load_poll_max_s"] = Given(words[flag][0], flag)
+    else:
+        added.notes.append(f"{flag} sets no interval: {longest.origin} is there")
+    return added
+
+
 def whole_time(words: Words, given: Mapping[str, Given]) -> Added:
     """`--request-timeout-secs`: the only time-out of an answer there, so none of ours comes before it."""
     added = Added()
@@ -274,7 +293,8 @@ def _is_worker(listed: Any, named: str) -> bool:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, whole_time, ranks, kv_events,
+    policy, thresholds, metrics, tracing, control_keys, tenant, breaker, load_monitor, whole_time, ranks,
+    kv_events,
 )  # fmt: skip
 
 
