@@ -197,7 +197,8 @@ def _exact(ring: Ring) -> str:
     )
     return (
         f"`{OURS_EXACT}` beside `{OURS}`, by the same measures. Beside the peers its mean TTFT is"
-        f" {stand}.\n\n"
+        f" {stand}. Its tokenizer here is of a kind that the fast library does not know, and takes a"
+        " millisecond for a thousand tokens.\n\n"
         f"{table(('by', *(one.name for one in ring.workloads)), rows, texts=9)}"
     )
 

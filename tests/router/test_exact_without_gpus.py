@@ -108,6 +108,20 @@ def test_every_prediction_is_what_was_cached(
     assert sum(engines.state(number)["blocks"]["evicted_total"] for number in range(2)) > 50
 
 
+def test_a_first_try_needs_no_tokenizer_whatever_the_text_is(
+    start_engines: StartEngines, start_router: StartRouter
+) -> None:
+    engines = start_engines(2, "--kv-events")
+    router = start_router(*engines.urls, flags=("--kv-events", "auto", *_PATIENT))
+    wait_tokens(router, engines)
+    messages = [{"role": "user", "content": "any text, naïve or not. " * 30}]
+    first, again = (ask(router.url, messages) for _ in range(2))
+    assert first.headers["x-router-predicted-hit-tokens"] == "0"
+    cached = again.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached > 100
+    assert again.headers["x-router-predicted-hit-tokens"] == str(cached)
+
+
 def test_a_router_that_comes_later_and_a_cache_that_is_cleared_are_known_too(
     start_engines: StartEngines, start_router: StartRouter, tmp_path: Path
 ) -> None:
