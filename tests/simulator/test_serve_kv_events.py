@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -29,7 +30,9 @@ from warmroute.kv_events.wire import (
     read_replayed,
     replay_request,
 )
-from warmroute_simulator.serve.tokens import WORDS
+from warmroute_simulator.engine import PagedCache
+from warmroute_simulator.serve import kv_events
+from warmroute_simulator.serve.tokens import WORDS, TokenBlocks
 
 _WAIT_MS = 20_000
 SMALL = ("--kv-tokens", "4096", "--speed", "50")
@@ -259,6 +262,31 @@ def test_each_worker_says_where_it_publishes_as_its_kind_does(tmp_path: Path) ->
         assert told["endpoint"].endswith(f":{said['endpoint_port_base']}")
         assert told["replay_endpoint"].endswith(f":{said['replay_endpoint_port_base']}")
         assert said["block_size"] == 16
+
+
+async def test_what_is_kept_for_questions_is_bounded_and_answers_begin_with_the_oldest_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kv_events, "KEPT_BATCHES", 3)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    cache = PagedCache(100)
+    publisher = kv_events.Publisher(context, cache, "vllm", "127.0.0.1", (0, 0), asyncio.get_running_loop())
+    try:
+        for number in range(10):
+            publisher.tell()  # nothing has changed: no batch
+            keys = TokenBlocks(bytes([number]) * 64, 4)
+            cache.grow(cache.acquire(keys, 0), 0, 16, 4)
+            publisher.tell()
+        assert (publisher.report()["batches"], publisher.report()["kept"]) == (10, 3)
+        asking = context.socket(zmq.DEALER)
+        asking.setsockopt(zmq.RCVTIMEO, _WAIT_MS)
+        asking.connect(publisher.replay_endpoint)
+        asking.send_multipart(replay_request(2))
+        told = [await asyncio.to_thread(lambda: read_replayed(asking.recv_multipart())) for _ in range(4)]
+        assert [message and message.seq for message in told] == [7, 8, 9, None]
+    finally:
+        publisher.close()
+        context.destroy(linger=0)
 
 
 def test_it_ends_at_once_while_somebody_listens_and_says_how_much_was_told(tmp_path: Path) -> None:
