@@ -35,7 +35,7 @@ class Agenda:
         found = []
         for number in range(self.rounds):
             for place, workload in enumerate(self.workloads.values()):
-                turn = (number * len(self.workloads) + place) * 5 % len(self.contestants)
+                turn = (number * len(self.workloads) + place) * 7 % len(self.contestants)
                 for contestant in [*self.contestants[turn:], *self.contestants[:turn]]:
                     asked = f"{workload.spec}, {workload.seconds:g} s"
                     version = self.versions[contestant.program]

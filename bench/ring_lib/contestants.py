@@ -5,6 +5,10 @@ Of the Rust routers there are three each: round robin; `cache_aware`, the reason
 which they use what only a client can know, the session that a request belongs to. All requests name one, in
 the headers that each of them reads; a request that belongs to no session is one of its own. What needs a
 model's name or a setting of a run only (a port, a folder, less logging) is not a choice.
+
+Two go by what engines tell of their caches: ours, which finds that out by itself and has a tokenizer for the
+workloads' texts; and vllm-router's `kv_aware`, which is told where each engine publishes, and asks an engine
+for every prompt's tokens (`/v1/chat/completions/render`), as it does not tokenize before HTTP workers.
 """
 
 from __future__ import annotations
@@ -19,9 +23,12 @@ from typing import Final
 from dataplane_lib.routers import free_port
 from ring_lib.dynamo_fleet import environment as dynamo_environment
 from ring_lib.dynamo_fleet import frontend, speakers
+from ring_lib.event_sources import event_sources
 from ring_lib.installing import Places
+from ring_lib.vocabulary import write_model
 
 OURS: Final = "warmroute"
+OURS_EXACT: Final = "warmroute exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,9 @@ def contestants() -> dict[str, Contestant]:
     """Reads. By name, ours first."""
     found = [
         Contestant(OURS, "warmroute", "`--policy cache_aware`, the default", _warmroute()),
+        Contestant(
+            OURS_EXACT, "warmroute", "`--kv-events auto --tokenizer …`", _warmroute_exact, only=("simulated",)
+        ),
         _rust("sglang-router", "round_robin"),
         _rust("sglang-router", "cache_aware"),
         _rust("sglang-router", "manual", "--assignment-mode", "min_load"),
@@ -70,6 +80,7 @@ def contestants() -> dict[str, Contestant]:
         _rust("vllm-router", "round_robin"),
         _rust("vllm-router", "cache_aware"),
         _rust("vllm-router", "sticky_least_loaded"),
+        _rust("vllm-router", "kv_aware", more=_vllm_router_sources, only=("simulated",)),
         Contestant("nginx", "nginx", "`least_conn`", _nginx),
         Contestant(
             "litellm",
@@ -101,6 +112,11 @@ def _warmroute(*flags: str) -> Command:
     ]
 
 
+def _warmroute_exact(start: Start) -> list[str]:
+    """With the tokenizer of the built-in engines' texts."""
+    return _warmroute("--kv-events", "auto", "--tokenizer", str(write_model(start.folder / "model")))(start)
+
+
 _LAUNCHERS: Final = {
     "sglang-router": ("sglang_router.launch_router",),
     "smg": ("smg", "launch"),
@@ -109,19 +125,37 @@ _LAUNCHERS: Final = {
 """Modules: two of the packages install a command of the same name."""
 
 
-def _rust(program: str, mode: str, *flags: str, policy: str = "") -> Contestant:
-    """The three Rust routers share an ancestor and its flags."""
+def _vllm_router_sources(start: Start) -> list[str]:
+    """Where each engine publishes: by itself it looks in SGLang's `/get_server_info` alone. Raises
+    CannotRun."""
+    words = ["--kv-event-model", start.model]
+    for url, source in zip(start.engines, event_sources(start.engines), strict=True):
+        words += ["--kv-event-source", f"{url}={source.endpoint}"]
+        words += ["--kv-event-replay-source", f"{url}={source.replay}"]
+    return words
+
+
+def _rust(
+    program: str,
+    mode: str,
+    *flags: str,
+    policy: str = "",
+    more: Command = lambda _: [],
+    only: tuple[str, ...] = (),
+) -> Contestant:
+    """The three Rust routers share an ancestor and its flags. `more`: words that depend on the run."""
     words = ("--policy", policy or mode, *flags)
     level = "warning" if program == "vllm-router" else "warn"
 
     def command(start: Start) -> list[str]:
         return [
             *(start.places.python(program), "-m", *_LAUNCHERS[program], "--worker-urls", *start.engines),
-            *(*words, "--host", "127.0.0.1", "--port", str(start.port), "--log-level", level),
+            *(*words, *more(start), "--host", "127.0.0.1", "--port", str(start.port), "--log-level", level),
             *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())),
         ]
 
-    return Contestant(f"{program} {mode}", program, f"`{' '.join(words)}`", command)
+    about = " ".join((*words, "--kv-event-source …") if mode == "kv_aware" else words)
+    return Contestant(f"{program} {mode}", program, f"`{about}`", command, only=only)
 
 
 _NGINX: Final = """

@@ -78,7 +78,7 @@ async def simulated(core: int, log: Path, seed: int) -> AsyncIterator[Fleet]:
     command = [
         *(sys.executable, "-m", "warmroute_simulator", "serve"),
         *("--workers", str(ENGINES), "--port", "0", "--preset", PRESET, "--model", MODEL),
-        *("--seed", str(seed)),
+        *("--seed", str(seed), "--kv-events"),
     ]
     with Process(command, core, log, {}) as process:
         yield Fleet(await _announced(process), MODEL, process.pid)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
-from ring_lib.contestants import OURS
+from ring_lib.contestants import OURS, OURS_EXACT
 from ring_lib.results import About, Ring, Run
-from ring_lib.verdicts import METRICS, Metric, Verdict, Word, verdicts
+from ring_lib.verdicts import METRICS, Metric, Verdict, Word, beside, verdicts
 from routing_lib.markdown import seconds, table
 
 _WRITTEN: Final = """\
@@ -88,6 +88,7 @@ def page(ring: Ring) -> str:
         "## Verdict\n",
         _count(found),
         _worse(found),
+        _exact(ring),
         *(
             f"### {metric.name[0].upper()}{metric.name[1:]}\n\n{_matrix(ring, found, metric)}"
             for metric in METRICS
@@ -180,6 +181,28 @@ def _count(found: Sequence[Verdict]) -> str:
     return f"{lead}\n\n{table(('by', *Word), rows)}"
 
 
+def _exact(ring: Ring) -> str:
+    """What engines' events change: ours with them beside ours without, and how it stands among the peers."""
+    found = beside(ring, OURS_EXACT, [OURS])
+    if not found:
+        return ""
+    cells = {(one.metric, one.workload): one for one in found}
+    rows = [
+        (metric.name, *(_cell(cells.get((metric, workload.name))) for workload in ring.workloads))
+        for metric in METRICS
+    ]
+    peers = verdicts(ring, OURS_EXACT)
+    stand = ", ".join(
+        f"{sum(one.metric is METRICS[1] and one.word is word for one in peers)} times {word}" for word in Word
+    )
+    return (
+        f"`{OURS_EXACT}` beside `{OURS}`, by the same measures. Beside the peers its mean TTFT is"
+        f" {stand}. Its tokenizer here is of a kind that the fast library does not know, and takes a"
+        " millisecond for a thousand tokens.\n\n"
+        f"{table(('by', *(one.name for one in ring.workloads)), rows, texts=9)}"
+    )
+
+
 def _worse(found: Sequence[Verdict]) -> str:
     worse = [one for one in found if one.word is Word.WORSE]
     if not worse:
@@ -195,7 +218,7 @@ def _matrix(ring: Ring, found: Sequence[Verdict], metric: Metric) -> str:
     rows = [
         (peer.name, *(_cell(cells.get((peer.name, workload.name))) for workload in ring.workloads))
         for peer in ring.contestants
-        if peer.name != OURS
+        if peer.name not in (OURS, OURS_EXACT)
     ]
     what = "Ours less theirs, in points." if metric.as_difference else "Ours over theirs."
     return f"{what}\n\n{table(('peer', *(one.name for one in ring.workloads)), rows, texts=9)}"

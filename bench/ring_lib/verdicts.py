@@ -14,7 +14,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Final
 
-from ring_lib.contestants import OURS
+from ring_lib.contestants import OURS, OURS_EXACT
 from ring_lib.results import Ring, Run
 
 
@@ -62,23 +62,29 @@ class Verdict:
         return median(self.values)
 
 
-def verdicts(ring: Ring) -> list[Verdict]:
+def verdicts(ring: Ring, ours: str = OURS) -> list[Verdict]:
     """Reads. Of all peers and workloads for which both have figures in some round."""
+    peers = [peer.name for peer in ring.contestants if peer.name not in (OURS, OURS_EXACT)]
+    return beside(ring, ours, peers)
+
+
+def beside(ring: Ring, ours: str, peers: Sequence[str]) -> list[Verdict]:
+    """Reads. Of these peers."""
     found = []
     for workload in ring.workloads:
-        for peer in ring.contestants:
-            pairs = _pairs(ring, workload.name, peer.name)
-            if peer.name != OURS and pairs:
-                found += [_verdict(peer.name, workload.name, metric, pairs) for metric in METRICS]
+        for peer in peers:
+            pairs = _pairs(ring, workload.name, ours, peer)
+            if pairs:
+                found += [_verdict(peer, workload.name, metric, pairs) for metric in METRICS]
     return found
 
 
-def _pairs(ring: Ring, workload: str, peer: str) -> list[tuple[Run, Run]]:
-    by_round: dict[str, dict[int, Run]] = {OURS: {}, peer: {}}
+def _pairs(ring: Ring, workload: str, own: str, peer: str) -> list[tuple[Run, Run]]:
+    by_round: dict[str, dict[int, Run]] = {own: {}, peer: {}}
     for run in ring.runs:
         if run.key.workload == workload and run.key.contestant in by_round and not run.failed:
             by_round[run.key.contestant][run.key.round] = run
-    ours, theirs = by_round[OURS], by_round[peer]
+    ours, theirs = by_round[own], by_round[peer]
     return [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
 
 

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane_lib.routers import CannotRun
 from live.fake_worker import Call, FakeWorker, fake_workers
 from live.polling import PATIENCE_S
 from ring_lib import playing
 from ring_lib.agenda import FIRST_SEED, Agenda, play_all, versions
 from ring_lib.asking import Asked, Asker
-from ring_lib.contestants import OURS, QUICK, Contestant, Start, contestants
+from ring_lib.contestants import OURS, OURS_EXACT, QUICK, Contestant, Start, contestants
 from ring_lib.dynamo_fleet import write_model
 from ring_lib.fleets import FleetFailed, Truth, counted
 from ring_lib.installing import PINNED, Places
@@ -320,11 +321,12 @@ async def test_a_contestant_that_cannot_run_is_a_row_with_the_reason(tmp_path: P
     assert len(said) == 2
 
 
-async def test_ours_is_measured_by_real_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [OURS, OURS_EXACT])
+async def test_ours_is_measured_by_real_processes(tmp_path: Path, name: str) -> None:
     tiny = Workload("tiny", "a few", "shared_prefix:groups=2,prefix_tokens=640,question_tokens=64,"
         "prompts_per_group=0,output_tokens=4,rate_per_s=20", 2.0)  # fmt: skip
     stage = Stage(Places({}, None), CORES[-1], CORES[0], (), "m", tmp_path)
-    run = await measure(stage, contestants()[OURS], tiny, KEY, 1)
+    run = await measure(stage, contestants()[name], tiny, KEY, 1)
     assert not run.failed
     assert run.errors == {}
     assert run.requests > 10
@@ -336,15 +338,31 @@ async def test_ours_is_measured_by_real_processes(tmp_path: Path) -> None:
 
 def test_every_contestant_has_a_command_of_its_own_program(tmp_path: Path) -> None:
     places = Places({name: environment(tmp_path / name) for name in PINNED}, sys.executable)
-    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
-    start = Start(places, 9, urls, "m", tmp_path)
-    for one in contestants().values():
-        words = " ".join(one.command(start)) + "".join(
-            path.read_text() for path in tmp_path.glob("*") if path.is_file()
-        )
-        assert "127.0.0.1:1" in words or one.helpers is not None
-        assert "9" in words.split() or "127.0.0.1:9" in words
+    source = {"endpoint": "tcp://*:5557", "replay_endpoint": "tcp://*:5558"}
+    with fake_workers(2) as engines:
+        for engine in engines:
+            engine.pages["/kv_event_sources"] = 200, msgspec.json.encode({"0": source})
+        urls = tuple(engine.url for engine in engines)
+        start = Start(places, 9, urls, "m", tmp_path)
+        for one in contestants().values():
+            command = one.command(start)
+            words = " ".join(command) + "".join(
+                path.read_text() for path in tmp_path.glob("*") if path.is_file()
+            )
+            assert urls[0].removeprefix("http://") in words or one.helpers is not None
+            assert "9" in words.split() or "127.0.0.1:9" in words
+            if one.name == "vllm-router kv_aware":
+                assert f"{urls[1]}=tcp://127.0.0.1:5557" in command
+                assert f"{urls[1]}=tcp://127.0.0.1:5558" in command
     assert set(QUICK) <= contestants().keys()
+
+
+def test_who_is_to_be_told_of_events_cannot_run_before_engines_that_publish_none(tmp_path: Path) -> None:
+    places = Places({name: environment(tmp_path / name) for name in PINNED}, sys.executable)
+    with fake_workers(1) as engines:
+        start = Start(places, 9, (engines[0].url,), "m", tmp_path)
+        with pytest.raises(CannotRun, match="does not say where it publishes"):
+            contestants()["vllm-router kv_aware"].command(start)
 
 
 def environment(folder: Path) -> Path:
@@ -414,6 +432,22 @@ def test_rounds_are_compared_within_themselves() -> None:
     """Ours is faster in each round, though its slow rounds are slower than the other's fast ones."""
     mean = next(one for one in verdicts(ring_of((1, 2, 4), (2, 4, 8))) if one.metric.name == "mean TTFT")
     assert (mean.word, mean.values) == (Word.BETTER, (0.5, 0.5, 0.5))
+
+
+def test_ours_with_events_is_no_peer_and_has_a_table_of_its_own() -> None:
+    ring = ring_of((2, 2, 2), (1, 1, 1))
+    runs = [
+        Run(msgspec.structs.replace(KEY, contestant=OURS_EXACT, round=number), 1, ttft_mean_s=1.0, cpu_us=9)
+        for number in range(3)
+    ]
+    with_events = msgspec.structs.replace(
+        ring, contestants=[*ring.contestants, About(OURS_EXACT, "ours", "1")], runs=[*ring.runs, *runs]
+    )
+    assert {one.peer for one in verdicts(with_events)} == {"nginx"}
+    assert {one.word for one in verdicts(with_events, OURS_EXACT) if one.metric is METRICS[1]} == {Word.NOISE}
+    assert "`warmroute exact` beside `warmroute`" in page(with_events)
+    assert "| mean TTFT | 0.50 **better** |" in page(with_events)
+    assert "warmroute exact" not in page(ring)
 
 
 def test_a_loss_stands_at_the_top_of_the_page_and_so_does_who_did_not_run() -> None:

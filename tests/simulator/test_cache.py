@@ -7,7 +7,7 @@ import random
 import pytest
 
 from warmroute_simulator.engine import PagedCache, block_keys
-from warmroute_simulator.engine.cache import Lease
+from warmroute_simulator.engine.cache import KeyChange, Lease
 
 BLOCK = 4
 
@@ -61,6 +61,27 @@ class NaiveCache:
         self.users = {key: users for key, users in self.users.items() if users}
 
 
+class Told:
+    """What somebody knows of a cache who hears of its changes alone."""
+
+    def __init__(self) -> None:
+        self.resident: dict[int, int] = {}
+        """Blocks, and those before them; 0: none."""
+
+    def hear(self, changes: list[KeyChange]) -> None:
+        for change in changes:
+            for place in range(change.first, change.last):
+                key = change.keys[place]
+                if change.stored:
+                    before = change.keys[place - 1] if place else 0
+                    assert key not in self.resident
+                    assert not before or before in self.resident
+                    self.resident[key] = before
+                else:
+                    del self.resident[key]
+                    assert key not in self.resident.values(), "a block went before one that extends it"
+
+
 def accounts(cache: PagedCache) -> int:
     return cache.free + cache.private + cache.referenced + cache.evictable
 
@@ -73,11 +94,14 @@ def prompts_that_share(chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("capacity", [6, 17, 60])
-def test_hits_evictions_and_accounts_equal_a_naive_model_over_10_000_operations(capacity: int) -> None:
+def test_hits_evictions_changes_and_accounts_equal_a_naive_model_over_10_000_operations(
+    capacity: int,
+) -> None:
     seed = 7 * capacity
     print(f"seed {seed}")
     chance = random.Random(seed)
     cache, naive = PagedCache(capacity), NaiveCache(capacity)
+    cache.changes, told = [], Told()
     live: list[tuple[Lease, list[int], int]] = []
     for _ in range(10_000):
         action = chance.random()
@@ -114,6 +138,9 @@ def test_hits_evictions_and_accounts_equal_a_naive_model_over_10_000_operations(
         elif action >= 0.98:
             cache.clear()
             naive.clear()
+        told.hear(cache.changes)
+        cache.changes = []
+        assert told.resident.keys() == naive.users.keys()
         assert accounts(cache) == capacity
         assert (cache.private, cache.referenced) == (naive.private, sum(1 for u in naive.users.values() if u))
         assert cache.evictable == sum(1 for users in naive.users.values() if not users)

@@ -152,3 +152,18 @@ def test_a_special_token_that_is_not_there_is_refused() -> None:
 def test_half_a_letter_has_no_ids() -> None:
     with pytest.raises(UnicodeEncodeError):
         vocabulary().ids("\ud800")
+
+
+def test_an_added_token_of_any_id_costs_no_memory(tmp_path: Path) -> None:
+    end = {"id": 1 << 29, "content": "<|/>", "special": True, "normalized": False}
+    end |= {"single_word": False, "lstrip": False, "rstrip": False}
+    described = {
+        "version": "1.0",
+        "added_tokens": [end],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {"<?>": 0, "a": 1, "<|/>": 1 << 29}, "unk_token": "<?>"},
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    made = Vocabulary(tmp_path / "tokenizer.json")
+    assert not made.quick
+    assert made.ids("a b<|/>a") == pack_tokens([1, 0, 1 << 29, 1])

@@ -37,6 +37,10 @@ _SEED: Final = 20
 # Texts of the battery. All of it takes 0.2 s.
 _TRIES: Final = 160
 
+# The fast library keeps a table of ids, as long as the highest that an added token has. The largest
+# vocabularies have a quarter of a million.
+_QUICK_ID_MAX: Final = 1 << 21
+
 # Of a thousand reserved tokens a few speak for all.
 _ADDED_TRIED_MAX: Final = 24
 
@@ -82,7 +86,9 @@ class Vocabulary:
         )
         """One may begin within another: only from the beginning of a text can be told which it is."""
         texts = list(_battery([item["content"] for item in added][:_ADDED_TRIED_MAX]))
-        self._quick = self._quicker(path, texts)
+        self._quick: Callable[[str], bytes] | None = None
+        if all(isinstance(item["id"], int) and item["id"] <= _QUICK_ID_MAX for item in added):
+            self._quick = self._quicker(path, texts)
         self.cuts = whole and self._cuts_hold(texts, added)
         """Whether text may be cut before an added token."""
         self._lines = self.cuts and not any("\n" in one for one in contents) and self._lines_hold(texts)

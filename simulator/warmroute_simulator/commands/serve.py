@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the answers' words and lengths")
     add("--fault", action="append", default=[], metavar="WORKER:KIND[:COUNT]",
         help=f"break something at the start; KIND: {', '.join(FAULT_KINDS)}")  # fmt: skip
+    add("--kv-events", type=int, nargs="?", const=0, metavar="PORT",
+        help="publish what caches hold, as engines do: the first engine's events at PORT, its old ones at"
+             " PORT + 1, the next engine's at PORT + 2, …; without PORT: at free ports")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write totals there at the end")
 
 
@@ -59,6 +63,12 @@ def _options(arguments: argparse.Namespace) -> ServeOptions:
         raise ValueError("--workers must be 1 to 256")
     if not 0 <= arguments.port <= 65_535 - (arguments.workers - 1 if arguments.port else 0):
         raise ValueError("--port must leave room for all workers below 65536")
+    events_port = arguments.kv_events
+    if events_port is not None:
+        if importlib.util.find_spec("zmq") is None:
+            raise ValueError("--kv-events needs ZeroMQ (zmq is missing): pip install 'warmroute[exact]'")
+        if not 0 <= events_port <= 65_536 - (2 * arguments.workers if events_port else 0):
+            raise ValueError("--kv-events must leave room for two ports of each worker below 65536")
     if arguments.speed <= 0:
         raise ValueError("--speed must be positive")
     if arguments.seed < 0:
@@ -91,7 +101,13 @@ def _options(arguments: argparse.Namespace) -> ServeOptions:
         api_keys=tuple(arguments.api_key),
     )
     return ServeOptions(
-        worker, arguments.workers, arguments.host, arguments.port, faults, json_path=arguments.json
+        worker,
+        arguments.workers,
+        arguments.host,
+        arguments.port,
+        faults,
+        json_path=arguments.json,
+        kv_events_port=events_port,
     )
 
 

@@ -26,6 +26,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class Lease:
@@ -95,6 +96,17 @@ class KVCache(ABC):
         """Forget every block that nobody uses."""
 
 
+class KeyChange(NamedTuple):
+    """Blocks that became resident, or are no longer."""
+
+    stored: bool
+    keys: Sequence[int]
+    """Of blocks that were stored, all of the prompt that was given; of others theirs, tails first."""
+    first: int
+    last: int
+    """Places among the keys, of the first block and behind the last."""
+
+
 class PagedCache(KVCache):
     """Blocks known by their chained keys, one entry for each.
 
@@ -105,6 +117,8 @@ class PagedCache(KVCache):
         super().__init__(capacity)
         self._referenced: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self.changes: list[KeyChange] | None = None
+        """What changed since it was last emptied, in order; None: nobody wants to know."""
 
     def __contains__(self, key: int) -> bool:
         return key in self._referenced or key in self._idle
@@ -160,7 +174,9 @@ class PagedCache(KVCache):
         referenced, idle = self._referenced, self._idle
         if referenced.keys().isdisjoint(full) and idle.keys().isdisjoint(full):
             referenced.update(dict.fromkeys(full, 1))
+            self._stored(lease, before_tokens // block_tokens, len(full), len(full))
             return True
+        new = 0
         for key in full:
             if key in referenced:
                 referenced[key] += 1
@@ -172,7 +188,20 @@ class PagedCache(KVCache):
                 self.free += 1
             else:
                 referenced[key] = 1
+                new += 1
+        self._stored(lease, before_tokens // block_tokens, len(full), new)
         return True
+
+    def _stored(self, lease: Lease, first: int, full: int, new: int) -> None:
+        """Writes. Of the blocks that a sequence filled the last `new` ones were not resident: whatever is
+        resident has its ancestors with it."""
+        if new and self.changes is not None:
+            last = first + full
+            self.changes.append(KeyChange(True, lease.prompt, last - new, last))
+
+    def _gone(self, keys: list[int]) -> None:
+        if keys and self.changes is not None:
+            self.changes.append(KeyChange(False, keys, 0, len(keys)))
 
     def release(self, lease: Lease, held_tokens: int, block_tokens: int) -> None:
         prompt = lease.prompt
@@ -194,13 +223,14 @@ class PagedCache(KVCache):
     def clear(self) -> None:
         self.free += self.evictable
         self.evictable = 0
+        self._gone(list(self._idle))
         self._idle.clear()
 
     def _take(self, blocks: int) -> None:
         from_free = min(blocks, self.free)
         self.free -= from_free
         evicted = blocks - from_free
-        for _ in range(evicted):
-            self._idle.popitem(last=False)
+        if evicted:
+            self._gone([self._idle.popitem(last=False)[0] for _ in range(evicted)])
         self.evictable -= evicted
         self.evictions += evicted

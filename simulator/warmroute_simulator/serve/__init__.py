@@ -9,6 +9,8 @@ The map, in the order of a request's way:
     tokens     text as tokens without a tokenizer; the words that a simulated model answers with
     generation one answer on its way: engine events become bytes on the connection
     driver     real time for the engine: one timer, events dispatched to whoever waits
+    kv_events  --kv-events: what a cache holds, published over ZeroMQ; old batches for who asks
+    kv_wire    how vLLM and SGLang say that
     clock      engine time as a multiple of real time (`--speed`, the fault `slow`)
     faults     what can be broken on purpose
     reports    /metrics in vLLM's or SGLang's names, /__state, /v1/loads

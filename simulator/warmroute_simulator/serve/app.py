@@ -34,10 +34,13 @@ class ServeOptions(msgspec.Struct, frozen=True):
     """Of the first worker; the others follow. 0: each gets a free port."""
     faults: tuple[FaultSpec, ...] = ()
     json_path: Path | None = None
+    kv_events_port: int | None = None
+    """Where the first worker publishes its cache's changes, its old batches at the next port, the others at
+    those that follow. 0: free ports; None: nobody publishes."""
 
 
 class Fleet:
-    """The workers of this process."""
+    """The workers of this process, and what publishes what their caches hold."""
 
     def __init__(self, options: ServeOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.workers = [Worker(index, options.worker, self, loop) for index in range(options.workers)]
@@ -45,6 +48,33 @@ class Fleet:
             target = self.worker(fault.worker or 0)
             if target is not None:
                 target.set_fault(fault)
+
+    def publish(self, hosts: list[str], port: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Writes. Each worker publishes at its host from now on. Raises PortTakenError; the fleet is closed
+        then."""
+        import zmq
+
+        from warmroute_simulator.serve.kv_events import Publisher
+
+        context = zmq.Context()
+        for worker, host in zip(self.workers, hosts, strict=True):
+            at = port + 2 * worker.index
+            ports = (at, at + 1) if port else (0, 0)
+            try:
+                publisher = Publisher(context, worker.cache, worker.settings.kind, host, ports, loop)
+            except OSError as error:
+                self.close()
+                raise PortTakenError(f"cannot listen on {error.strerror}") from None
+            worker.publish(publisher)
+
+    def close(self) -> None:
+        """Writes. Nothing goes on, nobody is connected any more."""
+        for worker in self.workers:
+            worker.driver.close()
+            for connection in list(worker.connections):
+                connection.break_off(after_flush=False)
+            if worker.kv_events is not None:
+                worker.kv_events.close()
 
     def worker(self, index: int) -> Worker | None:
         return self.workers[index] if 0 <= index < len(self.workers) else None
@@ -69,21 +99,23 @@ async def _serve(options: ServeOptions) -> None:
         loop.add_signal_handler(signum, stop.set)
     sockets = _bind(options)
     fleet = Fleet(options, loop)
+    if options.kv_events_port is not None:
+        fleet.publish([sock.getsockname()[0] for sock in sockets], options.kv_events_port, loop)
     servers = [
         await loop.create_server(_factory(worker, loop), sock=sock, backlog=BACKLOG)
         for worker, sock in zip(fleet.workers, sockets, strict=True)
     ]
     gc.freeze()
+    for worker in fleet.workers:
+        if (told := worker.kv_events) is not None:
+            print(f"kv-events {told.endpoint} replay {told.replay_endpoint}", flush=True)
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         print(f"ready http://{host}:{port}", flush=True)
     await stop.wait()
     for server in servers:
         server.close()
-    for worker in fleet.workers:
-        worker.driver.close()
-        for connection in list(worker.connections):
-            connection.break_off(after_flush=False)
+    fleet.close()
     if options.json_path is not None:
         options.json_path.write_bytes(msgspec.json.format(msgspec.json.encode(fleet.report())) + b"\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from warmroute_simulator.engine import Engine, EngineRequest, Finished, FirstToken, Tokens
@@ -30,6 +31,8 @@ class EngineDriver:
         self._sinks: dict[int, tuple[TokenSink, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
+        self.on_changes: Callable[[], None] | None = None
+        """Called when the engine has gone on, before anybody hears of it."""
 
     def submit(self, request: EngineRequest, sink: TokenSink) -> None:
         """Raises ValueError when the engine cannot take the request, ever."""
@@ -67,7 +70,10 @@ class EngineDriver:
             return now
         self._dispatching = True
         try:
-            for event in self.engine.advance(now):
+            events = self.engine.advance(now)
+            if self.on_changes is not None:
+                self.on_changes()
+            for event in events:
                 entry = self._sinks.get(event.request_id)
                 if entry is None:
                     continue

@@ -13,8 +13,10 @@ from warmroute_simulator.serve.dialects import chat, completions, messages
 from warmroute_simulator.serve.dialects.base import BadRequest, Call, decode
 from warmroute_simulator.serve.faults import FaultSpec
 from warmroute_simulator.serve.http import Exchange
+from warmroute_simulator.serve.kv_wire import HELD_BATCHES, KEPT_BATCHES
 
 if TYPE_CHECKING:
+    from warmroute_simulator.serve.kv_events import Publisher
     from warmroute_simulator.serve.worker import Worker
 
 NOT_FOUND: Final = (404, b'{"detail":"Not Found"}')
@@ -51,6 +53,8 @@ def get(worker: Worker, exchange: Exchange) -> None:
         exchange.respond(200, msgspec.json.encode(reports.state(worker)))
     elif path == "/version" and not sglang:
         exchange.respond(200, msgspec.json.encode({"version": worker.version}))
+    elif path == "/kv_event_sources" and worker.kv_events is not None and not sglang:
+        exchange.respond(200, msgspec.json.encode({"0": _event_source(worker.kv_events)}))
     elif path == "/load" and not sglang:
         load = worker.engine.running + worker.engine.waiting
         exchange.respond(200, msgspec.json.encode({"server_load": load}))
@@ -85,7 +89,7 @@ def post(worker: Worker, exchange: Exchange) -> None:
         count = len(prompt) // tokens.TOKEN_BYTES
         exchange.respond(200, msgspec.json.encode({"input_tokens": count}))
     elif path in ("/reset_prefix_cache", "/flush_cache"):
-        worker.engine.reset_prefix_cache()
+        worker.reset_cache()
         exchange.respond(200, b"")
     elif path == "/__fault":
         exchange.respond(200, msgspec.json.encode(_set_fault(worker, body)))
@@ -148,7 +152,7 @@ def _models(worker: Worker) -> dict[str, object]:
 
 def _server_info(worker: Worker) -> dict[str, object]:
     config = worker.settings.engine
-    return {
+    info: dict[str, object] = {
         "model_path": worker.model,
         "served_model_name": worker.model,
         "version": worker.version,
@@ -157,4 +161,31 @@ def _server_info(worker: Worker) -> dict[str, object]:
         "max_running_requests": config.max_num_seqs,
         "chunked_prefill_size": config.step_tokens,
         "context_length": worker.settings.max_model_len,
+    }
+    if worker.kv_events is not None:
+        live, replay = worker.kv_events.ports
+        info["kv_events"] = {
+            "publisher": "zmq",
+            "endpoint_host": "*",
+            "endpoint_port_base": live,
+            "replay_endpoint_port_base": replay,
+            "topic": "",
+            "block_size": config.block_tokens,
+            "dp_size": 1,
+        }
+    return info
+
+
+def _event_source(publisher: Publisher) -> dict[str, object]:
+    """An engine's own flag: with the wildcard, which to a router is the host of the worker's URL."""
+    live, replay = publisher.ports
+    return {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": f"tcp://*:{live}",
+        "replay_endpoint": f"tcp://*:{replay}",
+        "buffer_steps": KEPT_BATCHES,
+        "hwm": HELD_BATCHES,
+        "max_queue_size": HELD_BATCHES,
+        "topic": "",
     }

@@ -116,7 +116,8 @@ def state(worker: Worker) -> dict[str, object]:
     """The truth about a worker, for tests and measurements. Times are engine seconds: without queueing in
     the process, real seconds times `--speed`."""
     engine, totals, cache = worker.engine, worker.engine.totals, worker.engine.cache
-    return {
+    told: dict[str, object] = {} if worker.kv_events is None else {"kv_events": worker.kv_events.report()}
+    return told | {
         "worker": worker.index,
         "model": worker.model,
         "running": engine.running,

@@ -14,6 +14,7 @@ import sys
 from array import array
 
 from warmroute_simulator.engine.blocks import TOKEN_BYTES as TOKEN_BYTES
+from warmroute_simulator.engine.blocks import block_keys
 
 MAX_TOKEN_ID = 2**32 - 1
 
@@ -26,6 +27,19 @@ WORDS: tuple[bytes, ...] = tuple(_WORDS[index % len(_WORDS)].encode() for index 
 """The word for each value of a random byte."""
 _STRETCH = 64
 """Random bytes are drawn in equal stretches, so that a shorter answer is the start of a longer one."""
+
+
+class TokenBlocks(list[int]):
+    """The keys of all whole blocks of a prompt and its answer, and their tokens. Not to be written."""
+
+    def __init__(self, tokens: bytes, block_tokens: int, salt: str = "") -> None:
+        super().__init__(block_keys(tokens, block_tokens, salt=salt))
+        self.tokens, self.block_tokens, self.salt = tokens, block_tokens, salt
+
+    def ids(self, first: int, last: int) -> list[int]:
+        """Reads. The token ids of these blocks."""
+        size = self.block_tokens * TOKEN_BYTES
+        return to_ids(self.tokens[first * size : last * size])
 
 
 def pad(text: bytes) -> bytes:

@@ -22,7 +22,7 @@ from warmroute_simulator.engine import (
     EngineRequest,
     Finished,
     FinishReason,
-    block_keys,
+    PagedCache,
     make_engine,
 )
 from warmroute_simulator.serve import operations, reports, tokens
@@ -43,6 +43,7 @@ from warmroute_simulator.serve.http import Exchange, HttpConnection
 
 if TYPE_CHECKING:
     from warmroute_simulator.serve.app import Fleet
+    from warmroute_simulator.serve.kv_events import Publisher
 
 VERSION = "0.32.0-simulated"
 """The vLLM release whose answers the shapes were taken from."""
@@ -82,7 +83,8 @@ class Worker:
         self.index, self.settings = index, settings
         self.model = settings.model
         self.version = VERSION if settings.kind == "vllm" else SGLANG_VERSION
-        self.engine = make_engine(settings.engine)
+        self.cache = PagedCache(settings.engine.capacity_blocks)
+        self.engine = make_engine(settings.engine, self.cache)
         self.started_at_s = time.time()
         """Since 1970. The cache began empty then; a reset is no restart."""
         self.driver = EngineDriver(self.engine, EngineClock(settings.speed), loop)
@@ -91,6 +93,7 @@ class Worker:
         self.finished: dict[str, int] = {"stop": 0, "length": 0}
         self.connections: set[HttpConnection] = set()
         self.fleet = fleet
+        self.kv_events: Publisher | None = None
         self._next_id = 0
 
     def accept(self) -> bool:
@@ -104,6 +107,17 @@ class Worker:
             for connection in list(self.connections):
                 if connection.idle:
                     connection.break_off(after_flush=False)
+
+    def publish(self, publisher: Publisher) -> None:
+        """Writes. From now on it is told what the cache holds."""
+        self.kv_events = publisher
+        self.driver.on_changes = publisher.tell
+
+    def reset_cache(self) -> None:
+        """Writes. Forgets all that no running request uses."""
+        self.engine.reset_prefix_cache()
+        if self.kv_events is not None:
+            self.kv_events.cleared()
 
     def handle(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -149,7 +163,8 @@ class Worker:
         seed = xxhash.xxh3_64_intdigest(call.tokens, self.settings.seed)
         natural = min(tokens.natural_length(seed), room)
         words = tokens.answer_words(seed, call.max_tokens or natural)
-        keys = block_keys(call.tokens + b"".join(words), self.settings.engine.block_tokens, salt=call.salt)
+        size = self.settings.engine.block_tokens
+        keys = tokens.TokenBlocks(call.tokens + b"".join(words), size, call.salt)
         request_id = self._new_id()
         answer_id = call.id_prefix + self._answer_id(exchange, request_id)
         meta = Meta(answer_id, call.model or self.model, int(time.time()))
@@ -189,7 +204,7 @@ class Worker:
         for prompt in call.inputs:
             request_id = self._new_id()
             job.waiting.add(request_id)
-            keys = block_keys(prompt, self.settings.engine.block_tokens)
+            keys = tokens.TokenBlocks(prompt, self.settings.engine.block_tokens)
             self.driver.submit(
                 EngineRequest(request_id, len(prompt) // tokens.TOKEN_BYTES, 0, keys, FinishReason.STOP), job
             )
