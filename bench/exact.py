@@ -1,8 +1,8 @@
 """What exact mode adds to a decision: the turns of long sessions, with tokens and without, in turn.
 
-    .venv/bin/python bench/exact.py                          a vocabulary of 100,000 is trained first, a
-    minute .venv/bin/python bench/exact.py --tokenizer FOLDER       a model's own
-    .venv/bin/python bench/exact.py --template chatml        another of tests/tokens/templates
+    .venv/bin/python bench/exact.py                      a vocabulary of 100,000 is trained first, a minute
+    .venv/bin/python bench/exact.py --tokenizer FOLDER   a model's own
+    .venv/bin/python bench/exact.py --template chatml    another of tests/tokens/templates
 
 What is measured. Sessions of `--tokens` tokens of this machine's Python sources as an agent's conversation,
 each turn of which adds `--growth` tokens: an answer with a call, its result, a question now and then. Each
@@ -32,12 +32,13 @@ from time import perf_counter, thread_time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from warmroute.app import build
+from warmroute.app import SWITCH_INTERVAL_S, build
 from warmroute.compiled import is_compiled
 from warmroute.config import Settings
 from warmroute.dialects import openai
 from warmroute.exchange import Exchange
 from warmroute.gateway import Gateway
+from warmroute.malloc import keep_large_buffers
 from warmroute.tokens import asked
 from warmroute.tokens.jobs import ChatJob
 from warmroute.tokens.loading import load
@@ -244,6 +245,8 @@ class Turn:
 
 
 async def measure(model: TokenModel, options: argparse.Namespace) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # both as the router does when it starts
+    keep_large_buffers()
     texts = "\n".join(sources())
     chance = random.Random(options.seed)
     sample = texts[:400_000]
@@ -374,7 +377,6 @@ async def lag(model: TokenModel, options: argparse.Namespace, texts: str, chars_
     material = openai.chat(body).material
     chat, messages = asked.read_chat(body, material)
     job = ChatJob(model, (options.block,), 0, chat, material, messages, VLLM, None)
-    sys.setswitchinterval(0.0005)
     late: list[float] = []
     took: list[float] = []
 

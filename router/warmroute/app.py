@@ -64,7 +64,7 @@ _UPKEEP_S = 0.02
 
 # A thread that writes a page of metrics or a log line keeps the interpreter for this long when an event
 # comes; with Python's 5 ms, streams would stutter at every scrape.
-_SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0005
 
 # How soon a stop notices that the last stream has ended.
 _STOP_POLL_S = 0.05
@@ -77,7 +77,7 @@ def run(settings: Settings, read_again: ReadSettings | None = None) -> int:
     settings ask for cannot be made.
     """
     stop_logging = set_up_logging(settings)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_large_buffers()
     _raise_file_limit()
     try:

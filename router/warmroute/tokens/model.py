@@ -64,6 +64,8 @@ class TokenModel:
         self.templates = templates
         self.goes_on = vocabulary.cuts
         """Whether turns go on from each other. Never again once one was done wrongly."""
+        self.checked = 0
+        """Turns that were done again as a whole and had been right."""
         self._turns = Turns()
 
     # --- texts ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ them.
 
 Rules kept. No fault here costs a request. What waits is bounded, and so is each wait. Places where prompts
 ended are found and kept on the loop alone. Results are checked for ever: engines' counts are compared with
-those here, and one in 32 of those that went on from an earlier turn is done again as a whole, in a thread. A
+those here, and of those that went on from an earlier turn a few are done again as a whole, in a thread. A
 model whose turns do not go on from each other rightly is done as a whole from then on; one whose prompts
 engines count otherwise is not done at all. Both are said in the log.
 """
@@ -45,8 +45,11 @@ log: Final = logging.getLogger("warmroute.tokens")
 # What engines are and which sizes of block they use changes by the minute; looking costs some microseconds.
 _LOOK_EVERY_S: Final = 0.25
 
-# Of the prompts that went on from a former turn one in so many is done again as a whole.
+# Of the prompts that went on from a former turn one in so many is done again as a whole, until enough were
+# right, and then one in more: one of 128,000 tokens keeps a thread busy for 16 ms, as 50 turns do the loop.
 _CHECK_EVERY: Final = 32
+_CHECKED_ENOUGH: Final = 16
+_CHECK_SELDOM: Final = 1024
 
 # Counts of engines that were others, in a row, after which turns do not go on from each other, and after
 # which the model is not done at all. A few may be a client's own, who uses what only that engine knows.
@@ -136,8 +139,8 @@ class Tokens:
             return request
         how = counts.ONWARDS if job.went_on else counts.WHOLE
         request = self._settled(exchange, request, job, told, how, began)
-        if job.went_on and not request.request_id % _CHECK_EVERY:
-            self._check(job, told, request.model)
+        if job.went_on:
+            self._check(job, told, request)
         if job.model is not None and job.model.has_to_learn:
             self._threads.submit(job.model.learn)
         return request
@@ -287,15 +290,17 @@ class Tokens:
                 extra={"model": name, "engine": usage.prompt_tokens, "router": exchange.told_tokens},
             )
 
-    def _check(self, job: Job, told: Told, name: str) -> None:
-        """A prompt that went on from an earlier one is done again as a whole, when a thread has time."""
-        if not isinstance(job, ChatJob) or self.waiting * 2 > self._waiting_max:
+    def _check(self, job: Job, told: Told, request: RoutingRequest) -> None:
+        """A prompt that went on from an earlier one may be done again as a whole, when a thread has time."""
+        assert job.model is not None
+        every = _CHECK_EVERY if job.model.checked < _CHECKED_ENOUGH else _CHECK_SELDOM
+        if request.request_id % every or not isinstance(job, ChatJob) or self.waiting * 2 > self._waiting_max:
             return
         self.waiting += 1
         loop = asyncio.get_running_loop()
 
         def done(whole: Future[Told]) -> None:
-            loop.call_soon_threadsafe(self._checked, job, told, name, whole)
+            loop.call_soon_threadsafe(self._checked, job, told, request.model, whole)
 
         self._threads.submit(partial(job.whole, slowly=True)).add_done_callback(done)
 
@@ -303,11 +308,12 @@ class Tokens:
         self.waiting -= 1
         if whole.cancelled():
             return
+        assert job.model is not None
         self.counts.checks["check"] += 1
         if whole.exception() is None and whole.result().prompt == told.prompt:
+            job.model.checked += 1
             return
         self.counts.differences["check"] += 1
-        assert job.model is not None
         self._not_onwards(job.model, name, "a prompt was another when it was done as a whole")
 
     def _not_onwards(self, model: TokenModel, name: str, why: str) -> None:
