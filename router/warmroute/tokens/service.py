@@ -142,7 +142,7 @@ class Tokens:
         if job.went_on:
             self._check(job, told, request)
         if job.model is not None and job.model.has_to_learn:
-            self._threads.submit(job.model.learn)
+            self._threads.submit(_learn, job.model)
         return request
 
     def _later(self, exchange: Exchange, request: RoutingRequest, job: Job) -> RoutingRequest | None:
@@ -326,3 +326,10 @@ class Tokens:
                 "as a whole from now on",
                 extra={"model": name, "why": why},
             )
+
+
+def _learn(model: TokenModel) -> None:
+    try:
+        model.learn()
+    except Exception:  # a fault of ours costs no more than the time that learning would have saved
+        log.exception("what a template writes could not be learned")
