@@ -189,6 +189,8 @@ _MESSAGES: Final = msgspec.json.Decoder(list[Message]).decode
 # What stands before a chat's messages and behind them is looked at as far as this: mostly tools, and a dozen
 # fields.
 _HEAD_BYTES: Final = 64 * 1024
+# Mostly they are nearer; copying all of that takes as long as reading the fields.
+_NEAR_BYTES: Final = 4096
 _TAIL_BYTES: Final = 4096
 
 # That much of the messages' end is not found again behind them.
@@ -212,8 +214,8 @@ def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
     """The fields, read without the messages between them: these were read by the dialect, and where they
     stand can be told by their ends. None: it cannot."""
     view = memoryview(body)
-    head, tail = bytes(view[:_HEAD_BYTES]), bytes(view[-_TAIL_BYTES:])
-    begin = head.find(b"[", head.find(b'"messages"'))
+    head, begin = _head(view)
+    tail = bytes(view[-_TAIL_BYTES:])
     end = tail.rfind(bytes(material[-_END_BYTES:]))
     if begin < 0 or end < 0:
         return None
@@ -228,6 +230,17 @@ def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
     if bytes(memoryview(chat.messages)[:3]) != b"[]" or tools + end - begin != len(material):
         return None
     return chat, view[begin:end]
+
+
+def _head(view: memoryview) -> tuple[bytes, int]:
+    """The beginning of a body, and where in it the messages begin, or -1."""
+    for size in (_NEAR_BYTES, _HEAD_BYTES):
+        head = bytes(view[:size])
+        key = head.find(b'"messages"')
+        begin = head.find(b"[", key) if key >= 0 else -1
+        if begin >= 0:
+            return head, begin
+    return head, -1
 
 
 def read_messages(messages: Buffer) -> list[Message]:
