@@ -97,6 +97,16 @@ def test_a_question_that_takes_earlier_reasoning_out_of_the_prompt_is_seen() -> 
     assert (went_on, teller.went_on) == (1, 1)
 
 
+def test_a_turn_for_which_the_template_repeats_what_was_said_is_done_as_a_whole() -> None:
+    """The system prompt stands in the last question, whichever that is."""
+    teller = Teller(model("brackets"))
+    messages = [{"role": "system", "content": "think " * 200}, user("a")]
+    teller.tell({"messages": messages})
+    told, whole = teller.tell({"messages": [*messages, said("b"), user("c")]})
+    assert told.prompt == whole.prompt
+    assert teller.went_on == 0
+
+
 def test_a_turn_that_is_asked_again_goes_on_again() -> None:
     teller = Teller(model("chatml"))
     requests = list(conversation(2, 4))
