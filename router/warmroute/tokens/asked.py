@@ -234,6 +234,7 @@ def _around(body: Buffer, material: Buffer) -> tuple[Chat, Buffer] | None:
 
 def _head(view: memoryview) -> tuple[bytes, int]:
     """The beginning of a body, and where in it the messages begin, or -1."""
+    head = b""
     for size in (_NEAR_BYTES, _HEAD_BYTES):
         head = bytes(view[:size])
         key = head.find(b'"messages"')
