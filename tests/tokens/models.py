@@ -58,7 +58,8 @@ class Teller:
         job = ChatJob(self.model, sizes, ROOT, chat, material, messages, self.rules, place)
         told = job.run(1 << 30, slowly=False)
         self.went_on += job.went_on
-        self.model.learn()
+        if self.model.has_to_learn:
+            self.model.learn()
         if told.place is not None:
             self.memory.keep(told.place, place if job.went_on else None, blocks, material)
         return told, job.whole(slowly=False)

@@ -185,3 +185,13 @@ def test_who_looks_for_what_is_in_one_text_is_rendered() -> None:
             told, whole = teller.tell({"messages": messages})
             assert told.prompt == whole.prompt
             messages = [*messages, said(answer), user(f"and {turn}?")]
+
+
+def test_what_was_learned_is_checked_as_often_as_at_first() -> None:
+    of = model("chatml")
+    teller = Teller(of)
+    for time, checked in (("first", 16), ("second", 0), ("third", 16)):  # learned when seen again
+        of.checked = 16
+        for request in agent(random.Random(0), 3):
+            teller.tell(request)
+        assert of.checked == checked, time

@@ -65,7 +65,9 @@ class TokenModel:
         self.goes_on = vocabulary.cuts
         """Whether turns go on from each other. Never again once one was done wrongly."""
         self.checked = 0
-        """Turns that were done again as a whole and had been right."""
+        """Turns that were done again as a whole and had been right, since something was learned."""
+        self.learns = False
+        """A thread is at it, or will be."""
         self._turns = Turns()
 
     # --- texts ------------------------------------------------------------------------------------------
@@ -177,11 +179,12 @@ class TokenModel:
 
     @property
     def has_to_learn(self) -> bool:
-        """Reads. Whether turns were seen that `learn` would make cheaper."""
-        return bool(self._turns.lessons)
+        """Reads. Whether turns were seen that `learn` would make cheaper, and nobody is at it."""
+        return bool(self._turns.lessons) and not self.learns
 
     def learn(self) -> None:
-        """Writes. Some milliseconds, for a thread."""
+        """Writes. Some milliseconds, for one thread at a time. What is new is checked as at first."""
+        self.checked = 0
         self._turns.learn()
 
     def _template(self, with_tools: bool) -> Template:

@@ -142,6 +142,7 @@ class Tokens:
         if job.went_on:
             self._check(job, told, request)
         if job.model is not None and job.model.has_to_learn:
+            job.model.learns = True
             self._threads.submit(_learn, job.model)
         return request
 
@@ -333,3 +334,5 @@ def _learn(model: TokenModel) -> None:
         model.learn()
     except Exception:  # a fault of ours costs no more than the time that learning would have saved
         log.exception("what a template writes could not be learned")
+    finally:
+        model.learns = False
