@@ -292,6 +292,20 @@ def test_killed_it_takes_its_processes_with_it(tmp_path: Path, demos: list[Demo]
     assert demo.descendants() == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's end on Linux only")
+def test_a_process_whose_demo_was_killed_while_it_was_made_does_not_go_on() -> None:
+    another = os.getpid()  # of whom the new process is a grandchild: its own parent is the shell
+    program = f"from warmroute.demo.processes import die_with; die_with({another}); print('it goes on')"
+    ended = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1"; echo $?', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ended.stdout.split() == [str(128 + signal.SIGKILL)]
+
+
 def test_a_port_in_use_is_said_before_anything_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

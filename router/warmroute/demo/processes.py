@@ -47,6 +47,7 @@ class Child:
         self._log = log
         # Settings meant for a router of the user's own must not change the demo's.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ROUTER_")}
+        demo = os.getpid()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -55,7 +56,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=lambda: die_with(demo),
             )
 
     def __enter__(self) -> Child:
@@ -173,6 +174,13 @@ async def _next_look(child: Child, deadline: float) -> None:
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with(parent: int) -> None:
+    """In a new process: it ends when its parent does, also when that ended before this was called.
+
+    By the signal that cannot be refused: until it runs a program of its own, a new process has the parent's
+    handlers, which would swallow any other. Engines and routers of a demo have nothing to keep.
+    """
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
