@@ -43,8 +43,8 @@ from warmroute.tokens import asked
 from warmroute.tokens.jobs import ChatJob
 from warmroute.tokens.loading import load
 from warmroute.tokens.model import TokenModel
-from warmroute.tokens.rules import VLLM
 from warmroute.tokens.service import Tokens
+from warmroute.tokens.vllm_rules import VLLM
 from warmroute_policies.blocks import PromptBlocks
 from warmroute_policies.known import BlockChange
 from warmroute_policies.types import Outcome, RoutingRequest, Usage

@@ -16,8 +16,8 @@ from tokens.models import ROOT, read
 from warmroute.tokens.asked import Text, Untold, read_messages
 from warmroute.tokens.loading import load
 from warmroute.tokens.model import TokenModel
-from warmroute.tokens.rules import VLLM
 from warmroute.tokens.told import told_of_numbers
+from warmroute.tokens.vllm_rules import VLLM
 
 pytestmark = pytest.mark.e2e
 

@@ -14,14 +14,17 @@ from warmroute.tokens.asked import Chat, Untold
 from warmroute.tokens.jobs import ChatJob
 from warmroute.tokens.memory import Memory
 from warmroute.tokens.model import TokenModel
-from warmroute.tokens.rules import VLLM, Rules
+from warmroute.tokens.rules import Rules
+from warmroute.tokens.sglang_rules import SGLANG
 from warmroute.tokens.templates import Template, Templates
 from warmroute.tokens.told import Told
+from warmroute.tokens.vllm_rules import VLLM
 from warmroute.tokens.vocabulary import Vocabulary
 from warmroute_policies.blocks import PromptBlocks
 
 SPECIAL = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
 SIZES = (4, 16)
+BY_ENGINE = {rules.name: rules for rules in (VLLM, SGLANG)}
 ROOT = 5
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tokens.conversations import Body, call, said, text, tool, user
-from tokens.models import SPECIAL, Teller, model
+from tokens.models import BY_ENGINE, SPECIAL, Teller, model
 from tokens.oracles import TEMPLATES
 from warmroute.tokens.asked import Message, Untold
 from warmroute.tokens.forms import Form
 from warmroute.tokens.learning import learn
-from warmroute.tokens.rules import BY_ENGINE, VLLM
 from warmroute.tokens.standins import MARK, marked, shape_of
 from warmroute.tokens.templates import Template
+from warmroute.tokens.vllm_rules import VLLM
 
 # By what a template does with a text; how many of the made-up texts fit what is learned of it.
 LEARNED = {

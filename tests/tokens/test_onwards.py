@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tokens.conversations import TOOLS, Body, made_up, said, text, tool, user
-from tokens.models import Teller, model
+from tokens.models import BY_ENGINE, Teller, model
 from tokens.oracles import TEMPLATES
 from warmroute.tokens.asked import Untold
-from warmroute.tokens.rules import BY_ENGINE
 from warmroute.tokens.standins import MARK
 
 SEEDS = range(4)

@@ -12,12 +12,11 @@ from xxhash import xxh3_64_hexdigest
 
 from tokens.conversations import TABLE, TOOLS, Body, made_up
 from tokens.expected import ENGINES, FILE, digest, questions
-from tokens.models import ROOT, model, read
+from tokens.models import BY_ENGINE, ROOT, model, read
 from tokens.oracles import TEMPLATES, ask
 from warmroute.compiled import is_compiled
 from warmroute.tokens import asked
 from warmroute.tokens.asked import Untold
-from warmroute.tokens.rules import BY_ENGINE
 from warmroute_policies.kv_blocks import TOKEN_BYTES, chain
 
 WRITTEN: dict[str, dict[str, Any]] = json.loads(FILE.read_text())

@@ -31,7 +31,7 @@ def expected(body: dict[str, Any], root: int = root_of()) -> Any:
     """The prompt as it is told without a router."""
     from tokens.models import read
     from warmroute.tokens.asked import read_messages
-    from warmroute.tokens.rules import VLLM
+    from warmroute.tokens.vllm_rules import VLLM
 
     chat, messages = read(json.dumps(body).encode())
     return model("chatml").whole(chat, read_messages(messages), VLLM, (BLOCK,), root, slowly=False).prompt

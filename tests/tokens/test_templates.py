@@ -15,8 +15,8 @@ from tokens.conversations import TOOLS, made_up, user
 from tokens.models import SPECIAL
 from tokens.oracles import TEMPLATES
 from warmroute.tokens.asked import read_messages
-from warmroute.tokens.rules import VLLM
 from warmroute.tokens.templates import NotRendered, Template, Templates
+from warmroute.tokens.vllm_rules import VLLM
 
 SEED = 3
 

@@ -3,7 +3,9 @@ caches, how much of a prompt a worker holds is known and not believed (docs/exac
 
     service         between parsing and routing: at once where that is cheap, else in a thread or by asking
     asked           what a body says of its prompt, and why that may not do
-    rules           what vLLM or SGLang make of a chat before its template gets it
+    vllm_rules      what vLLM makes of a chat before its template gets it
+    sglang_rules    what SGLang does
+    rules           what both have in common
     templates       chat templates, as `transformers` renders them
     fields          reading messages' fields in templates
     vocabulary      text to token ids, and where text may be cut

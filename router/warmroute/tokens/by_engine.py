@@ -17,7 +17,8 @@ import msgspec
 from warmroute.dialects.request import UNREADABLE, Buffer
 from warmroute.questions import UNASKED
 from warmroute.tokens.asked import Chat, Text, Untold, Why
-from warmroute.tokens.rules import SGLANG, Rules
+from warmroute.tokens.rules import Rules
+from warmroute.tokens.sglang_rules import SGLANG
 
 if TYPE_CHECKING:
     from warmroute.gateway import Gateway

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from time import sleep
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from warmroute.tokens.asked import Chat, Message, Text, Untold, Why, read_tools
 from warmroute.tokens.memory import Place
@@ -33,12 +33,9 @@ from warmroute.tokens.standins import (
     standins,
 )
 from warmroute.tokens.templates import NotRendered, Template, Templates
-from warmroute.tokens.told import Told, chain_of, told_of
+from warmroute.tokens.told import End, Told, grown, told_of
 from warmroute.tokens.turns import Turns
 from warmroute.tokens.vocabulary import PIECE_CHARS, Vocabulary
-from warmroute_policies.blocks import ID_BYTES
-from warmroute_policies.kv_blocks import TOKEN_BYTES
-from warmroute_policies.types import TokenPrompt
 
 # Text behind the last cut that is worth to be tokenized again with the next turn: half a millisecond's.
 _TEXT_CHARS_MAX: Final = PIECE_CHARS
@@ -128,7 +125,7 @@ class TokenModel:
                         chat, rules
                     )  # anew: the template may have written the date just now
                     begin = Place(0, options, (), "", (), 0, b"", "", dict.fromkeys(sizes, b""))
-                    return _grown(begin, first, second, behind, cut, end, sizes, root, slowly=slowly)
+                    return grown(begin, first, second, behind, cut, end, sizes, root, slowly=slowly)
         ids = self._ids(text, slowly=slowly)
         if wraps:
             ids = self.vocabulary.wrapped(ids)
@@ -174,8 +171,8 @@ class TokenModel:
         own, kept = own_fields(given[-1], shapes[-1]), turn.kept
         first, second, behind = self._split(added, end, slowly=slowly)
         goes_on = goes_on and len(behind) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
-        ended = _End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
-        return _grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
+        ended = End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
+        return grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
 
     @property
     def has_to_learn(self) -> bool:
@@ -207,7 +204,7 @@ class TokenModel:
 
     def _end(
         self, given: list[Message], text: str, values: dict[str, Any], template: Template, rules: Rules
-    ) -> _End | None:
+    ) -> End | None:
         """Where in the rendered text its last message ends, if a next turn can go on from there."""
         shapes = _shapes(given, template)
         kept = None if shapes is None else shortened(shapes)
@@ -225,7 +222,7 @@ class TokenModel:
                 return None
         except NotRendered:
             return None
-        return _End(at, kept, blanks, own)
+        return End(at, kept, blanks, own)
 
     def _is_local(
         self,
@@ -269,16 +266,6 @@ def _shapes(messages: list[Message], template: Template) -> tuple[Shape, ...] | 
     return tuple(shapes)
 
 
-class _End(NamedTuple):
-    """Where a prompt's last message ends."""
-
-    at: int
-    """In its text."""
-    shapes: tuple[Shape, ...]
-    blanks: str
-    own: tuple[tuple[str, str], ...]
-
-
 def _has_tools(chat: Chat, rules: Rules) -> bool:
     if bytes(memoryview(chat.tools)[:4]) in (b"", b"null"):
         return False
@@ -319,44 +306,6 @@ def _unfinished(messages: list[Message], values: dict[str, Any], template: Templ
         raise Untold(Why.TEMPLATE)
     at = text.rindex(tag.strip())
     return text[:at] if text[at : at + len(tag)] == tag else text[:at].rstrip()
-
-
-# --- ids of blocks --------------------------------------------------------------------------------------
-
-
-def _grown(
-    place: Place, first: bytes, second: bytes, behind: str, cut: int, end: _End | None, sizes: Sequence[int],
-    root: int, *, slowly: bool,
-) -> Told:  # fmt: skip
-    """What comes of a place with these ids behind it; the next place is between the two parts."""
-    runs: dict[int, bytes] = {}
-    ids = first + second
-    total = place.count + len(ids) // TOKEN_BYTES
-    for size in sizes:
-        whole, over = divmod(place.count, size)
-        run = memoryview(place.runs[size])[: whole * ID_BYTES]
-        rest = place.tail[-over * TOKEN_BYTES :] + ids if over else ids
-        parent = int.from_bytes(run[-ID_BYTES:], "little") if run else root
-        runs[size] = b"".join((run, chain_of(parent, rest, size, slowly=slowly)))
-    prompt = TokenPrompt(total, runs)
-    if end is None:
-        return Told(prompt)
-    count = place.count + len(first) // TOKEN_BYTES
-    enough = (max(sizes, default=1) - 1) * TOKEN_BYTES
-    return Told(
-        prompt,
-        Place(
-            cut,
-            place.options,
-            end.shapes,
-            end.blanks,
-            end.own,
-            count,
-            (place.tail + first)[-enough:] if enough else b"",
-            behind,
-            runs,
-        ),
-    )
 
 
 def _breathing(pieces: Iterable[bytes]) -> Iterable[bytes]:

@@ -29,8 +29,10 @@ from warmroute.tokens.asked import Text, Untold, Why
 from warmroute.tokens.by_engine import Engines
 from warmroute.tokens.jobs import ChatJob, IdsJob, Job, TextJob, TooMuch
 from warmroute.tokens.memory import NEAR_STRETCHES, Memory
-from warmroute.tokens.rules import SGLANG, VLLM, Rules
+from warmroute.tokens.rules import Rules
+from warmroute.tokens.sglang_rules import SGLANG
 from warmroute.tokens.told import Told
+from warmroute.tokens.vllm_rules import VLLM
 from warmroute_policies.kv_blocks import root_of
 from warmroute_policies.types import RoutingRequest
 

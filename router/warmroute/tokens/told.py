@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import sleep
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from warmroute.tokens.asked import Untold, Why
+from warmroute.tokens.memory import Place
+from warmroute.tokens.standins import Shape
 from warmroute_policies.blocks import ID_BYTES
 from warmroute_policies.kv_blocks import TOKEN_BYTES, chain, pack_tokens
 from warmroute_policies.types import TokenPrompt
-
-if TYPE_CHECKING:
-    from warmroute.tokens.memory import Place
 
 # Blocks that are chained between two looks whether others want the interpreter: 0.3 ms.
 _SLICE_BLOCKS: Final = 2048
@@ -23,6 +22,16 @@ class Told(NamedTuple):
 
     prompt: TokenPrompt
     place: Place | None = None
+
+
+class End(NamedTuple):
+    """Where a prompt's last message ends."""
+
+    at: int
+    """In its text."""
+    shapes: tuple[Shape, ...]
+    blanks: str
+    own: tuple[tuple[str, str], ...]
 
 
 def told_of(ids: bytes, sizes: Sequence[int], root: int, *, slowly: bool) -> Told:
@@ -37,6 +46,41 @@ def told_of_numbers(numbers: Sequence[int], sizes: Sequence[int], root: int, *, 
         return told_of(pack_tokens(numbers), sizes, root, slowly=slowly)
     except (OverflowError, TypeError):
         raise Untold(Why.ODD) from None
+
+
+def grown(
+    place: Place, first: bytes, second: bytes, behind: str, cut: int, end: End | None, sizes: Sequence[int],
+    root: int, *, slowly: bool,
+) -> Told:  # fmt: skip
+    """What comes of a place with these ids behind it; the next place is between the two parts."""
+    runs: dict[int, bytes] = {}
+    ids = first + second
+    total = place.count + len(ids) // TOKEN_BYTES
+    for size in sizes:
+        whole, over = divmod(place.count, size)
+        run = memoryview(place.runs[size])[: whole * ID_BYTES]
+        rest = place.tail[-over * TOKEN_BYTES :] + ids if over else ids
+        parent = int.from_bytes(run[-ID_BYTES:], "little") if run else root
+        runs[size] = b"".join((run, chain_of(parent, rest, size, slowly=slowly)))
+    prompt = TokenPrompt(total, runs)
+    if end is None:
+        return Told(prompt)
+    count = place.count + len(first) // TOKEN_BYTES
+    enough = (max(sizes, default=1) - 1) * TOKEN_BYTES
+    return Told(
+        prompt,
+        Place(
+            cut,
+            place.options,
+            end.shapes,
+            end.blanks,
+            end.own,
+            count,
+            (place.tail + first)[-enough:] if enough else b"",
+            behind,
+            runs,
+        ),
+    )
 
 
 def chain_of(parent: int, ids: bytes, size: int, *, slowly: bool) -> bytes:
