@@ -3,8 +3,8 @@
     make bench-ring                                            an hour and a half; Ctrl-C, then ARGS=--resume
     make bench-ring ARGS=--quick                               a look in ten minutes
     make bench-ring ARGS="--contestants 'warmroute,smg cache_aware' --workloads agents"
-    .venv/bin/python bench/ring.py --render                    the page again from docs/comparison.json
-    .venv/bin/python bench/ring.py --fleet vllm --engines URL,URL --model NAME
+    .venv/bin/python bench/ring.py --render                    the pages again from docs/comparison*.json
+    .venv/bin/python bench/ring.py --fleet vllm --engines URL,URL --model NAME --json docs/comparison-vllm.json
 
 What is measured. Eight built-in engines (`simulator serve`, in real time) behind one program at a time, with
 empty caches; four workloads, in each round the same bytes for everybody. Hits are the engines' own count,
@@ -12,7 +12,7 @@ times are the client's, CPU time and memory are those of all processes of the ro
 has what is asked, `ring_lib.contestants` how each is started, `ring_lib.verdicts` when one is better.
 
 What comes of it: docs/comparison.json, and docs/comparison.md, which says how to read it. Of --quick, of a
-part of the ring or of another fleet: the same in build/ring.
+part of the ring or of another fleet: the same in build/ring, or at --json (docs/comparison-vllm.json).
 
 How to read what is printed. A contestant that cannot run is a line with the reason. "busy" tells whether the
 harness was the limit: engines and generator share a core, so together they must stay well below 100 %, and
@@ -45,6 +45,7 @@ from routing_lib.provenance import commit, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "docs/comparison.json"
+PUBLISHED_VLLM = ROOT / "docs/comparison-vllm.json"
 
 SECONDS, QUICK_SECONDS = 22.0, 12.0
 ROUNDS, QUICK_ROUNDS = 3, 1
@@ -53,7 +54,8 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 def main() -> int:
     options, parser = _options()
     if options.render:
-        write_page(decoded(PUBLISHED.read_bytes()), PUBLISHED)
+        for results in (PUBLISHED, PUBLISHED_VLLM):
+            write_page(decoded(results.read_bytes()), results)
         return 0
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:

@@ -1,4 +1,4 @@
-"""`docs/comparison.md`, from what was found: the same results give the same text, byte by byte."""
+"""`docs/comparison.md` and its like, from what was found: the same results give the same text, byte by byte."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from ring_lib.results import About, Ring, Run
 from ring_lib.verdicts import METRICS, Metric, Verdict, Word, beside, verdicts
 from routing_lib.markdown import seconds, table
 
+_TITLES: Final = {"simulated": "Beside other routers", "vllm": "Beside other routers, before real engines"}
+
 _WRITTEN: Final = """\
-<!-- Written by bench/ring.py from comparison.json; `bench/ring.py --render` writes it again. -->
+<!-- Written by bench/ring.py from the JSON of its name; `bench/ring.py --render` writes it again. -->
 """
 
 _PART: Final = """\
-> **`mode: {mode}`: a look, no measurement.** What it says may be chance; `make bench-ring` makes the table
-> that counts.
+> **`mode: {mode}`: not the whole ring.** With few rounds what it says may be chance; `make bench-ring` makes
+> the table that counts ([comparison.md](comparison.md)).
 """
 
 _LEAD: Final = """\
@@ -41,29 +43,49 @@ _ENGINES: Final = {
         "eight of `simulator serve`, in real\ntime and without GPUs, each a Llama-3.1-8B on an L40S. The same"
         " requests, cold caches, one core for the"
     ),
-    "vllm": "vLLM, as many as\nwere given. The same requests, cold caches, one core for the",
+    "vllm": (
+        "real vLLM with a tiny\nmodel on this machine's CPU. The same requests, cold caches, one core for the"
+    ),
 }
 
-_METHOD: Final = """\
-## Method
-
+_STAGE: Final = {
+    "simulated": """\
 - The router has a core to itself; engines, load generator and what a contestant needs beside its router
   share another. How busy both are stands in the last table, and how late requests were sent: where engines
   and generator come near to 100 %, times are the machine's and not the router's.
 - In each round every workload is played to every contestant, beginning with another one each time; engines
   and router are started afresh for each play. Sixteen small requests come before the first that counts.
-- All requests name a session, in `x-session-id` and `x-smg-routing-key`, for those who can use that; a
+""",
+    "vllm": """\
+- Real engines compute on the cores that the router and the load generator have, so times are those of a
+  machine that is short of cores; how late requests were sent stands in the last table.
+- In each round every workload is played to every contestant, beginning with another one each time; the router
+  is started afresh for each play, and engines' caches are emptied. Sixteen small requests come before the
+  first that counts.
+""",
+}
+
+_ABOUT_ENGINES: Final = {
+    "simulated": """\
+- Dynamo takes no OpenAI-compatible engines. Here each engine has a worker of Dynamo's own kind before it,
+  which passes on tokens; what these need is not counted, except in times.
+- Built-in engines model prefill, decode, scheduling and prefix caches of vLLM from measured kernel times;
+  [simulator/README.md](../simulator/README.md) says how true that is.
+""",
+    "vllm": "",
+}
+
+_METHOD: Final = """\
+## Method
+
+{stage}- All requests name a session, in `x-session-id` and `x-smg-routing-key`, for those who can use that; a
   request that belongs to none is one of its own.
 - An answer counts when it is whole. Times are of whole answers only, so errors stand beside them.
 - CPU time per request is all that the router's processes used from the first request to the last answer,
   health checks and metrics with it, over the requests. At these rates a router sleeps between two tokens of
   a stream and wakes for each, and more than half of the time is the kernel's; `make bench-dataplane` has what
   routers cost that are kept busy.
-- Dynamo takes no OpenAI-compatible engines. Here each engine has a worker of Dynamo's own kind before it,
-  which passes on tokens; what these need is not counted, except in times.
-- Built-in engines model prefill, decode, scheduling and prefix caches of vLLM from measured kernel times;
-  [simulator/README.md](../simulator/README.md) says how true that is.
-
+{about_engines}
 Made with
 
 ```
@@ -81,7 +103,7 @@ def page(ring: Ring) -> str:
     margins = ", ".join(f"{metric.name} {_margin(metric)}" for metric in METRICS)
     counted = "one round" if rounds == 1 else f"{rounds} rounds"
     parts = [
-        "# Beside other routers\n",
+        f"# {_TITLES[ring.fleet]}\n",
         _WRITTEN,
         *([_PART.format(mode=ring.mode)] if ring.mode != "published" else []),
         _LEAD.format(engines=_ENGINES[ring.fleet], rounds=counted, margins=margins),
@@ -109,7 +131,13 @@ def page(ring: Ring) -> str:
         "## The harness\n",
         _harness(ring),
         _METHOD.format(
-            command=ring.command, machine=ring.machine, python=ring.python, commit=ring.commit, date=ring.date
+            stage=_STAGE[ring.fleet],
+            about_engines=_ABOUT_ENGINES[ring.fleet],
+            command=ring.command,
+            machine=ring.machine,
+            python=ring.python,
+            commit=ring.commit,
+            date=ring.date,
         ),
     ]
     return "\n".join(part for part in parts if part)

@@ -458,9 +458,10 @@ def test_a_loss_stands_at_the_top_of_the_page_and_so_does_who_did_not_run() -> N
     assert "nginx" in terminal(ring_of((1,), (1,)))
 
 
-def test_the_page_in_the_repository_is_that_of_its_results() -> None:
-    found = decoded((DOCS / "comparison.json").read_bytes())
-    assert (DOCS / "comparison.md").read_text(encoding="utf-8") == page(found), "run bench/ring.py --render"
+@pytest.mark.parametrize("name", ["comparison", "comparison-vllm"])
+def test_the_page_in_the_repository_is_that_of_its_results(name: str) -> None:
+    found = decoded((DOCS / f"{name}.json").read_bytes())
+    assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == page(found), "run bench/ring.py --render"
 
 
 def test_results_are_read_as_they_were_written() -> None:
