@@ -113,7 +113,7 @@ bench-ablations: $(READY) ## cache_aware without each term of its price and each
 bench-simulator: $(READY) ## Speed, fidelity, parity with a live fleet, and repeatability of the simulator
 	$(BIN)/python bench/simulator.py $(ARGS)
 
-bench-ring: $(READY) ## The real programs in front of the same engines: peers, nginx, LiteLLM, Dynamo (90 min; ARGS=--quick 8 min)
+bench-ring: $(READY) ## The real programs in front of the same engines: peers, nginx, LiteLLM, Dynamo (110 min; ARGS=--quick 8 min)
 	$(BIN)/python bench/ring.py $(ARGS)
 
 e2e: $(READY) ## Real engines on the CPU behind the router: vLLM, SGLang, llama.cpp (first run downloads some 4 GB)

@@ -1,10 +1,10 @@
 """The real programs in front of the same engines: warmroute, its Rust peers, nginx, LiteLLM, Dynamo.
 
-    make bench-ring                                            an hour and a half; Ctrl-C, then ARGS=--resume
+    make bench-ring                                            under two hours; Ctrl-C, then ARGS=--resume
     make bench-ring ARGS=--quick                               a look in ten minutes
     make bench-ring ARGS="--contestants 'warmroute,smg cache_aware' --workloads agents"
     .venv/bin/python bench/ring.py --render                    the pages again from docs/comparison*.json
-    .venv/bin/python bench/ring.py --fleet vllm --engines URL,URL --model NAME --json docs/comparison-vllm.json
+    .venv/bin/python bench/ring.py --fleet vllm --engines URLS --model NAME --json docs/comparison-vllm.json
 
 What is measured. Eight built-in engines (`simulator serve`, in real time) behind one program at a time, with
 empty caches; four workloads, in each round the same bytes for everybody. Hits are the engines' own count,

@@ -1,4 +1,4 @@
-"""`docs/comparison.md` and its like, from what was found: the same results give the same text, byte by byte."""
+"""`docs/comparison.md` and its like, from what was found: equal results give the same text, byte by byte."""
 
 from __future__ import annotations
 
