@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from ring_lib.contestants import OURS, OURS_EXACT
 from ring_lib.results import About, Ring, Run
 from ring_lib.verdicts import METRICS, Metric, Verdict, Word, beside, verdicts
+from ring_lib.workloads import SIMULATED, VLLM
 from routing_lib.markdown import seconds, table
-
-_TITLES: Final = {"simulated": "Beside other routers", "vllm": "Beside other routers, before real engines"}
 
 _WRITTEN: Final = """\
 <!-- Written by bench/ring.py from the JSON of its name; `bench/ring.py --render` writes it again. -->
@@ -23,8 +22,9 @@ _PART: Final = """\
 """
 
 _LEAD: Final = """\
-The real programs, one at a time, in front of the same engines: {engines}
-router. Every contestant runs with its own defaults; nothing was tuned for these workloads.
+The real programs, one at a time, in front of the same engines: {engines}.
+The same requests, cold caches, one core for the router. Every contestant runs with its own defaults; nothing
+was tuned for these workloads.
 
 How to read it. *Hit rate* is the share of all prompt tokens that engines took from their caches, by the
 engines' own count. *TTFT* is the client's, from sending a request to the first text. *Imbalance* is what the
@@ -38,41 +38,48 @@ medians over {rounds}, with the range in brackets; another seed asks something e
 The margins: {margins}.
 """
 
-_ENGINES: Final = {
-    "simulated": (
-        "eight of `simulator serve`, in real\ntime and without GPUs, each a Llama-3.1-8B on an L40S. The same"
-        " requests, cold caches, one core for the"
-    ),
-    "vllm": (
-        "real vLLM with a tiny\nmodel on this machine's CPU. The same requests, cold caches, one core for the"
-    ),
-}
 
-_STAGE: Final = {
-    "simulated": """\
+class _Fleet(NamedTuple):
+    """What the page says of the engines."""
+
+    title: str
+    engines: str
+    stage: str
+    about: str
+
+
+_FLEETS: Final = {
+    SIMULATED: _Fleet(
+        "Beside other routers",
+        "eight of `simulator serve`,\nin real time and without GPUs, each a Llama-3.1-8B on an L40S",
+        """\
 - The router has a core to itself; engines, load generator and what a contestant needs beside its router
   share another. How busy both are stands in the last table, and how late requests were sent: where engines
   and generator come near to 100 %, times are the machine's and not the router's.
 - In each round every workload is played to every contestant, beginning with another one each time; engines
   and router are started afresh for each play. Sixteen small requests come before the first that counts.
 """,
-    "vllm": """\
+        """\
+- Dynamo takes no OpenAI-compatible engines. Here each engine has a worker of Dynamo's own kind before it,
+  which passes on tokens; what these need is not counted, except in times.
+- Built-in engines model prefill, decode, scheduling and prefix caches of vLLM from measured kernel times;
+  [simulator/README.md](../simulator/README.md) says how true that is.
+""",
+    ),
+    VLLM: _Fleet(
+        "Beside other routers, before real engines",
+        "real vLLM with a\ntiny model, on this machine's CPU",
+        """\
 - Real engines compute on the cores that the router and the load generator have, so times are those of a
   machine that is short of cores; how late requests were sent stands in the last table.
 - In each round every workload is played to every contestant, beginning with another one each time; the router
   is started afresh for each play, and engines' caches are emptied. Sixteen small requests come before the
   first that counts.
 """,
-}
-
-_ABOUT_ENGINES: Final = {
-    "simulated": """\
-- Dynamo takes no OpenAI-compatible engines. Here each engine has a worker of Dynamo's own kind before it,
-  which passes on tokens; what these need is not counted, except in times.
-- Built-in engines model prefill, decode, scheduling and prefix caches of vLLM from measured kernel times;
-  [simulator/README.md](../simulator/README.md) says how true that is.
+        """\
+- Engines are of the version that `make e2e` sets up. How busy they were is not counted.
 """,
-    "vllm": "",
+    ),
 }
 
 _METHOD: Final = """\
@@ -85,7 +92,7 @@ _METHOD: Final = """\
   health checks and metrics with it, over the requests. At these rates a router sleeps between two tokens of
   a stream and wakes for each, and more than half of the time is the kernel's; `make bench-dataplane` has what
   routers cost that are kept busy.
-{about_engines}
+{about}
 Made with
 
 ```
@@ -98,15 +105,15 @@ on {machine}, Python {python}, commit {commit}, {date}.
 
 def page(ring: Ring) -> str:
     """Reads. The whole page."""
-    found = verdicts(ring)
+    found, fleet = verdicts(ring), _FLEETS[ring.fleet]
     rounds = len({run.key.round for run in ring.runs})
     margins = ", ".join(f"{metric.name} {_margin(metric)}" for metric in METRICS)
     counted = "one round" if rounds == 1 else f"{rounds} rounds"
     parts = [
-        f"# {_TITLES[ring.fleet]}\n",
+        f"# {fleet.title}\n",
         _WRITTEN,
         *([_PART.format(mode=ring.mode)] if ring.mode != "published" else []),
-        _LEAD.format(engines=_ENGINES[ring.fleet], rounds=counted, margins=margins),
+        _LEAD.format(engines=fleet.engines, rounds=counted, margins=margins),
         "## Verdict\n",
         _count(found),
         _worse(found),
@@ -131,8 +138,8 @@ def page(ring: Ring) -> str:
         "## The harness\n",
         _harness(ring),
         _METHOD.format(
-            stage=_STAGE[ring.fleet],
-            about_engines=_ABOUT_ENGINES[ring.fleet],
+            stage=fleet.stage,
+            about=fleet.about,
             command=ring.command,
             machine=ring.machine,
             python=ring.python,
@@ -305,7 +312,7 @@ def _harness(ring: Ring) -> str:
                 (
                     one.name,
                     f"{100 * max(run.router_busy for run in runs):.0f} %",
-                    f"{100 * max(run.engines_busy for run in runs):.0f} %",
+                    _share(max(run.engines_busy for run in runs)),
                     f"{100 * max(run.generator_busy for run in runs):.0f} %",
                     f"{1000 * median(run.lag_p99_s for run in runs):.1f} ms",
                     f"{1000 * max(run.lag_p99_s for run in runs):.1f} ms",
@@ -317,6 +324,11 @@ def _harness(ring: Ring) -> str:
         "load before at most",
     )
     return table(headers, rows)
+
+
+def _share(busy: float) -> str:
+    """Of a core; engines that were given are not looked at."""
+    return f"{100 * busy:.0f} %" if busy else "–"
 
 
 def _bound(ring: Ring, workload: About) -> str:
