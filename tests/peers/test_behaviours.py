@@ -141,13 +141,15 @@ def test_consistent_hash_keeps_a_session_on_one_worker_and_spreads_sessions(
     start_like: StartLike, how: Callable[[str], tuple[dict[str, object], dict[str, str]]]
 ) -> None:
     front = start_like("--policy consistent_hash", count=3)
-    homes = set()
-    for number in range(16):
+    homes = set[str]()
+    for number in range(200):  # the ports decide who owns what: a third of it has never been missed so long
         fields, headers = how(f"session-{number}")
         found = seen(front, [prompt(f"turn-{turn}") | fields for turn in range(4)], **headers)
         assert len(found) == 1
         homes |= set(found)
-    assert len(homes) == 3
+        if len(homes) == 3:
+            return
+    raise AssertionError(f"200 sessions reached {homes} only")
 
 
 def test_manual_keeps_a_key_on_its_worker_and_moves_it_once_when_that_one_is_gone(
