@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engines import tiny_gguf
 from engines.llamacpp import LlamaCpp, llamacpp
@@ -16,6 +17,12 @@ from live.processes import quick_starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background has it ignore Ctrl-C, and with it all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Examples are tried for what they show, not for how long they take: the machine may be busy.
+settings.register_profile(
+    "untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 def pytest_sessionstart() -> None:

@@ -21,7 +21,7 @@ def occurring(rows: list[Row], strength: int) -> set[tuple[tuple[int, object], .
     return {together for row in rows for together in combined(row, strength)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(GRIDS, st.integers(1, 2), st.integers(0, 99))
 def test_all_levels_that_occur_together_in_the_grid_do_so_in_its_rows(
     grid: list[Row], strength: int, seed: int
@@ -33,7 +33,7 @@ def test_all_levels_that_occur_together_in_the_grid_do_so_in_its_rows(
     assert set(rows) <= set(kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(GRIDS, st.integers(0, 99))
 def test_every_row_has_a_pair_that_no_row_before_it_has(grid: list[Row], seed: int) -> None:
     rows = covering(grid, 2, lambda row: 1.0, seed)

@@ -164,7 +164,7 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_JSON)
 def test_whatever_an_engine_answers_is_an_offer_that_can_be_followed_or_none(document: Any) -> None:
     for read in (read_event_sources, read_server_info):

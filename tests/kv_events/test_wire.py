@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmroute.kv_events.wire import (
@@ -25,7 +25,7 @@ from warmroute.kv_events.wire import (
 )
 
 encode = msgspec.msgpack.encode
-EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=300)
 SEQ = (7).to_bytes(8, "big")
 END = b"\xff" * 8
 

@@ -25,7 +25,7 @@ EVENTS = st.lists(
 
 
 @given(EVENTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_error_rates_are_those_of_a_naive_count_over_the_window(
     events: list[tuple[str, int, int]],
 ) -> None:

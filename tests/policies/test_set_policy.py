@@ -107,7 +107,7 @@ def test_every_policy_takes_over_from_every_other_and_no_request_is_lost(seed: i
 
 
 @given(seed=st.integers(0, 2**32 - 1), switches=st.lists(st.integers(0, 60), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_who_takes_over_is_told_a_story_without_gaps(seed: int, switches: list[int]) -> None:
     heir = Listens()
     traffic = Traffic(Balancer(heir), seed)
@@ -133,7 +133,7 @@ def test_who_takes_over_is_told_a_story_without_gaps(seed: int, switches: list[i
     name=st.sampled_from(FORGETFUL),
     before=st.integers(0, 120),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_who_remembers_nothing_decides_after_a_switch_as_if_it_had_always_been_in_charge(
     seed: int, name: str, before: int
 ) -> None:

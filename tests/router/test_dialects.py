@@ -172,7 +172,7 @@ def test_no_field_of_an_odd_type_is_refused_or_spoils_the_others(path: str, odd:
         assert type(asked.priority) is int
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     st.sampled_from(tuple(FULL)),
     st.one_of(

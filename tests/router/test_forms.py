@@ -15,7 +15,7 @@ from warmroute.dialects.query import model_in
 from warmroute.dialects.request import BadRequest
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=300, derandomize=True)
 
 
 @dataclass

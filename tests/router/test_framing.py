@@ -18,7 +18,7 @@ from warmroute.wire.answers import AnswerHeads, BadAnswer, LengthBody, UntilClos
 from warmroute.wire.bodies import BadBody
 from warmroute.wire.heads import BadHead, Head, HeadCache, read_head
 
-EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=300, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)
 
 # Payloads that look like the framing around them.

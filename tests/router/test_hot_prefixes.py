@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warmroute.hot_prefixes import HotPrefixes, is_sampled
@@ -32,7 +32,6 @@ def saw(prefixes: HotPrefixes, blocks: PromptBlocks, hit_blocks: int, now: float
         st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(1, 300), st.integers(1, 300)), max_size=40
     )
 )
-@settings(deadline=None)
 def test_what_a_prefix_saved_is_the_sum_over_the_requests_that_hit_beyond_it(
     seen: list[tuple[int, int, int, int]],
 ) -> None:

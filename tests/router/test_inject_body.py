@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from warmroute.inject import with_usage
 
-EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=200, derandomize=True)
 
 ASKS = {"include_usage": True}
 

@@ -14,7 +14,7 @@ from warmroute.dialects import parser_for
 from warmroute.owners import IdTap, Owners, created_id, kept_of
 from warmroute.wire.answers import AnswerHeads
 
-EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=100, derandomize=True)
 
 # --- the memory -----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from warmroute.inject import CountsAlone, UsageTap
 from warmroute.wire.answers import AnswerHeads
 from warmroute.wire.sse import EVENT_BYTES_MAX, EventFilter
 
-EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=200, derandomize=True)
 
 COUNTS = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
 TOKEN = {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi \"usage\": [] 'choices': []"}}]}

@@ -149,7 +149,7 @@ def check(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("name", simple)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 2**40))
 def test_every_row_of_every_trace_is_valid(name: str, data: st.DataObject, seed: int) -> None:
     trace = generate(data.draw(simple[name]), seed)
