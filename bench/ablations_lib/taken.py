@@ -38,6 +38,9 @@ TERMS: Final = (
     ),
     Taken("rent", "room in a cache that is in use costs nothing", f"{OURS}:rent_price=0"),
     Taken(
+        "home", "leaving who holds a prompt costs the same whatever else is asked for", f"{OURS}:home_price=0"
+    ),
+    Taken(
         "memory", "KV that requests in flight hold costs nothing until a worker is full", f"{OURS}:memory_s=0"
     ),
     Taken("decode", "requests in flight break ties and weigh nothing else", f"{OURS}:decode_s=0.0001"),

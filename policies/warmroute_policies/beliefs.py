@@ -215,10 +215,12 @@ class Beliefs:
             self.capacity.measure(slot, self._tokens_per_block(spec))
 
     def tick(self, now: float) -> None:
-        """Writes. Reads the index's clock, compares capacities, and measures how crowded each cache is."""
+        """Writes. Reads the index's clock, compares capacities, and measures how much of what is asked for
+        nobody holds and how crowded each cache is."""
         fleet, reuse = self._fleet, self.reuse
         reuse.read_clock(self._index.clock, now)
         fleet.compare_capacities()
+        fleet.fresh_share = reuse.fresh_share
         since = reuse.tick_at(now - reuse.horizon_s())
         for slot, spec in fleet.slots():
             tokens_per_block = self._tokens_per_block(spec)

@@ -132,6 +132,9 @@ class CacheAwareConfig:
     rent_price: float = 2.0
     """φ: price of room in a cache that is in use, beside one that has room. As θ: what is displaced is
     computed again, like any miss."""
+    home_price: float = 16.0
+    """η: by how much `miss_price` grows, at most, for a prompt that would leave who holds it, while most of
+    what is asked for is held by nobody."""
     memory_s: float = 1.0
     """g: delay by a KV cache that requests in flight fill; with the square of the share that they fill."""
     decode_s: float = 0.004
@@ -141,6 +144,7 @@ class CacheAwareConfig:
         require(self.miss_price >= 0, "miss_price must not be negative")
         require(self.backlog_price >= 0, "backlog_price must not be negative")
         require(self.rent_price >= 0, "rent_price must not be negative")
+        require(self.home_price >= 0, "home_price must not be negative")
         require(self.memory_s >= 0, "memory_s must not be negative")
         require(self.decode_s > 0, "decode_s must be above 0: it is also the tie-break")
 

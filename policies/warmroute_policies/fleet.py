@@ -44,6 +44,8 @@ class Fleet:
     def __init__(self, prices: dict[str, PrefillPrice], default_price: PrefillPrice) -> None:
         self._prices = prices
         self._default_price = default_price
+        self.fresh_share = 0.0
+        """Of all prompt tokens that were asked for lately, those that no worker held (`reuse`)."""
         self.slot_of: dict[WorkerId, int] = {}
         self.specs: list[WorkerSpec | None] = []
         self.ids: list[WorkerId] = []
@@ -227,7 +229,10 @@ class Fleet:
 
     def state(self) -> tuple[object, ...]:
         """Reads. All that can be written, to compare or to copy."""
-        return (*self._columns(), self.slot_of, self._prefills, self._holds, self._prices, self.full)
+        return (
+            *self._columns(), self.fresh_share, self.slot_of, self._prefills, self._holds, self._prices,
+            self.full,
+        )  # fmt: skip
 
     def _columns(self) -> tuple[list, ...]:  # type: ignore[type-arg]
         return (

@@ -11,6 +11,9 @@ is alive, what is older is likely dead and makes room at no cost.
     H        share of what was used lately that had been used before: where nothing comes back, nothing is
              lost by an eviction
 
+What nobody holds when it is asked for is *fresh*: it may go to any worker. Its share of all that is asked for
+says how much of the load can be balanced at no cost.
+
 Rules kept. Sums of blocks are halved every `HALVE_AFTER` requests: what is known follows the traffic. The
 index counts by its own clock (`PrefixIndex.clock`); here that clock is read once in a while together with
 the time, which dates its ticks to about a second.
@@ -43,6 +46,10 @@ AGES_S: Final[tuple[float, ...]] = tuple(2.0 ** (step / 2) for step in range(-2,
 READINGS: Final = 4096
 """Readings of the index's clock, one a second: the last hour. Half of them are dropped at a time."""
 
+_FEW_BLOCKS: Final = 1024.0
+"""Some 100,000 tokens, dozens of prompts: taken as asked for and held before anything was. At first nobody
+holds anything, and that says nothing of what is to come."""
+
 
 @final
 class Reuse:
@@ -52,6 +59,9 @@ class Reuse:
         self.used = 0.0
         self.returns: list[float] = [0.0] * (len(AGES_S) + 1)
         """Blocks that were used, and that came back by age; not to be written from outside."""
+        self._asked = _FEW_BLOCKS
+        self._fresh = 0.0
+        """Blocks of all prompts, and those of them that nobody held."""
         self._requests = 0
         self._ticks: list[int] = []
         self._times: list[float] = []
@@ -83,7 +93,11 @@ class Reuse:
             self._requests = 0
             self.used /= 2
             self.returns = [weight / 2 for weight in self.returns]
+            self._asked /= 2
+            self._fresh /= 2
         self.used += insertion.count - (match_depth - insertion.held)
+        self._asked += insertion.count
+        self._fresh += insertion.count - match_depth
         begin = 0
         for end, tick in reversed(insertion.trail):
             end = min(end, insertion.held)
@@ -104,6 +118,11 @@ class Reuse:
         """Reads. H; 0 before anything was used."""
         returns: float = sum(self.returns)
         return min(1.0, returns / self.used) if self.used else 0.0
+
+    @property
+    def fresh_share(self) -> float:
+        """Reads. Of all that was asked for lately, what nobody held."""
+        return self._fresh / self._asked
 
     def horizon_s(self) -> float:
         """Reads. The age by which `HORIZON_SHARE` of the returns had come; `inf` when there was none."""

@@ -31,8 +31,9 @@ def prefill_s(world: World, slot: int, missing: int, prompt: int) -> float:
 
 
 def test_the_price_of_every_term_by_hand() -> None:
-    config = CacheAwareConfig(miss_price=3.0, rent_price=5.0, memory_s=0.8, decode_s=0.01)
+    config = CacheAwareConfig(miss_price=3.0, rent_price=5.0, home_price=7.0, memory_s=0.8, decode_s=0.01)
     world = world_of("a", "b", config=config)
+    world.fleet.fresh_share = 0.75
     world.fleet.crowding[:] = [0.75, 0.25]
     world.fleet.filled[:] = [0.5, 0.0]
     world.fleet.inflight[:] = [4, 7]
@@ -46,10 +47,13 @@ def test_the_price_of_every_term_by_hand() -> None:
             "queue": 0.0,
             "miss": 3.0 * prefill_s(world, 0, n - 4_096, n),
             "rent": 5.0 * 0.5 * prefill_s(world, 0, n - 4_096, n),
+            "home": 0.0,
             "memory": 0.8 * 0.25,
             "decode": 0.04,
         }
     )
+    saved_s = prefill_s(world, 0, n, n) - prefill_s(world, 0, n - 4_096, n)
+    assert b.shares_s["home"] == pytest.approx(7.0 * (0.5 * 4_096 / n) ** 2 * saved_s)
     assert b.shares_s["rent"] == 0.0
     assert b.shares_s["miss"] == pytest.approx(3.0 * prefill_s(world, 1, n, n))
 
@@ -143,6 +147,7 @@ def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, a
         world.add(name, weight=1.0 if alike else chance.choice([0.5, 1.0, 3.0]))
     if chance.random() < 0.5:
         world.mark("c", healthy=False)
+    world.fleet.fresh_share = chance.choice([0.0, chance.random(), 1.0])
     for slot in range(6):
         world.fleet.crowding[slot] = chance.choice([0.0, chance.random(), 1.0])
         world.fleet.filled[slot] = chance.choice([0.0, chance.random()])
@@ -150,7 +155,8 @@ def test_the_decision_is_the_least_of_the_prices_that_are_explained(seed: int, a
             world.fleet.book(slot, 100 * slot + number, 9_000, chance.randrange(9_000), world.now)
     for _ in range(20):
         request = world.request(chance.randrange(5), blocks=chance.choice([4, 80, 600]))
-        held = {slot: 64 * chance.randint(1, 8) for slot in range(6) if chance.random() < 0.4}
+        share = chance.choice([0.4, 1.0])  # 1.0: all hold something in common
+        held = {slot: 64 * chance.randint(1, 8) for slot in range(6) if chance.random() < share}
         view = world.view(request, held)
         prices = {row.worker: row.total_s for row in world.policy.explain(request, view, world.now)}
         chosen = world.fleet.worker_id(world.decide(request, held).slot)
@@ -302,11 +308,67 @@ def test_the_backlogs_part_is_explained_as_part_of_the_miss(least_s: float, pric
     assert [row.shares_s["queue"] for row in rows] == pytest.approx([least_s + 1.0, least_s])
 
 
+# --- leaving home -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fresh_share", "held", "longer_s", "slot"),
+    [
+        (0.0, 9_216, 1.9, 1),  # nothing is fresh: computing again costs 1.84 s
+        (0.5, 9_216, 1.9, 1),  # as much has a home as is fresh
+        (0.9, 9_216, 1.9, 0),  # 16 · (0.8 · 0.9)² · 0.9216 s more: 9.49 s
+        (0.9, 9_216, 9.4, 0),
+        (0.9, 9_216, 9.6, 1),
+        (0.9, 1_024, 0.3, 1),  # a tenth of the prompt is no home: 0.22 s
+    ],
+)
+def test_where_most_work_is_fresh_it_does_the_balancing_and_who_has_a_home_waits_there(
+    fresh_share: float, held: int, longer_s: float, slot: int
+) -> None:
+    world = behind(longer_s, 0.0)
+    world.fleet.fresh_share = fresh_share
+    assert world.decide(world.request(1, BLOCKS), {0: held}).slot == slot
+
+
+def test_without_a_price_of_leaving_home_a_prompt_leaves_it_as_early_whatever_is_asked_for() -> None:
+    world = behind(1.9, 0.0, config=CacheAwareConfig(home_price=0.0))
+    world.fleet.fresh_share = 1.0
+    assert world.decide(world.request(1, BLOCKS), HELD).slot == 1
+
+
+def test_a_home_that_may_not_be_chosen_costs_nobody_anything() -> None:
+    world = behind(0.0, 0.0)
+    world.fleet.fresh_share = 1.0
+    world.mark("a", healthy=False)
+    request = world.request(1, BLOCKS)
+    rows = world.policy.explain(request, world.view(request, HELD), world.now)
+    assert [row.shares_s["home"] for row in rows] == [0.0, 0.0]
+
+
+def test_a_balancer_learns_how_much_is_fresh_from_what_is_asked_for() -> None:
+    """At first nobody holds anything, and that says nothing; then three prompts in four are new."""
+    balancer = Balancer(CacheAware())
+    for name in ("a", "b"):
+        balancer.add_worker(WorkerSpec(name), 0.0)
+    shares = []
+    for number in range(1, 2_001):
+        known = number % 4 == 0
+        ids = range(1, 81) if known else range(number * 1_000, number * 1_000 + 80)
+        blocks = PromptBlocks.from_ids(ids, tokens_per_block=128.0)
+        balancer.route(RoutingRequest(number, "m", blocks, 10_240), number / 100)
+        balancer.finish(number, Outcome.OK, Usage(10_240, 20, None), number / 100)
+        if number % 100 == 0:
+            balancer.tick(number / 100)
+            shares.append(balancer.fleet.fresh_share)
+    assert shares[0] < shares[-1] == pytest.approx(0.75, abs=0.01)
+
+
 def test_parameters_out_of_range_are_refused() -> None:
     for wrong in (
         {"miss_price": -1.0},
         {"backlog_price": -1.0},
         {"rent_price": -0.1},
+        {"home_price": -0.1},
         {"memory_s": -1.0},
         {"decode_s": 0.0},
     ):

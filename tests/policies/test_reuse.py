@@ -109,6 +109,7 @@ def test_the_histogram_is_that_of_a_naive_count(seed: int) -> None:
                 ages.append(now - last_use[block])
             last_use[block] = now
     assert watched.reuse.return_share == pytest.approx(len(ages) / used)
+    assert watched.reuse.fresh_share == pytest.approx((used - len(ages)) / (used + 1024))
     ages.sort()
     # An epoch is dated by its beginning, so ages err on the long side, here by less than one bin.
     exact = ages[int(HORIZON_SHARE * len(ages))]

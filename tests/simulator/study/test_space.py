@@ -28,6 +28,7 @@ def test_defaults_become_ranges_of_eight_times_less_to_eight_times_more() -> Non
         "miss_price=0.25..16:log",
         "backlog_price=1..64:log",
         "rent_price=0.25..16:log",
+        "home_price=2..128:log",
         "memory_s=0.125..8:log",
         "decode_s=0.0005..0.032:log",
     ]
@@ -46,8 +47,8 @@ def test_a_range_ends_where_the_policy_refuses() -> None:
 def test_what_the_policy_was_given_is_not_varied() -> None:
     space = space_of(PolicySpec("cache_aware", {"rent_price": "0.5"}))
     varied = [dimension.name for dimension in space.dimensions]
-    assert varied == ["miss_price", "backlog_price", "memory_s", "decode_s"]
-    assert space.at((0.5, 0.25, 0.5, 0.5)).params["rent_price"] == 0.5
+    assert varied == ["miss_price", "backlog_price", "home_price", "memory_s", "decode_s"]
+    assert space.at((0.5, 0.25, 0.5, 0.5, 0.5)).params["rent_price"] == 0.5
 
 
 def test_a_strangers_policy_is_searched_by_its_signature() -> None:
