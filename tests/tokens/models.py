@@ -61,7 +61,7 @@ class Teller:
         job = ChatJob(self.model, sizes, ROOT, chat, material, messages, self.rules, place)
         told = job.run(1 << 30, slowly=False)
         self.went_on += job.went_on
-        if self.model.has_to_learn:
+        if self.model.asks_to_learn():
             self.model.learn()
         if told.place is not None:
             self.memory.keep(told.place, place if job.went_on else None, blocks, material)

@@ -33,7 +33,7 @@ from warmroute.tokens.standins import (
     standins,
 )
 from warmroute.tokens.templates import NotRendered, Template, Templates
-from warmroute.tokens.told import End, Told, grown, told_of
+from warmroute.tokens.told import End, Split, Told, grown, told_of
 from warmroute.tokens.turns import Turns
 from warmroute.tokens.vocabulary import PIECE_CHARS, Vocabulary
 
@@ -63,8 +63,8 @@ class TokenModel:
         """Whether turns go on from each other. Never again once one was done wrongly."""
         self.checked = 0
         """Turns that were done again as a whole and had been right, since something was learned."""
-        self.learns = False
-        """A thread is at it, or will be."""
+        self._learns = False
+        """Somebody is at it, or was told to be."""
         self._turns = Turns()
 
     # --- texts ------------------------------------------------------------------------------------------
@@ -119,13 +119,11 @@ class TokenModel:
         if cut and self.goes_on and not (chat.continue_final_message or wraps or _is_answer(messages[-1])):
             end = self._end(given, text, values, template, rules)
             if end is not None:
-                first, second, behind = self._split(text, end.at, slowly=slowly)
-                if len(behind) <= _TEXT_CHARS_MAX:
-                    options = self.options(
-                        chat, rules
-                    )  # anew: the template may have written the date just now
+                split = self._split(text, end.at, slowly=slowly)
+                if len(split.between) <= _TEXT_CHARS_MAX:
+                    options = self.options(chat, rules)  # anew: it may have become another day just now
                     begin = Place(0, options, (), "", (), 0, b"", "", dict.fromkeys(sizes, b""))
-                    return grown(begin, first, second, behind, cut, end, sizes, root, slowly=slowly)
+                    return grown(begin, split, cut, end, sizes, root, slowly=slowly)
         ids = self._ids(text, slowly=slowly)
         if wraps:
             ids = self.vocabulary.wrapped(ids)
@@ -169,20 +167,26 @@ class TokenModel:
         end = end + len(place.text) if goes_on else len(added)
         blanks = blanks_of(given[-1]) if goes_on else ""
         own, kept = own_fields(given[-1], shapes[-1]), turn.kept
-        first, second, behind = self._split(added, end, slowly=slowly)
-        goes_on = goes_on and len(behind) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
+        split = self._split(added, end, slowly=slowly)
+        goes_on = goes_on and len(split.between) <= _TEXT_CHARS_MAX and len(blanks) <= _BLANKS_MAX
         ended = End(end, kept, blanks, own) if goes_on and kept is not None and own is not None else None
-        return grown(place, first, second, behind, cut, ended, sizes, root, slowly=slowly)
+        return grown(place, split, cut, ended, sizes, root, slowly=slowly)
 
-    @property
-    def has_to_learn(self) -> bool:
-        """Reads. Whether turns were seen that `learn` would make cheaper, and nobody is at it."""
-        return bool(self._turns.lessons) and not self.learns
+    def asks_to_learn(self) -> bool:
+        """Writes. Whether turns were seen that `learn` would make cheaper. Whoever is told so calls it, and
+        nobody else is told until it is done."""
+        if self._learns or not self._turns.lessons:
+            return False
+        self._learns = True
+        return True
 
     def learn(self) -> None:
         """Writes. Some milliseconds, for one thread at a time. What is new is checked as at first."""
         self.checked = 0
-        self._turns.learn()
+        try:
+            self._turns.learn()
+        finally:
+            self._learns = False
 
     def _template(self, with_tools: bool) -> Template:
         template = None if self.templates is None else self.templates.choose(with_tools=with_tools)
@@ -190,17 +194,12 @@ class TokenModel:
             raise Untold(Why.TEMPLATE)
         return template
 
-    def _split(self, text: str, at: int, *, slowly: bool) -> tuple[bytes, bytes, str]:
-        """The ids of a text up to the last place before `at` where it can be cut, those behind it, and the
-        text between the two places."""
+    def _split(self, text: str, at: int, *, slowly: bool) -> Split:
+        """The ids of a text, in two parts where it can be cut at `at` or before."""
+        cut = at
         if not self.vocabulary.begins_cut(text, at):
-            before = max(0, self.vocabulary.cut_before(text, at))
-            return (
-                self._ids(text[:before], slowly=slowly),
-                self._ids(text[before:], slowly=slowly),
-                text[before:at],
-            )
-        return self._ids(text[:at], slowly=slowly), self._ids(text[at:], slowly=slowly), ""
+            cut = max(0, self.vocabulary.cut_before(text, at))
+        return Split(self._ids(text[:cut], slowly=slowly), self._ids(text[cut:], slowly=slowly), text[cut:at])
 
     def _end(
         self, given: list[Message], text: str, values: dict[str, Any], template: Template, rules: Rules

@@ -143,8 +143,7 @@ class Tokens:
         request = self._settled(exchange, request, job, told, how, began)
         if job.went_on:
             self._check(job, told, request)
-        if job.model is not None and job.model.has_to_learn:
-            job.model.learns = True
+        if job.model is not None and job.model.asks_to_learn():
             self._threads.submit(_learn, job.model)
         return request
 
@@ -336,5 +335,3 @@ def _learn(model: TokenModel) -> None:
         model.learn()
     except Exception:  # a fault of ours costs no more than the time that learning would have saved
         log.exception("what a template writes could not be learned")
-    finally:
-        model.learns = False

@@ -24,6 +24,16 @@ class Told(NamedTuple):
     place: Place | None = None
 
 
+class Split(NamedTuple):
+    """The ids of a text in two parts: up to the last place before some end where it can be cut, and behind
+    that."""
+
+    first: bytes
+    second: bytes
+    between: str
+    """The text from the cut to that end."""
+
+
 class End(NamedTuple):
     """Where a prompt's last message ends."""
 
@@ -49,12 +59,11 @@ def told_of_numbers(numbers: Sequence[int], sizes: Sequence[int], root: int, *, 
 
 
 def grown(
-    place: Place, first: bytes, second: bytes, behind: str, cut: int, end: End | None, sizes: Sequence[int],
-    root: int, *, slowly: bool,
-) -> Told:  # fmt: skip
+    place: Place, split: Split, cut: int, end: End | None, sizes: Sequence[int], root: int, *, slowly: bool
+) -> Told:
     """What comes of a place with these ids behind it; the next place is between the two parts."""
     runs: dict[int, bytes] = {}
-    ids = first + second
+    ids = split.first + split.second
     total = place.count + len(ids) // TOKEN_BYTES
     for size in sizes:
         whole, over = divmod(place.count, size)
@@ -65,7 +74,7 @@ def grown(
     prompt = TokenPrompt(total, runs)
     if end is None:
         return Told(prompt)
-    count = place.count + len(first) // TOKEN_BYTES
+    count = place.count + len(split.first) // TOKEN_BYTES
     enough = (max(sizes, default=1) - 1) * TOKEN_BYTES
     return Told(
         prompt,
@@ -76,8 +85,8 @@ def grown(
             end.blanks,
             end.own,
             count,
-            (place.tail + first)[-enough:] if enough else b"",
-            behind,
+            (place.tail + split.first)[-enough:] if enough else b"",
+            split.between,
             runs,
         ),
     )
