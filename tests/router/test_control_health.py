@@ -265,7 +265,9 @@ def test_the_debug_page_shows_requests_in_progress_and_no_secret(
             return document
 
         with pytest.raises(httpx.ReadTimeout):
-            http.post("/v1/chat/completions", json=CHAT, headers=client, timeout=0.5)
+            http.post(
+                "/v1/chat/completions", json=CHAT, headers=client, timeout=httpx.Timeout(20.0, read=0.5)
+            )
         eventually(
             lambda: state()["exchanges"] == {"total": 0, "oldest": []}, "the client's leaving ended it"
         )
