@@ -37,9 +37,7 @@ TERMS: Final = (
         "backlog", "extra work weighs the same in a busy fleet as in an idle one", f"{OURS}:backlog_price=0"
     ),
     Taken("rent", "room in a cache that is in use costs nothing", f"{OURS}:rent_price=0"),
-    Taken(
-        "home", "leaving who holds a prompt costs the same whatever else is asked for", f"{OURS}:home_price=0"
-    ),
+    Taken("home", "leaving who holds a prompt costs the same however much is fresh", f"{OURS}:home_price=0"),
     Taken(
         "memory", "KV that requests in flight hold costs nothing until a worker is full", f"{OURS}:memory_s=0"
     ),

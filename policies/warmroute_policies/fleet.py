@@ -45,7 +45,7 @@ class Fleet:
         self._prices = prices
         self._default_price = default_price
         self.fresh_share = 0.0
-        """Of all prompt tokens that were asked for lately, those that no worker held (`reuse`)."""
+        """Of all that was asked for lately, of any model, what no worker was believed to hold (`reuse`)."""
         self.slot_of: dict[WorkerId, int] = {}
         self.specs: list[WorkerSpec | None] = []
         self.ids: list[WorkerId] = []

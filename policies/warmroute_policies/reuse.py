@@ -12,7 +12,7 @@ is alive, what is older is likely dead and makes room at no cost.
              lost by an eviction
 
 What nobody holds when it is asked for is *fresh*: it may go to any worker. Its share of all that is asked for
-says how much of the load can be balanced at no cost.
+says how much of the load can be evened out at no cost.
 
 Rules kept. Sums of blocks are halved every `HALVE_AFTER` requests: what is known follows the traffic. The
 index counts by its own clock (`PrefixIndex.clock`); here that clock is read once in a while together with
@@ -40,6 +40,9 @@ detour, and workers that differ there by chance would push their sessions back a
 HALVE_AFTER: Final = 2048
 """Requests: some minutes of traffic, enough for a smooth histogram."""
 
+FRESH_HALVE_AFTER: Final = 256
+"""Requests, for what is fresh: in an empty fleet all is, and that should not be remembered for minutes."""
+
 AGES_S: Final[tuple[float, ...]] = tuple(2.0 ** (step / 2) for step in range(-2, 26))
 """Ends of the histogram's bins, half a second to an hour and a half, two to an octave."""
 
@@ -47,8 +50,8 @@ READINGS: Final = 4096
 """Readings of the index's clock, one a second: the last hour. Half of them are dropped at a time."""
 
 _FEW_BLOCKS: Final = 1024.0
-"""Some 100,000 tokens, dozens of prompts: taken as asked for and held before anything was. At first nobody
-holds anything, and that says nothing of what is to come."""
+"""Some 100,000 tokens, dozens of prompts: taken as asked for and held before anything was. The first prompts
+are fresh wherever they come from."""
 
 
 @final
@@ -78,7 +81,8 @@ class Reuse:
         self._times.append(now)
 
     def restore(self, used: float, returns: list[float]) -> None:
-        """Writes. What an earlier router had come to. Another histogram's is left."""
+        """Writes. What an earlier router had come to. Another histogram's is left. What is fresh is not kept:
+        some hundred requests tell it."""
         if len(returns) == len(self.returns):
             self.used, self.returns = used, list(returns)
 
@@ -93,6 +97,7 @@ class Reuse:
             self._requests = 0
             self.used /= 2
             self.returns = [weight / 2 for weight in self.returns]
+        if self._requests % FRESH_HALVE_AFTER == 0:
             self._asked /= 2
             self._fresh /= 2
         self.used += insertion.count - (match_depth - insertion.held)

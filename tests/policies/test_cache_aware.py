@@ -41,21 +41,19 @@ def test_the_price_of_every_term_by_hand() -> None:
     view = world.view(request, {0: 4_096})
     a, b = world.policy.explain(request, view, world.now)
     n = view.prompt_tokens
+    miss_price = 3.0 + 7.0 * (0.5 * 4_096 / n) ** 2
     assert a.shares_s == pytest.approx(
         {
             "rtt": 0.0,
             "queue": 0.0,
-            "miss": 3.0 * prefill_s(world, 0, n - 4_096, n),
+            "miss": miss_price * prefill_s(world, 0, n - 4_096, n),
             "rent": 5.0 * 0.5 * prefill_s(world, 0, n - 4_096, n),
-            "home": 0.0,
             "memory": 0.8 * 0.25,
             "decode": 0.04,
         }
     )
-    saved_s = prefill_s(world, 0, n, n) - prefill_s(world, 0, n - 4_096, n)
-    assert b.shares_s["home"] == pytest.approx(7.0 * (0.5 * 4_096 / n) ** 2 * saved_s)
     assert b.shares_s["rent"] == 0.0
-    assert b.shares_s["miss"] == pytest.approx(3.0 * prefill_s(world, 1, n, n))
+    assert b.shares_s["miss"] == pytest.approx(miss_price * prefill_s(world, 1, n, n))
 
 
 def test_what_new_material_displaces_is_priced_as_computed_on_the_slowest_worker() -> None:
@@ -336,13 +334,21 @@ def test_without_a_price_of_leaving_home_a_prompt_leaves_it_as_early_whatever_is
     assert world.decide(world.request(1, BLOCKS), HELD).slot == 1
 
 
-def test_a_home_that_may_not_be_chosen_costs_nobody_anything() -> None:
-    world = behind(0.0, 0.0)
+@pytest.mark.parametrize("home_allowed", [True, False])
+def test_a_home_that_may_not_be_chosen_makes_nobody_wait(home_allowed: bool) -> None:
+    """What is left holds a tenth of the prompt: no home."""
+    world = behind(0.0, 0.5, 0.0)
     world.fleet.fresh_share = 1.0
-    world.mark("a", healthy=False)
-    request = world.request(1, BLOCKS)
-    rows = world.policy.explain(request, world.view(request, HELD), world.now)
-    assert [row.shares_s["home"] for row in rows] == [0.0, 0.0]
+    world.mark("a", healthy=home_allowed)
+    assert world.decide(world.request(1, BLOCKS), {0: 9_216, 1: 1_024}).slot == (0 if home_allowed else 2)
+
+
+def test_of_two_homes_the_faster_one_is_chosen() -> None:
+    world = world_of("fast")
+    world.add("slow", weight=1 / 3)
+    for fresh_share in (0.0, 0.75, 1.0):
+        world.fleet.fresh_share = fresh_share
+        assert world.decide(world.request(1, BLOCKS), {0: 9_216, 1: 9_216}).slot == 0
 
 
 def test_a_balancer_learns_how_much_is_fresh_from_what_is_asked_for() -> None:

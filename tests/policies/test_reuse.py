@@ -86,9 +86,23 @@ def test_old_traffic_is_forgotten_by_halves() -> None:
     for number in range(HALVE_AFTER):
         watched.use(number * 0.1, 1, 2, 3, 4)
     assert watched.reuse.return_share > 0.99
+    assert watched.reuse.fresh_share < 0.01
     for number in range(2 * HALVE_AFTER):
         watched.use(1_000.0 + number * 0.1, 10 * number + 11, 10 * number + 12)
     assert watched.reuse.return_share < 0.3
+    assert watched.reuse.fresh_share > 0.99
+
+
+def test_what_is_fresh_is_what_nobody_held_and_the_beginning_says_little() -> None:
+    watched = Watched()
+    assert watched.reuse.fresh_share == 0.0
+    watched.use(0.0, 1, 2, 3, 4)
+    watched.use(1.0, 1, 2, 3, 4, 5, 6)
+    assert watched.reuse.fresh_share == pytest.approx(6 / (1024 + 10))
+    for number in range(1, 2_000):
+        watched.use(float(number), *range(100 * number, 100 * number + 30))
+        watched.use(float(number), *range(100 * number, 100 * number + 40))
+    assert watched.reuse.fresh_share == pytest.approx(40 / 70, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,7 +123,6 @@ def test_the_histogram_is_that_of_a_naive_count(seed: int) -> None:
                 ages.append(now - last_use[block])
             last_use[block] = now
     assert watched.reuse.return_share == pytest.approx(len(ages) / used)
-    assert watched.reuse.fresh_share == pytest.approx((used - len(ages)) / (used + 1024))
     ages.sort()
     # An epoch is dated by its beginning, so ages err on the long side, here by less than one bin.
     exact = ages[int(HORIZON_SHARE * len(ages))]

@@ -2,27 +2,25 @@
 
 Marginal-cost routing: argmin over the eligible workers i of a price in seconds of predicted delay,
 
-    J_i = rtt_i + q_i + (θ + ω·min q)·W_i(m_i) + φ·r_i·W_slowest(m_i) − η·(u·h_i/n)²·(W_i(n) − W_i(m_i))
+    J_i = rtt_i + q_i + (θ + ω·min q + η·(u·h/n)²)·W_i(m_i) + φ·r_i·W_slowest(m_i)
           + g·min(1, K_i / C_i)² + d·B_i
     W_i(m) = a_i·m + b_i·m·(n − m/2)       prefill time of m missing tokens at the end of a prompt of n
-    h_i = n − m_i                          tokens of the prompt that i holds
     r_i = crowding_i − min over the eligible workers
 
     q_i   prefill seconds already queued on i
     θ     price of extra work: a miss also delays whoever comes next, a queue does not
     ω     what θ grows by for every second that waits even on the least busy worker. While somebody is idle
           extra work fills a gap; while everybody is behind it delays all who wait. ω·min q is at most 16
+    η     what θ grows by for a prompt that has a home, where most work has none. A second home is more than a
+          prefill: it displaces what others come back for. Fresh prompts may go anywhere and even out the
+          load, so those that are held can wait where they are; where most are held, only they can even it out
+    u     how much more is fresh than held, of all that is asked for: max(0, 2·fresh − 1)
+    h     the most tokens of the prompt that an eligible worker holds
     φ·r_i rent: what is computed on a worker whose cache is in use displaces prefixes that somebody will come
           back for (`reuse` says how crowding is measured). These are computed again wherever there is room
           by then, so they count at the price of the slowest eligible worker, but at most four times that of
           the fastest: at their own, fast workers would keep all new material and the slow ones' caches would
           idle. Where all caches are alike there is no rent: it never moves sessions about among full ones
-    u     by how much what nobody holds outweighs what somebody does, in all that is asked for: max(0, 2·fresh
-          − 1), of `fleet.fresh_share`
-    η     price of leaving home, for a prompt most of which i holds. A second home is more than a prefill: it
-          displaces what others come back for. Where most of the work is fresh, that can do the balancing, and
-          who has a home waits there for longer; where most has one, nothing else can. By the square it is
-          next to nothing for prompts with but a little in common
     g     price of memory: K_i is the KV that requests in flight hold on i and share with nobody, C_i the
           capacity. Who finds no room waits until somebody ends, and that is felt from about half on
     d·B_i decode interference: every request in flight slows the others; also the tie-break
@@ -84,13 +82,11 @@ class CacheAware:
         """Writes nothing: the fleet's books say all."""
 
     def explain(self, request: RoutingRequest, view: View, now: float) -> list[CostShares]:
-        """Reads. The terms of J for every worker, in seconds; "miss" is (θ + ω·min q)·W, "home" what going
-        there gives up beside whoever keeps most."""
+        """Reads. The six terms of J for every worker, in seconds; "miss" is (θ + ω·min q + η·(u·h/n)²)·W."""
         fleet, n, config = view.fleet, view.prompt_tokens, self.config
         slowest, phi = self._rent(view)
         queue_s, least_crowded = fleet.queue_s(now), _least_crowded(view)
-        miss_price, kept_s = self._miss_price(view, now), self._kept_s(view)
-        most_kept_s = max([kept_s[slot] for slot in view.eligible])
+        miss_price = self._miss_price(view, now)
         rows = []
         for slot, spec in fleet.slots():
             hit = view.hits.tokens(slot)
@@ -101,7 +97,6 @@ class CacheAware:
                 "queue": queue_s[slot],
                 "miss": miss_price * prefill_s,
                 "rent": rent * fleet.prefill_seconds(slowest, n - hit, n),
-                "home": max(0.0, most_kept_s - kept_s[slot]),
                 "memory": config.memory_s * fleet.filled[slot] ** 2,
                 "decode": config.decode_s * fleet.inflight[slot],
             }
@@ -130,8 +125,7 @@ class CacheAware:
 
         First every worker is priced as if it held what all of them hold (a common system prompt, or
         nothing), in one comprehension; then those that hold more are given their saving back:
-        W(n) − W(n − h) = a·h + b·h²/2, and the rent of it, and the price of leaving it. Before that
-        `crowding` may stand for r.
+        W(n) − W(n − h) = a·h + b·h²/2, and the rent of it. Before that `crowding` may stand for r.
         """
         fleet, hits, config = view.fleet, view.hits, self.config
         theta, d, n = self._miss_price(view, now), config.decode_s, view.prompt_tokens
@@ -166,48 +160,29 @@ class CacheAware:
                     strict=True,
                 )
             ]
-        common_kept_s = self._home_price(view, common) * _saved_s(common, linear[slowest], quadratic[slowest])
         for depth, hit in tokens_at.items():
             if hit == common:
                 continue
-            saved, area, home = hit - common, (hit * hit - common * common) / 2, self._home_price(view, hit)
+            saved, area = hit - common, (hit * hit - common * common) / 2
             rent_s = phi * (saved * linear[slowest] + area * quadratic[slowest])
             for slot in [slot for slot, held in depths.items() if held == depth]:
                 cost[slot] -= theta * (saved * linear[slot] + area * quadratic[slot])
                 cost[slot] -= rent_s * (crowding[slot] - least_crowded)
-                cost[slot] -= home * _saved_s(hit, linear[slot], quadratic[slot]) - common_kept_s
         if len(view.eligible) < len(cost):
             return [c + gate for c, gate in zip(cost, view.gate_s, strict=True)]
         return cost
 
     def _miss_price(self, view: View, now: float) -> float:
-        """Reads. θ + ω·min q: extra work weighs more while everybody is behind."""
-        backlog = self.config.backlog_price * view.fleet.shortest_queue_s(view.eligible, now)
-        return self.config.miss_price + min(_BACKLOG_MAX, backlog)
-
-    def _home_price(self, view: View, hit: int) -> float:
-        """Reads. η·(u·h/n)²."""
-        u = 2.0 * view.fleet.fresh_share - 1.0
-        if hit <= 0 or u <= 0.0:
-            return 0.0
-        share = u * hit / view.prompt_tokens
-        return self.config.home_price * share * share
-
-    def _kept_s(self, view: View) -> list[float]:
-        """Reads. By slot, what a prompt keeps there, at that price."""
-        fleet, hits = view.fleet, view.hits
-        kept_s = [0.0] * len(fleet.linear_s)
-        for slot in hits.depths:
-            hit = hits.tokens(slot)
-            kept_s[slot] = self._home_price(view, hit) * _saved_s(
-                hit, fleet.linear_s[slot], fleet.quadratic_s[slot]
-            )
-        return kept_s
-
-
-def _saved_s(hit: int, linear_s: float, quadratic_s: float) -> float:
-    """W(n) − W(n − h): what the tokens at the beginning of a prompt would take."""
-    return hit * (linear_s + hit / 2 * quadratic_s)
+        """Reads. θ + ω·min q + η·(u·h/n)²: extra work weighs more while everybody is behind, and for a prompt
+        that is held while most are fresh."""
+        fleet, hits, config = view.fleet, view.hits, self.config
+        price = config.miss_price
+        price += min(_BACKLOG_MAX, config.backlog_price * fleet.shortest_queue_s(view.eligible, now))
+        u = 2.0 * fleet.fresh_share - 1.0
+        if u > 0.0 and hits.best:
+            home = u * max([hits.tokens(slot) for slot in view.eligible]) / view.prompt_tokens
+            price += config.home_price * home * home
+        return price
 
 
 def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:

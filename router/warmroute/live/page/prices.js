@@ -8,7 +8,6 @@ const PARTS = {
   queue: "prefills that wait there",
   miss: "computing what it does not hold",
   rent: "room in a crowded cache",
-  home: "leaving who holds it",
   memory: "cache held by requests in flight",
   decode: "slower decoding beside others",
   rtt: "the way there",
