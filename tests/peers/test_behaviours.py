@@ -142,14 +142,14 @@ def test_consistent_hash_keeps_a_session_on_one_worker_and_spreads_sessions(
 ) -> None:
     front = start_like("--policy consistent_hash", count=3)
     homes = set[str]()
-    for number in range(200):  # the ports decide who owns what: a third of it has never been missed so long
+    for number in range(200):  # the ports decide who owns what, so sixteen sessions may miss a worker
         fields, headers = how(f"session-{number}")
         found = seen(front, [prompt(f"turn-{turn}") | fields for turn in range(4)], **headers)
         assert len(found) == 1
         homes |= set(found)
-        if len(homes) == 3:
-            return
-    raise AssertionError(f"200 sessions reached {homes} only")
+        if number >= 15 and len(homes) == 3:
+            break
+    assert len(homes) == 3
 
 
 def test_manual_keeps_a_key_on_its_worker_and_moves_it_once_when_that_one_is_gone(
