@@ -14,9 +14,9 @@ is alive, what is older is likely dead and makes room at no cost.
 What nobody holds when it is asked for is *fresh*: it may go to any worker. Its share of all that is asked for
 says how much of the load can be evened out at no cost.
 
-Rules kept. Sums of blocks are halved every `HALVE_AFTER` requests: what is known follows the traffic. The
-index counts by its own clock (`PrefixIndex.clock`); here that clock is read once in a while together with
-the time, which dates its ticks to about a second.
+Rules kept. Sums of blocks are halved every so many requests: what is known follows the traffic. The index
+counts by its own clock (`PrefixIndex.clock`); here that clock is read once in a while together with the time,
+which dates its ticks to about a second.
 """
 
 from __future__ import annotations

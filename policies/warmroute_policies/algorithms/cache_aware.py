@@ -180,7 +180,7 @@ class CacheAware:
         price += min(_BACKLOG_MAX, config.backlog_price * fleet.shortest_queue_s(view.eligible, now))
         u = 2.0 * fleet.fresh_share - 1.0
         if u > 0.0 and hits.best:
-            home = u * max([hits.tokens(slot) for slot in view.eligible]) / view.prompt_tokens
+            home = u * _most_held(view) / view.prompt_tokens
             price += config.home_price * home * home
         return price
 
@@ -191,6 +191,14 @@ def _all_hold(depths: dict[int, int], slots: Sequence[int]) -> bool:
         if slot not in depths:
             return False
     return True
+
+
+def _most_held(view: View) -> int:
+    """The most tokens of the prompt that an eligible worker holds."""
+    hits, gate_s = view.hits, view.gate_s
+    if len(view.eligible) == len(gate_s):
+        return hits.best
+    return max([0, *[hits.tokens_at[depth] for slot, depth in hits.depths.items() if gate_s[slot] == 0.0]])
 
 
 def _least_crowded(view: View) -> float:
