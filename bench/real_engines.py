@@ -1,11 +1,12 @@
 """Does the simulator, fitted to real engines, say what they did?
 
-    .venv/bin/python bench/real_engines.py [--requests 100] [--seed 0] [--json FILE]
+    .venv/bin/python bench/real_engines.py [--requests 100] [--load 0.5] [--seed 0] [--json FILE]
 
 Two vLLM engines on the CPU (what `make e2e` sets up) with a model whose prefill can be measured, and the same
-seeded conversations for every policy, each on empty caches. The router writes a journal of each run. From the
-first policy's journal `simulator fit` reads how fast the engines are; then every policy's traffic is
-simulated with that, and stands beside what was measured live:
+seeded conversations for every policy, each on empty caches. They come at half the rate that the engines were
+seen to take: machines differ, and near saturation small things decide who is first. The router writes a
+journal of each run. From the first policy's journal `simulator fit` reads how fast the engines are; then
+every policy's traffic is simulated with that, and stands beside what was measured live:
 
     hit rate    of all prompt tokens, as the engines reported it; bar: within 1 point
     TTFT        mean, as the router measured it; bar: within 15 %
@@ -29,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ SYSTEM_BYTES = 5000
 TURNS = 5
 ANSWER_BYTES = 250
 THINK_S = 6.0
+
+# Requests asked of each engine at once to see what it can do: as many as it runs at a time.
+BURST = MOST_RUNNING
 
 BAR_HIT_POINTS = 1.0
 BAR_TTFT = 0.15
@@ -130,12 +134,35 @@ async def play(url: str, planned: Sequence[Planned]) -> int:
     return failed
 
 
+def forget(engines: Sequence[Engine]) -> None:
+    """Empties the engines' caches."""
+    for engine in engines:
+        httpx.post(f"{engine.url}/reset_prefix_cache", timeout=60, trust_env=False).raise_for_status()
+
+
+def capacity_per_s(engines: Sequence[Engine]) -> float:
+    """How many such requests the engines answer in a second, all of them busy, from empty caches."""
+    forget(engines)
+    at_once = [replace(one, at_s=0.0) for one in traffic(BURST * len(engines), 1.0, seed=-2)]
+
+    async def burst() -> int:
+        shares = [at_once[number :: len(engines)] for number in range(len(engines))]
+        plays = (play(engine.url, share) for engine, share in zip(engines, shares, strict=True))
+        return sum(await asyncio.gather(*plays))
+
+    started_s = time.monotonic()
+    failed = asyncio.run(burst())
+    elapsed_s = time.monotonic() - started_s
+    if failed:
+        raise RuntimeError(f"{failed} of {len(at_once)} requests failed when the engines were asked at once")
+    return len(at_once) / elapsed_s
+
+
 def record(
     engines: Sequence[Engine], policy: str, planned: Sequence[Planned], folder: Path
 ) -> tuple[Path, int]:
     """One live run on empty caches: its journal, and how many requests failed."""
-    for engine in engines:
-        httpx.post(f"{engine.url}/reset_prefix_cache", timeout=60, trust_env=False).raise_for_status()
+    forget(engines)
     journal = folder / f"{policy}.jsonl"
     backends = [word for engine in engines for word in ("--backend", engine.url)]
     router = spawn_router(
@@ -225,8 +252,7 @@ def engines(folder: Path, model: str) -> Iterator[list[Engine]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=100, help="of each policy's run")
-    # On two cores queues no longer drain at 0.4 a second; there, small things decide who is first.
-    parser.add_argument("--rate", type=float, default=0.25, help="requests a second")
+    parser.add_argument("--load", type=float, default=0.5, help="share of what the engines can take")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--model", choices=("small", "tiny"), default="small", help="tiny: a try on a busy machine"
@@ -244,8 +270,10 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         journals = {policy: (folder / f"{policy}.jsonl", 0) for policy in POLICIES}
         if not all(journal.exists() for journal, _ in journals.values()):
-            planned = traffic(options.requests, options.rate, options.seed)
             with engines(Path(name), options.model) as started:
+                most = capacity_per_s(started)
+                print(f"the engines answer {most:.2f} requests a second; asked for {options.load * most:.2f}")
+                planned = traffic(options.requests, options.load * most, options.seed)
                 journals = {policy: record(started, policy, planned, folder) for policy in POLICIES}
         preset = fitted(journals[POLICIES[0]][0], options.start_preset, options.fit)
         found = [compare(journal, policy, preset, errors) for policy, (journal, errors) in journals.items()]
