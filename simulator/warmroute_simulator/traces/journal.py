@@ -6,16 +6,8 @@ client's `max_tokens`, or 1. A request that was refused is left out, whatever el
 one that only its `owner` could take, since its prompt, if it has one, was put together there.
 
 Blocks are 512 bytes. Of each prompt, bytes and tokens are known, so its new blocks lie evenly between what it
-shares with earlier prompts and its end (`continued`); that is the prompt's own ratio of tokens to bytes.
-Where the engine reports to have cached a little more than the whole blocks that prompts share, they share
-that too.
-
-Which prompts go on from an answered one is not recorded in general, only where the router counted on the
-answer (`continued`). A prompt that shares all whole blocks of an answered one, is longer, and leaves room for
-its answer goes on from it if the journal says so, or if both are of one session, or if neither has a name
-for its session and nothing else ended in that block: many questions behind one system prompt end there too,
-and none goes on from another. Where the worker that wrote the answer took the later prompt as well, what it
-had cached of it decides.
+shares with earlier prompts and its end (`continued`); that is the prompt's own ratio of tokens to bytes. What
+prompts share beyond whole blocks is found out in `answered`.
 
 The trace's notes tell what was measured live, so that it stands beside what is simulated.
 """
@@ -24,15 +16,15 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections import Counter
 from math import ceil
-from typing import Final, final
+from typing import final
 
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
 from warmroute_policies.events import Finished, FirstToken, Hedged, Rerouted, Routed
-from warmroute_policies.types import Outcome, Usage, WorkerId
+from warmroute_policies.types import Outcome, Usage
+from warmroute_simulator.traces.answered import Answered
 from warmroute_simulator.traces.chains import NotChainedError
-from warmroute_simulator.traces.continued import NO_ROW, ContinuedPrompts
+from warmroute_simulator.traces.continued import ContinuedPrompts
 from warmroute_simulator.traces.journal_events import (
     Flight,
     events,
@@ -51,14 +43,6 @@ from warmroute_simulator.traces.source import (
 from warmroute_simulator.traces.trace import NO_SESSION, Trace
 
 __all__ = ["journal_header", "measured", "read"]
-
-_SEVERAL: Final = -1
-"""Instead of a prompt's length: prompts of different lengths ended in this block."""
-_UNKNOWN: Final = -1
-"""The engine did not say how many tokens it had cached."""
-
-# Engines count hits in pages: a hit of all that is shared may be reported as this much less.
-_PAGE_TOKENS: Final = 16
 
 
 def read(source: Source) -> Trace:
@@ -101,22 +85,11 @@ class _Reader:
         self._flights: dict[int, Flight] = {}
         self._arrivals_s = array("d")
         self._sessions = array("i")
-        self._workers: list[WorkerId] = []
-        self._cached = array("i")
+        self._answered = Answered(self._prompts)
         self._live = _Live()
         self._left_out: set[int] = set()
-        self._told: dict[int, int] = {}
-        """Rows that go on from an answer because the journal says so."""
-        self._maybe: dict[int, int] = {}
-        """Rows that may go on from an answer."""
         self._session_numbers: dict[str, int] = {}
         self._models: set[str] = set()
-        self._answered: dict[int, int] = {}
-        """The latest answered row by the serial number of its prompt's last block, ..."""
-        self._answered_in: dict[tuple[int, int], int] = {}
-        """... and by that and its session."""
-        self._lengths: dict[int, float] = {}
-        """Length in blocks of the prompts that ended in a block, or _SEVERAL."""
 
     def read(self) -> Trace:
         source, prompts = self._source, self._prompts
@@ -178,24 +151,8 @@ class _Reader:
         self._models.add(event.model)
         self._arrivals_s.append(event.now)
         self._sessions.append(session)
-        self._workers.append(sys.intern(decision.worker))
-        self._cached.append(_UNKNOWN)
         self._flights[event.request_id] = Flight(event, decision, row)
-        self._look_back(row, event.continued)
-        end = self._prompts.ends[row]
-        if self._lengths.setdefault(end, blocks) != blocks:
-            self._lengths[end] = _SEVERAL
-
-    def _look_back(self, row: int, told: bool) -> None:
-        """Writes. Which answered prompt this one may go on from."""
-        known = self._prompts.afters[row]
-        if known < 0:
-            return
-        former = self._answered_in.get((known, self._sessions[row]), NO_ROW)
-        if former == NO_ROW:
-            former = self._answered.get(known, NO_ROW)
-        if former != NO_ROW and self._prompts.blocks[former] < self._prompts.blocks[row]:
-            (self._told if told else self._maybe)[row] = former
+        self._answered.routed(session, decision.worker, told=event.continued)
 
     def _rerouted(self, event: Rerouted) -> None:
         """Writes. Another worker, or none."""
@@ -203,9 +160,7 @@ class _Reader:
         if event.decision is None:
             return
         flight.legs[event.request_id] = event.decision
-        self._workers[flight.row] = sys.intern(event.decision.worker)
-        if event.continued:
-            self._look_back(flight.row, told=True)
+        self._answered.rerouted(flight.row, event.decision.worker, told=event.continued)
 
     def _first_token(self, event: FirstToken) -> None:
         """Writes. Of an answer that comes whole nobody saw the first token."""
@@ -224,7 +179,6 @@ class _Reader:
         if not flight.ends(event.request_id):
             return  # its hedge goes on, or it does without its hedge
         row = flight.row
-        self._workers[row] = sys.intern(flight.decision.worker)
         if event.outcome is Outcome.CLIENT_ERROR:
             self._source.count("requests were refused by their worker and are left out")
             self._left_out.add(row)
@@ -235,14 +189,11 @@ class _Reader:
         if usage.prompt_tokens:
             prompts.tokens[row] = usage.prompt_tokens
         if usage.cached_tokens is not None:
-            self._cached[row] = usage.cached_tokens
             self._live.cached_tokens += usage.cached_tokens
             self._live.prompt_tokens += prompts.tokens[row]
         self._set_output(flight, usage.completion_tokens)
-        if event.outcome is Outcome.OK and usage.completion_tokens:
-            self._answered[prompts.ends[row]] = row
-            if self._sessions[row] != NO_SESSION:
-                self._answered_in[prompts.ends[row], self._sessions[row]] = row
+        whole = event.outcome is Outcome.OK and bool(usage.completion_tokens)
+        self._answered.finished(row, flight.decision.worker, usage.cached_tokens, whole=whole)
 
     def _set_output(self, flight: Flight, completion_tokens: int | None) -> None:
         """Writes. The answer's length, as counted or guessed."""
@@ -254,30 +205,10 @@ class _Reader:
             tokens = limit or 1
         self._prompts.output_tokens[flight.row] = min(max(1, tokens), MOST_TOKENS)
 
-    def _goes_on(self, row: int, former: int, forks: int) -> bool:
-        """Reads. Whether a prompt that shares all blocks of an answered one goes on from its answer."""
-        sessions, prompts = self._sessions, self._prompts
-        if sessions[row] != sessions[former]:
-            return False
-        one_session = sessions[row] != NO_SESSION
-        crowded = forks > 1 or self._lengths[prompts.ends[former]] == _SEVERAL
-        if self._cached[row] != _UNKNOWN and self._workers[row] == self._workers[former]:
-            # The engine that wrote the answer says how much of this prompt it had.
-            if self._cached[row] > prompts.tokens[former] + prompts.output_tokens[former] // 2:
-                return True
-            return one_session and not crowded
-        return one_session or not crowded
-
     def _trace(self) -> Trace:
         """Reads. The trace of all that was not left out."""
         prompts = self._prompts
-        forks = Counter(prompts.afters[row] for row, run in enumerate(prompts.new_runs) if run >= 0)
-        for row, former in self._maybe.items():
-            if self._goes_on(row, former, forks[prompts.afters[row]]):
-                prompts.continues[row] = former
-        for row, former in self._told.items():
-            prompts.continues[row] = former
-        prompts.extras = self._extras()
+        self._answered.settle(one_model=len(self._models) == 1)
         tree, nodes, answers = prompts.tree()
         trace = Trace(self._source.name, tree)
         for row, node in enumerate(nodes):
@@ -295,18 +226,3 @@ class _Reader:
         if live is not None:
             trace.notes.append(live)
         return trace
-
-    def _extras(self) -> dict[int, int]:
-        """Reads. What prompts share behind their last common block: where the engine had cached more of them
-        than whole blocks, but not a block more."""
-        prompts = self._prompts
-        found: dict[int, list[int]] = {}
-        for row, shared in enumerate(prompts.shared_tokens()):
-            known = prompts.afters[row]
-            if shared < 0 or self._cached[row] == _UNKNOWN or (known < 0 and len(self._models) > 1):
-                continue
-            extra = self._cached[row] - shared
-            if -_PAGE_TOKENS < extra < prompts.tokens[row] / max(1.0, prompts.blocks[row]):
-                found.setdefault(known, []).append(extra)
-        usual = {known: sorted(extras)[(len(extras) - 1) // 2] for known, extras in found.items()}
-        return {known: extra for known, extra in usual.items() if extra > 0}

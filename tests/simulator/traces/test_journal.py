@@ -174,6 +174,41 @@ def test_the_journals_own_word_counts(read: Callable[[Recording], Trace]) -> Non
     assert trace.answers[2] in trace.tree.path(trace.prompts[3])
 
 
+@pytest.mark.parametrize(("cached_tokens", "goes_on"), [((560, 736), True), ((512, 688), False)])
+def test_what_the_engine_had_of_an_answer_counts_more_than_the_journals_word(
+    read: Callable[[Recording], Trace], cached_tokens: tuple[int, int], goes_on: bool
+) -> None:
+    recording = Recording(workers=WORKERS[:1])
+    text = words(10, 2_100)
+    recording.ask(text, 40, 0)
+    for turn, cached in enumerate(cached_tokens):  # in pages of 16
+        text += words(70 + turn, 700)
+        recording.ask(text, 40, cached)
+        assert b'"continued":true' in b"".join(recording.lines[-3:])
+    trace = read(recording)
+    for row in range(2):
+        assert (trace.answers[row] in trace.tree.path(trace.prompts[row + 1])) is goes_on
+
+
+def test_where_no_answer_that_can_be_checked_comes_back_none_is_believed_to(
+    read: Callable[[Recording], Trace],
+) -> None:
+    recording = Recording()
+    former = [words(80 + number, 2_100) for number in range(3)]
+    longer = [text + words(90 + number, 700 + 32 * number) for number, text in enumerate(former)]
+    turns = [(former[0], 0), (former[1], 0), (longer[0], 512), (longer[1], 512)]  # each where it was
+    turns += [(longer[0] + words(99, 700), 688)]
+    turns += [(former[2], 0), (longer[2], 0)]  # here and there
+    for text, cached in turns:
+        recording.ask(text, 40, cached)
+    assert b'"continued":true' in b"".join(recording.lines[-3:])
+    trace = read(recording)
+    assert trace.answers == trace.prompts
+    # All of the former prompt, with the end that fills no block.
+    assert 525 in path_ends(trace, 6)
+    assert 525 in path_ends(trace, 5)
+
+
 def test_what_engines_had_cached_of_a_block_that_prompts_part_in_is_shared(
     read: Callable[[Recording], Trace],
 ) -> None:
