@@ -260,7 +260,7 @@ def main() -> int:
         "--model", choices=("small", "tiny"), default="small", help="tiny: a try on a busy machine"
     )
     parser.add_argument("--start-preset", default="llama-3.1-8b-l40s", help="where the fit starts")
-    # Beside the rest, attention costs a processor more than the GPUs that presets are of: two scales are too few.
+    # Attention costs a processor more, beside the rest, than the GPUs of the presets: two scales are too few.
     parser.add_argument("--fit", default="all", help="what it adjusts, as for `simulator fit`")
     parser.add_argument("--journals", type=Path, help="keep them there, or compare what an earlier run kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
