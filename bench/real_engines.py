@@ -262,7 +262,11 @@ def main() -> int:
     parser.add_argument("--start-preset", default="llama-3.1-8b-l40s", help="where the fit starts")
     # Attention costs a processor more, beside the rest, than the GPUs of the presets: two scales are too few.
     parser.add_argument("--fit", default="all", help="what it adjusts, as for `simulator fit`")
-    parser.add_argument("--journals", type=Path, help="keep them there, or compare what an earlier run kept")
+    parser.add_argument(
+        "--journals",
+        type=Path,
+        help="keep them there, or compare again what an earlier run kept; then nothing is asked",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args()
     load = os.getloadavg()[0]
@@ -272,7 +276,10 @@ def main() -> int:
         folder = options.journals or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         journals = {policy: (folder / f"{policy}.jsonl", 0) for policy in POLICIES}
-        if not all(journal.exists() for journal, _ in journals.values()):
+        most: float | None = None
+        if all(journal.exists() for journal, _ in journals.values()):
+            print(f"the journals in {folder}: nothing is asked again")
+        else:
             with engines(Path(name), options.model) as started:
                 most = capacity_per_s(started)
                 print(f"the engines answer {most:.2f} requests a second; asked for {options.load * most:.2f}")
@@ -284,6 +291,9 @@ def main() -> int:
     if options.json is not None:
         figures: dict[str, Any] = {
             "load_before": load,
+            "capacity_per_s": most,
+            "load": options.load,
+            "seed": options.seed,
             "processors": os.cpu_count(),
             "policies": [asdict(one) for one in found],
             "same_ranking": same_ranking(found),

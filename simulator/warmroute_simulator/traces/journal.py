@@ -22,7 +22,7 @@ from typing import final
 from warmroute_policies.blocks import BLOCK_BYTES, ID_BYTES
 from warmroute_policies.events import Finished, FirstToken, Hedged, Rerouted, Routed
 from warmroute_policies.types import Outcome, Usage
-from warmroute_simulator.traces.answered import Answered
+from warmroute_simulator.traces.answered import AnsweredPrompts
 from warmroute_simulator.traces.chains import NotChainedError
 from warmroute_simulator.traces.continued import ContinuedPrompts
 from warmroute_simulator.traces.journal_events import (
@@ -84,12 +84,11 @@ class _Reader:
         self._prompts = ContinuedPrompts()
         self._flights: dict[int, Flight] = {}
         self._arrivals_s = array("d")
-        self._sessions = array("i")
-        self._answered = Answered(self._prompts)
+        self._answered = AnsweredPrompts(self._prompts)
         self._live = _Live()
         self._left_out: set[int] = set()
         self._session_numbers: dict[str, int] = {}
-        self._models: set[str] = set()
+        self._models: dict[str, int] = {}
 
     def read(self) -> Trace:
         source, prompts = self._source, self._prompts
@@ -148,11 +147,10 @@ class _Reader:
         session = NO_SESSION
         if event.session is not None:
             session = self._session_numbers.setdefault(event.session, len(self._session_numbers))
-        self._models.add(event.model)
+        model = self._models.setdefault(event.model, len(self._models))
         self._arrivals_s.append(event.now)
-        self._sessions.append(session)
         self._flights[event.request_id] = Flight(event, decision, row)
-        self._answered.routed(session, decision.worker, told=event.continued)
+        self._answered.routed(session, model, told=event.continued)
 
     def _rerouted(self, event: Rerouted) -> None:
         """Writes. Another worker, or none."""
@@ -160,7 +158,8 @@ class _Reader:
         if event.decision is None:
             return
         flight.legs[event.request_id] = event.decision
-        self._answered.rerouted(flight.row, event.decision.worker, told=event.continued)
+        if event.continued:
+            self._answered.looked_up(flight.row, told=True)
 
     def _first_token(self, event: FirstToken) -> None:
         """Writes. Of an answer that comes whole nobody saw the first token."""
@@ -192,8 +191,8 @@ class _Reader:
             self._live.cached_tokens += usage.cached_tokens
             self._live.prompt_tokens += prompts.tokens[row]
         self._set_output(flight, usage.completion_tokens)
-        whole = event.outcome is Outcome.OK and bool(usage.completion_tokens)
-        self._answered.finished(row, flight.decision.worker, usage.cached_tokens, whole=whole)
+        answered = event.outcome is Outcome.OK and bool(usage.completion_tokens)
+        self._answered.ended(row, flight.decision.worker, usage.cached_tokens, answered=answered)
 
     def _set_output(self, flight: Flight, completion_tokens: int | None) -> None:
         """Writes. The answer's length, as counted or guessed."""
@@ -206,9 +205,9 @@ class _Reader:
         self._prompts.output_tokens[flight.row] = min(max(1, tokens), MOST_TOKENS)
 
     def _trace(self) -> Trace:
-        """Reads. The trace of all that was not left out."""
+        """Writes. Settles what is to be known of the prompts; the trace of all that was not left out."""
         prompts = self._prompts
-        self._answered.settle(one_model=len(self._models) == 1)
+        self._answered.settle()
         tree, nodes, answers = prompts.tree()
         trace = Trace(self._source.name, tree)
         for row, node in enumerate(nodes):
@@ -218,7 +217,7 @@ class _Reader:
                     prompts.output_tokens[row],
                     arrival_s=self._arrivals_s[row],
                     answer=answers[row],
-                    session=self._sessions[row],
+                    session=self._answered.sessions[row],
                 )
         if len(self._models) > 1:
             trace.notes.append(f"of {len(self._models)} models, which are simulated as one")

@@ -59,11 +59,16 @@ class Recording:
         self.balancer.finish(number, outcome, usage, self.now + 0.75)
 
     def ask(
-        self, text: str, answer_tokens: int, cached_tokens: int | None = None, session: str | None = None
+        self,
+        text: str,
+        answer_tokens: int,
+        cached_tokens: int | None = None,
+        session: str | None = None,
+        model: str = "m",
     ) -> None:
         """Writes. A whole request."""
         usage = Usage(len(text) // BYTES, answer_tokens, cached_tokens)
-        self.end(self.start(text, session), usage)
+        self.end(self.start(text, session, model=model), usage)
 
     def write(self, path: Path, torn: bytes = b"") -> Path:
         path.write_bytes(b"".join(self.lines) + torn)
@@ -77,6 +82,12 @@ def read(tmp_path: Path) -> Callable[[Recording], Trace]:
 
 def path_ends(trace: Trace, row: int) -> list[int]:
     return [trace.tree.ends[node] for node in trace.tree.path(trace.prompts[row])]
+
+
+def goes_on(trace: Trace, row: int, former: int) -> bool:
+    """Reads. Whether a prompt holds the answer to a former one."""
+    answer = trace.answers[former]
+    return answer != trace.prompts[former] and answer in trace.tree.path(trace.prompts[row])
 
 
 def words(seed: int, length: int) -> str:
@@ -149,9 +160,9 @@ def test_a_nameless_prompt_alone_behind_another_goes_on_from_its_answer(
     assert trace.answers[0] in trace.tree.path(trace.prompts[1])
 
 
-@pytest.mark.parametrize(("cached_tokens", "goes_on"), [(560, True), (512, False)])
+@pytest.mark.parametrize(("cached_tokens", "comes_back"), [(560, True), (512, False)])
 def test_the_engine_that_wrote_the_answer_says_whether_it_is_gone_on_from(
-    read: Callable[[Recording], Trace], cached_tokens: int, goes_on: bool
+    read: Callable[[Recording], Trace], cached_tokens: int, comes_back: bool
 ) -> None:
     recording = Recording(workers=WORKERS[:1])
     text = words(10, 2_100)
@@ -159,7 +170,7 @@ def test_the_engine_that_wrote_the_answer_says_whether_it_is_gone_on_from(
     # Equal in whole blocks only, so the router's core does not see it as going on.
     recording.ask(text[:2_048] + words(11, 1_052), 40, cached_tokens)
     trace = read(recording)
-    assert (trace.answers[0] != trace.prompts[0]) is goes_on
+    assert goes_on(trace, 1, 0) is comes_back
 
 
 def test_the_journals_own_word_counts(read: Callable[[Recording], Trace]) -> None:
@@ -174,9 +185,9 @@ def test_the_journals_own_word_counts(read: Callable[[Recording], Trace]) -> Non
     assert trace.answers[2] in trace.tree.path(trace.prompts[3])
 
 
-@pytest.mark.parametrize(("cached_tokens", "goes_on"), [((560, 736), True), ((512, 688), False)])
+@pytest.mark.parametrize(("cached_tokens", "comes_back"), [((560, 736), True), ((512, 688), False)])
 def test_what_the_engine_had_of_an_answer_counts_more_than_the_journals_word(
-    read: Callable[[Recording], Trace], cached_tokens: tuple[int, int], goes_on: bool
+    read: Callable[[Recording], Trace], cached_tokens: tuple[int, int], comes_back: bool
 ) -> None:
     recording = Recording(workers=WORKERS[:1])
     text = words(10, 2_100)
@@ -186,8 +197,7 @@ def test_what_the_engine_had_of_an_answer_counts_more_than_the_journals_word(
         recording.ask(text, 40, cached)
         assert b'"continued":true' in b"".join(recording.lines[-3:])
     trace = read(recording)
-    for row in range(2):
-        assert (trace.answers[row] in trace.tree.path(trace.prompts[row + 1])) is goes_on
+    assert [goes_on(trace, row + 1, row) for row in range(2)] == [comes_back] * 2
 
 
 def test_where_no_answer_that_can_be_checked_comes_back_none_is_believed_to(
@@ -207,6 +217,79 @@ def test_where_no_answer_that_can_be_checked_comes_back_none_is_believed_to(
     # All of the former prompt, with the end that fills no block.
     assert 525 in path_ends(trace, 6)
     assert 525 in path_ends(trace, 5)
+
+
+def test_models_whose_answers_do_not_come_back_say_nothing_of_others(
+    read: Callable[[Recording], Trace],
+) -> None:
+    recording = Recording()
+    thinks = [words(110 + number, 2_100 + 200 * number) for number in range(4)]
+    plain = words(120, 2_100)
+    for text in thinks:
+        recording.ask(text, 40, 0, model="thinks")
+    for text in thinks:  # each where it was, in pages of 16
+        recording.ask(text + words(130, 700), 40, len(text) // BYTES // 16 * 16, model="thinks")
+    recording.ask(plain, 40, 0, model="plain")
+    recording.ask(plain + words(131, 700), 40, 0, model="plain")
+    assert b'"continued":true' in b"".join(recording.lines[-3:])
+    trace = read(recording)
+    assert goes_on(trace, 9, 8)
+    assert not any(goes_on(trace, row + 4, row) for row in range(4))
+
+
+def test_an_answer_that_was_evicted_with_its_question_is_not_taken_for_another_text(
+    read: Callable[[Recording], Trace],
+) -> None:
+    recording = Recording(workers=WORKERS[:1])
+    system = words(140, 512 * 6)
+    for number in range(3):
+        text = system + words(141 + number, 400)
+        recording.ask(text, 60, 768 if number else 0)
+        # Of the former prompt its system prompt is still held, and nothing else.
+        recording.ask(text + words(145, 900), 60, 784 if number else 768)
+        assert b'"continued":true' in b"".join(recording.lines[-3:])
+    trace = read(recording)
+    assert all(goes_on(trace, row + 1, row) for row in (0, 2, 4))
+
+
+def test_each_workers_pages_are_its_own(read: Callable[[Recording], Trace]) -> None:
+    recording = Recording()
+    text = words(150, 2_120)
+    recording.ask(text, 40, 0)  # there, in pages of 32: 530 tokens and an answer of 40 are 544 in whole pages
+    recording.ask(words(151, 2_000), 40, 0)  # here, in pages of 1
+    recording.ask(text + words(152, 900), 40, 544)
+    recording.ask(words(151, 2_000) + words(153, 900), 40, 539)
+    recording.ask(words(154, 1_000), 40, 32)
+    trace = read(recording)
+    assert all(goes_on(trace, row + 2, row) for row in range(2))
+
+
+def test_one_question_taken_up_again_is_not_shared_by_all_behind_its_system_prompt(
+    read: Callable[[Recording], Trace],
+) -> None:
+    system = words(160, 512 * 4)
+    questions = [system + words(161 + number, 344 - 8 * number) for number in range(4)]
+    recording = Recording()
+    for text in questions:
+        recording.ask(text, 2_000)  # more than the next prompt has room for
+    recording.ask(questions[3] + words(170, 900), 40)
+    assert b'"continued":true' in b"".join(recording.lines[-3:])
+    trace = read(recording)
+    assert {path_ends(trace, row)[0] for row in range(5)} == {512}
+    assert len({trace.tree.path(trace.prompts[row])[1] for row in range(4)}) == 4
+
+
+def test_a_prompt_that_was_sent_elsewhere_goes_on_from_none_that_came_after_it(tmp_path: Path) -> None:
+    recording = Recording()
+    text = words(180, 2_100)
+    recording.ask(text, 40)
+    late = recording.start(text + words(181, 900))
+    recording.ask(text, 40)
+    recording.balancer.reroute(late, recording.now + 0.1)
+    recording.end(late, Usage(750, 40))
+    assert b'"continued":true' in b"".join(recording.lines[-4:])
+    trace = read_trace(recording.write(tmp_path / "journal.jsonl"))
+    assert goes_on(trace, 1, 0)
 
 
 def test_what_engines_had_cached_of_a_block_that_prompts_part_in_is_shared(
