@@ -276,14 +276,15 @@ def main() -> int:
         folder = options.journals or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         journals = {policy: (folder / f"{policy}.jsonl", 0) for policy in POLICIES}
-        most: float | None = None
+        most_per_s: float | None = None
         if all(journal.exists() for journal, _ in journals.values()):
             print(f"the journals in {folder}: nothing is asked again")
         else:
             with engines(Path(name), options.model) as started:
-                most = capacity_per_s(started)
-                print(f"the engines answer {most:.2f} requests a second; asked for {options.load * most:.2f}")
-                planned = traffic(options.requests, options.load * most, options.seed)
+                most_per_s = capacity_per_s(started)
+                asked_per_s = options.load * most_per_s
+                print(f"the engines answer {most_per_s:.2f} requests a second; asked for {asked_per_s:.2f}")
+                planned = traffic(options.requests, asked_per_s, options.seed)
                 journals = {policy: record(started, policy, planned, folder) for policy in POLICIES}
         preset = fitted(journals[POLICIES[0]][0], options.start_preset, options.fit)
         found = [compare(journal, policy, preset, errors) for policy, (journal, errors) in journals.items()]
@@ -291,7 +292,7 @@ def main() -> int:
     if options.json is not None:
         figures: dict[str, Any] = {
             "load_before": load,
-            "capacity_per_s": most,
+            "capacity_per_s": most_per_s,
             "load": options.load,
             "seed": options.seed,
             "processors": os.cpu_count(),

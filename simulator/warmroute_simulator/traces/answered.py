@@ -86,12 +86,12 @@ class AnsweredPrompts:
         self.sessions.append(session)
         self._models.append(model)
         self._cached.append(_UNKNOWN)
-        self.looked_up(row, told=told)
+        self.look_back(row, told=told)
         end, blocks = prompts.ends[row], prompts.blocks[row]
         if self._lengths.setdefault(end, blocks) != blocks:
             self._lengths[end] = _SEVERAL
 
-    def looked_up(self, row: int, *, told: bool) -> None:
+    def look_back(self, row: int, *, told: bool) -> None:
         """Writes. A worker was chosen for the prompt, for the first time or again: which answered one may it
         go on from?"""
         known = self._prompts.afters[row]

@@ -159,7 +159,7 @@ class _Reader:
             return
         flight.legs[event.request_id] = event.decision
         if event.continued:
-            self._answered.looked_up(flight.row, told=True)
+            self._answered.look_back(flight.row, told=True)
 
     def _first_token(self, event: FirstToken) -> None:
         """Writes. Of an answer that comes whole nobody saw the first token."""
