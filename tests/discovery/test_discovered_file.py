@@ -22,12 +22,17 @@ Start = Callable[..., Front]
 StartWorker = Callable[..., FakeWorker]
 
 
-def write(path: Path, *backends: str) -> None:
-    """As careful programs do: a new file is renamed into place."""
-    listed = "".join(f"  - {backend}\n" for backend in backends)
+def put(path: Path, content: str) -> None:
+    """As careful programs do: a new file is renamed into place. One that is written where it stands is empty
+    for a moment, and a look may fall into that."""
     new = path.with_suffix(".new")
-    new.write_text(f"backend:\n{listed}" if backends else "backend: []\n", encoding="utf-8")
+    new.write_text(content, encoding="utf-8")
     new.replace(path)
+
+
+def write(path: Path, *backends: str) -> None:
+    listed = "".join(f"  - {backend}\n" for backend in backends)
+    put(path, f"backend:\n{listed}" if backends else "backend: []\n")
 
 
 def answers_after(release: threading.Event) -> Script:
@@ -180,7 +185,7 @@ def test_a_broken_file_keeps_the_last_good_workers_and_says_so_once(
         ("workers: []\n", "expected a list under `backend`"),
         ("", "expected a list under `backend`"),
     ):
-        path.write_text(content, encoding="utf-8")
+        put(path, content)
         eventually(lambda words=words: words in (discovery(front)["error"] or ""), content)  # type: ignore[misc]
         wait_looked(front)
     path.unlink()
@@ -260,9 +265,7 @@ def test_new_facts_are_taken_over_in_place(
     front.wait_idle()
     held = workers(front)[worker.url]["resident_blocks"]
     assert held
-    path.write_text(
-        f'{{"backend": [{{"url": "{worker.url}", "model": "b", "weight": 3}}]}}', encoding="utf-8"
-    )
+    put(path, f'{{"backend": [{{"url": "{worker.url}", "model": "b", "weight": 3}}]}}')
     eventually(lambda: workers(front)[worker.url]["weight"] == 3, "the weight is new")
     view = workers(front)[worker.url]
     assert view["models"] == ["b"]
